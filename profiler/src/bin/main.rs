@@ -1,0 +1,3 @@
+//! Arguments, output and exit codes; nothing else.
+
+fn main() {}

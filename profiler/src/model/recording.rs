@@ -1,0 +1,319 @@
+//! The evidence: what one or more runs of a target asked of the kernel.
+//!
+//! A recording is a set of facts, each with the runs that saw it. Joining two recordings is a union
+//! of both, so it is commutative, associative and idempotent. Nothing here decides what is allowed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::arch::Abi;
+
+/// The version written to `recording.json`; a larger one is refused on reading.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Identifies one run across merges: 16 hex digits, drawn when the run starts.
+pub type RunId = String;
+
+/// The evidence of the runs of one target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recording {
+    /// [`SCHEMA_VERSION`] of the writer.
+    pub schema_version: u32,
+    /// What was observed.
+    pub target: Target,
+    /// When, where and under what conditions, per run.
+    pub runs: BTreeMap<RunId, Run>,
+    /// Calls that entered the kernel.
+    pub syscalls: Vec<SyscallFact>,
+    /// Capability checks that the kernel made on behalf of the target.
+    pub capabilities: Vec<CapabilityFact>,
+    /// Calls that a seccomp filter answered before they entered the kernel.
+    pub denials: Vec<DenialFact>,
+}
+
+/// What is observed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// The kind of target.
+    pub kind: TargetKind,
+    /// Its name: the container's, the service's, or the command's file name. Hostile text.
+    pub name: String,
+}
+
+/// The kinds of target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetKind {
+    /// A command started by the recorder, in a cgroup of its own.
+    Command,
+    /// A container of an engine.
+    Container,
+    /// An existing cgroup.
+    Cgroup,
+}
+
+/// The circumstances of one run. Never part of a committed file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// Start, in seconds since the epoch.
+    pub started_unix_s: u64,
+    /// From armed to stopped.
+    pub duration_ms: u64,
+    /// Version of the recorder.
+    pub profiler_version: String,
+    /// The command line of the tests or of the workload, if there was one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Exit status of that command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command_status: Option<i32>,
+    /// The machine.
+    pub host: Host,
+    /// How the container was run; absent for commands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+    /// What this run could not see. Sorted, without duplicates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Missing>,
+}
+
+/// The machine that a run was made on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// `uname -r`.
+    pub kernel: String,
+    /// `uname -m`.
+    pub machine: String,
+    /// How cgroups are mounted: `unified`, `hybrid` or `legacy`.
+    pub cgroups: String,
+}
+
+/// What the engine says about the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Container {
+    /// `docker` or `podman`.
+    pub engine: String,
+    /// The engine's version.
+    pub engine_version: String,
+    /// The OCI runtime, `runc` or `crun`, as the engine names it.
+    pub runtime: String,
+    /// Its version, `1.1.5`; empty when the engine does not say.
+    pub runtime_version: String,
+    /// Image reference as configured. Hostile text.
+    pub image: String,
+    /// Image id, `sha256:...`.
+    pub image_id: String,
+    /// The container's ids, one for each incarnation that was seen.
+    pub ids: Vec<String>,
+    /// `no-new-privileges` was set.
+    pub no_new_privileges: bool,
+    /// `--privileged` was set.
+    pub privileged: bool,
+    /// `Config.User`; empty means root.
+    pub user: String,
+    /// Which filter the container ran under.
+    pub seccomp: SeccompSetting,
+    /// The capabilities that it was started with, without `CAP_`, sorted; what could be granted at all.
+    pub capabilities: Vec<String>,
+    /// Compose's service name, from the labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compose_service: Option<String>,
+}
+
+/// The filter that a target ran under while it was recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SeccompSetting {
+    /// No filter: hand-over cannot be told from set-up.
+    Unconfined,
+    /// The engine's built-in default: denies.
+    EngineDefault,
+    /// A profile that denies something.
+    Custom,
+    /// A profile whose every action lets the call pass.
+    Permissive,
+}
+
+/// Something that a run could not see.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Missing {
+    /// The target already ran when the recording began.
+    Startup,
+    /// The recording ended while the target still ran, so its shut-down was not seen.
+    Shutdown,
+    /// The kernel offers no way to observe capability checks; `reason` says what was tried.
+    Capabilities {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The target ran unconfined: the runtime's calls between filter and entry point were not seen.
+    Handover,
+    /// The target ran under a filter that denies: what it does after a refused call was not seen.
+    Filtered,
+    /// Operations of io_uring are not syscalls; the target set up a ring.
+    IoUring,
+    /// A bounded table was full, `count` times.
+    Lost {
+        /// Which table: `syscalls`, `capabilities`, `denials`, `attribution`, `scopes`, `threads`.
+        what: String,
+        /// How many entries were not stored.
+        count: u64,
+    },
+    /// The engine went away; containers that started later were not found.
+    Engine,
+}
+
+/// The part of a thread's life in which something happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// The runtime, before the filter is loaded.
+    Setup,
+    /// The runtime, filter loaded, before the entry point's execve.
+    Handover,
+    /// The entry point and all that follows from it.
+    Workload,
+}
+
+/// A call that entered the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SyscallFact {
+    /// Number space of `nr`.
+    pub abi: Abi,
+    /// The number, without x32's bit 30. May be one that no table names.
+    pub nr: u32,
+    /// When in the thread's life.
+    pub phase: Phase,
+    /// Which runs saw it, and who made it first.
+    pub seen: BTreeMap<RunId, Sighting>,
+}
+
+/// The first time that a run saw something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sighting {
+    /// Milliseconds since the run was armed; absent when the side table was full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_ms: Option<u64>,
+    /// Who did it first; absent when the side table was full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Program>,
+}
+
+/// A program as the kernel knows it. Hostile text, at most 15 and 63 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Program {
+    /// The thread's name, which the program can set.
+    pub comm: String,
+    /// File name of the executable, without its directory; empty when unknown.
+    pub exe: String,
+}
+
+/// What the kernel answered to a capability check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// The thread has the capability.
+    Granted,
+    /// It has not.
+    Denied,
+}
+
+/// How the kernel asked: told by the function that made the check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditClass {
+    /// A real check, whose denial would be audited (`capable`, `ns_capable`, ...).
+    Audited,
+    /// A probe that no denial follows from (`ns_capable_noaudit`, `has_capability_noaudit`, ...).
+    Noaudit,
+    /// Memory accounting asks for CAP_SYS_ADMIN on every mmap, brk and exec.
+    Memory,
+}
+
+/// Whose user namespace the capability was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UserNamespace {
+    /// The host's initial one.
+    Host,
+    /// The thread's own, which is not the host's.
+    Own,
+    /// Another one.
+    Other,
+}
+
+/// A capability check, with what is needed to tell a need from a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CapabilityFact {
+    /// Capability number, `CAP_CHOWN` is 0.
+    pub capability: u8,
+    /// When in the thread's life.
+    pub phase: Phase,
+    /// What the kernel answered.
+    pub verdict: Verdict,
+    /// How it asked.
+    pub audit: AuditClass,
+    /// For which user namespace.
+    pub user_namespace: UserNamespace,
+    /// The check was made with credentials that the kernel lent the thread (overlayfs).
+    pub overridden: bool,
+    /// The enclosing syscall.
+    pub abi: Abi,
+    /// Its number.
+    pub nr: u32,
+    /// The kernel function that asked, `inet_bind_sk`; empty when it could not be named.
+    pub asked_by: String,
+    /// Outcomes and first sighting, per run.
+    pub seen: BTreeMap<RunId, CheckSighting>,
+}
+
+/// How the syscalls around one kind of check ended in one run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckSighting {
+    /// How many checks.
+    pub checks: u64,
+    /// How many of the enclosing syscalls returned success.
+    pub succeeded: u64,
+    /// How many returned an error.
+    pub failed: u64,
+    /// First sighting.
+    pub first: Sighting,
+}
+
+/// Calls that a filter answered in place of the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DenialFact {
+    /// Number space of `nr`.
+    pub abi: Abi,
+    /// The number, without x32's bit 30.
+    pub nr: u32,
+    /// When in the thread's life.
+    pub phase: Phase,
+    /// The error that the caller got, positive (`1` is EPERM); 0 when the filter claimed success.
+    pub errno: i32,
+    /// Which runs saw it, how often, and who made it first.
+    pub seen: BTreeMap<RunId, DenialSighting>,
+}
+
+/// One kind of denial in one run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DenialSighting {
+    /// How often.
+    pub count: u64,
+    /// First sighting.
+    pub first: Sighting,
+}

@@ -1,0 +1,1 @@
+//! Placeholder paragraph, replaced with the module.

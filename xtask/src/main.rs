@@ -1,0 +1,3 @@
+//! The project's own verbs. Each does its own set-up.
+
+fn main() {}
