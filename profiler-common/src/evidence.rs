@@ -71,8 +71,9 @@ pub struct Sighting {
     pub exe: [u8; EXE_LEN],
 }
 
-/// Kernel return addresses kept of a capability check: `cap_capable` and what called it.
-pub const CALLERS: usize = 6;
+/// Kernel return addresses kept of a capability check: the program itself and its trampoline, then
+/// `cap_capable`, `security_capable`, the wrapper, and who asked.
+pub const CALLERS: usize = 8;
 
 /// Flag bits of [`CheckKey::flags`].
 pub mod check {
@@ -146,7 +147,7 @@ pub struct Denial {
 }
 
 const _: () = assert!(size_of::<Seen>() == 3072 && size_of::<CallKey>() == 12);
-const _: () = assert!(size_of::<Sighting>() == 88 && size_of::<CheckKey>() == 64);
+const _: () = assert!(size_of::<Sighting>() == 88 && size_of::<CheckKey>() == 80);
 const _: () = assert!(size_of::<Check>() == 112 && size_of::<DenialKey>() == 16);
 const _: () = assert!(size_of::<Denial>() == 96);
 

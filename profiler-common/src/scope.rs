@@ -25,7 +25,7 @@ pub const NAME_LEN: usize = 96;
 pub mod kind {
     /// User space asked for it.
     pub const CHOSEN: u32 = 0;
-    /// Created while candidates are adopted, with a container id in its name.
+    /// Created while candidates are adopted, with a name as long as a container id.
     pub const CANDIDATE: u32 = 1;
     /// Created inside a cgroup that is in scope.
     pub const CHILD: u32 = 2;

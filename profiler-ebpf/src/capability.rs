@@ -1,10 +1,6 @@
 //! Capability checks, each with the kernel's callers, which tell a real check from a probe.
 
-use aya_ebpf::{
-    EbpfContext,
-    helpers::generated::bpf_get_stack,
-    programs::BtfTracePointContext,
-};
+use aya_ebpf::{EbpfContext, helpers::generated::bpf_get_stack, programs::BtfTracePointContext};
 use profiler_common::{
     evidence::{CALLERS, Check, CheckKey, check},
     scope::{Slot, loss},
@@ -72,7 +68,7 @@ fn flags(cred: Address, target: Address, verdict: i32) -> u8 {
     flags
 }
 
-/// Return addresses from `cap_capable` outwards.
+/// Return addresses, innermost first.
 #[inline(always)]
 fn callers(ctx: &BtfTracePointContext) -> [u64; CALLERS] {
     let mut callers = [0; CALLERS];

@@ -2,7 +2,10 @@
 
 use aya_ebpf::{
     Global,
-    helpers::{bpf_probe_read_kernel, generated::{bpf_get_current_task_btf, bpf_task_pt_regs}},
+    helpers::{
+        bpf_probe_read_kernel,
+        generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+    },
 };
 use profiler_common::{evidence::X32_BIT, evidence::abi, for_each_offset};
 

@@ -7,9 +7,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, Queue},
 };
 use profiler_common::{
-    evidence::{
-        CallKey, Check, CheckKey, Denial, DenialKey, PENDING_CHECKS, Seen, Sighting,
-    },
+    evidence::{CallKey, Check, CheckKey, Denial, DenialKey, PENDING_CHECKS, Seen, Sighting},
     scope::{BUCKETS, Control, Joined, Scope, Slot, loss},
 };
 
@@ -108,7 +106,9 @@ pub fn lost(what: u32) {
 pub fn add(cell: *mut u64, n: u64) {
     // SAFETY: `cell` points into a live map value, aligned to eight bytes. `AtomicU64` has no
     // `fetch_add` on this target, which lacks compare-and-swap.
-    unsafe { intrinsics::atomic_xadd::<u64, u64, { intrinsics::AtomicOrdering::Relaxed }>(cell, n) };
+    unsafe {
+        intrinsics::atomic_xadd::<u64, u64, { intrinsics::AtomicOrdering::Relaxed }>(cell, n)
+    };
 }
 
 /// Current control word.

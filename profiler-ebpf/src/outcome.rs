@@ -54,7 +54,9 @@ pub fn exit(ctx: &BtfTracePointContext, slot: Slot) {
     }
     match INSIDE.get_ptr_mut(tid) {
         // SAFETY: as in `entered`.
-        Some(state) if unsafe { state.read_volatile() } == IN => unsafe { state.write_volatile(OUT) },
+        Some(state) if unsafe { state.read_volatile() } == IN => unsafe {
+            state.write_volatile(OUT)
+        },
         Some(_) => denied(regs, slot, ret),
         None => {
             if INSIDE.insert(tid, OUT, 0).is_err() {
@@ -121,7 +123,11 @@ fn settle(tid: u32, generation: u32, ret: i64) {
             if let Some(check) = CHECKS.get_ptr_mut(&pending.keys[i]) {
                 // SAFETY: the pointer is to a live map value.
                 let cell = unsafe {
-                    if succeeded(ret) { &raw mut (*check).succeeded } else { &raw mut (*check).failed }
+                    if succeeded(ret) {
+                        &raw mut (*check).succeeded
+                    } else {
+                        &raw mut (*check).failed
+                    }
                 };
                 add(cell, 1);
             }

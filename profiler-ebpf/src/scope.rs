@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Hex digits of a container id.
-const CONTAINER_ID_LEN: u32 = 64;
+const CONTAINER_ID_LEN: usize = 64;
 
 /// The evidence slot of the current task's cgroup.
 #[inline(always)]
@@ -77,25 +77,14 @@ pub fn removed(ctx: &BtfTracePointContext) {
     }
 }
 
-/// Copies the cgroup's name; true when it contains a container id.
+/// Copies the cgroup's name; true when it is long enough to contain a container id. User space
+/// looks closer, and releases what is none.
 #[inline(always)]
 fn read_container_name(cgroup: Address, name: &mut [u8; NAME_LEN]) -> bool {
     let text = kernel::read::<Address>(cgroup, &kernel::CGROUP_KN)
         .and_then(|node| kernel::read::<Address>(node, &kernel::KERNFS_NODE_NAME));
     let Some(text) = text else { return false };
     // SAFETY: the helper takes any address and writes at most the buffer.
-    if unsafe { bpf_probe_read_kernel_str_bytes(text as *const u8, name) }.is_err() {
-        return false;
-    }
-    let mut run = 0;
-    for byte in name.iter() {
-        match byte {
-            b'0'..=b'9' | b'a'..=b'f' => run += 1,
-            _ => run = 0,
-        }
-        if run == CONTAINER_ID_LEN {
-            return true;
-        }
-    }
-    false
+    let read = unsafe { bpf_probe_read_kernel_str_bytes(text as *const u8, name) };
+    read.is_ok_and(|name| name.len() >= CONTAINER_ID_LEN)
 }

@@ -31,9 +31,9 @@ pub fn enter(ctx: &BtfTracePointContext, slot: Slot) {
         if phase as usize >= phase::COUNT {
             return;
         }
-        calls.cast::<u8>().add(
-            (phase as usize * abi::DENSE + abi as usize) * DENSE_SYSCALLS + nr as usize,
-        )
+        calls
+            .cast::<u8>()
+            .add((phase as usize * abi::DENSE + abi as usize) * DENSE_SYSCALLS + nr as usize)
     };
     // SAFETY: in bounds, see above; a byte's store cannot tear.
     if unsafe { cell.read_volatile() } == 0 {

@@ -44,7 +44,10 @@ impl<'a> Btf<'a> {
     /// When the blob is not BTF, is cut short, or has a kind of unknown length.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
         let u16_at = |at: usize| {
-            bytes.get(at..at + 2).map(|b| u16::from_ne_bytes([b[0], b[1]])).ok_or(BtfError::Truncated(at))
+            bytes
+                .get(at..at + 2)
+                .map(|b| u16::from_ne_bytes([b[0], b[1]]))
+                .ok_or(BtfError::Truncated(at))
         };
         if u16_at(0)? != MAGIC {
             return Err(BtfError::Magic);
@@ -79,11 +82,11 @@ impl<'a> Btf<'a> {
             }
             at += 12
                 + match kind {
-                    1 | 14 | 17 => 4,                        // INT, VAR, DECL_TAG
-                    2 | 7..=12 | 16 | 18 => 0,               // PTR, FWD, qualifiers, FUNC, FLOAT, TYPE_TAG
+                    1 | 14 | 17 => 4,          // INT, VAR, DECL_TAG
+                    2 | 7..=12 | 16 | 18 => 0, // PTR, FWD, qualifiers, FUNC, FLOAT, TYPE_TAG
                     KIND_ARRAY => 12,
                     KIND_STRUCT | KIND_UNION | 15 | 19 => vlen * 12, // also DATASEC, ENUM64
-                    6 | 13 => vlen * 8,                      // ENUM, FUNC_PROTO
+                    6 | 13 => vlen * 8,                              // ENUM, FUNC_PROTO
                     other => return Err(BtfError::Kind(other)),
                 };
         }
@@ -173,7 +176,9 @@ mod tests {
         let strings = b"\0outer\0a\0b\0inner\0c\0int\0btf_trace_x\0";
         let at = |name: &str| {
             let needle = format!("\0{name}\0");
-            strings.windows(needle.len()).position(|w| w == needle.as_bytes()).expect("present") as u32 + 1
+            strings.windows(needle.len()).position(|w| w == needle.as_bytes()).expect("present")
+                as u32
+                + 1
         };
         let mut types: Vec<u32> = Vec::new();
         types.extend([at("int"), 1 << 24, 4, 32]); // 1

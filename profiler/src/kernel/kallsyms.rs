@@ -45,7 +45,8 @@ mod tests {
 
     #[test]
     fn return_addresses_are_named_by_the_function_before_them() {
-        let symbols = Kallsyms::parse("00ff0010 T b\n00ff0000 t a\n00ff0020 d data\nff0030 T c [mod]\n");
+        let symbols =
+            Kallsyms::parse("00ff0010 T b\n00ff0000 t a\n00ff0020 d data\nff0030 T c [mod]\n");
         assert_eq!(symbols.name(0xff_0000), None);
         assert_eq!(symbols.name(0xff_0010), Some("a"));
         assert_eq!(symbols.name(0xff_0011), Some("b"));

@@ -26,14 +26,42 @@ pub struct AttachPoint {
 
 /// Order matters: who comes from outside is known before any call is recorded, and calls come last.
 pub const POINTS: &[AttachPoint] = &[
-    AttachPoint { name: "sched_process_exit", need: Need::Always, purpose: "forgets ended threads" },
-    AttachPoint { name: "sched_process_exec", need: Need::Always, purpose: "sees the entry point start" },
-    AttachPoint { name: "sched_process_fork", need: Need::Always, purpose: "follows the runtime's children" },
-    AttachPoint { name: "cgroup_attach_task", need: Need::Always, purpose: "sees processes join from outside" },
+    AttachPoint {
+        name: "sched_process_exit",
+        need: Need::Always,
+        purpose: "forgets ended threads",
+    },
+    AttachPoint {
+        name: "sched_process_exec",
+        need: Need::Always,
+        purpose: "sees the entry point start",
+    },
+    AttachPoint {
+        name: "sched_process_fork",
+        need: Need::Always,
+        purpose: "follows the runtime's children",
+    },
+    AttachPoint {
+        name: "cgroup_attach_task",
+        need: Need::Always,
+        purpose: "sees processes join from outside",
+    },
     AttachPoint { name: "cgroup_rmdir", need: Need::Always, purpose: "forgets removed cgroups" },
-    AttachPoint { name: "cgroup_mkdir", need: Need::Always, purpose: "catches containers before their first call" },
-    AttachPoint { name: "cap_capable", need: Need::Capabilities, purpose: "sees capability checks" },
-    AttachPoint { name: "sys_exit", need: Need::WhileWanted, purpose: "sees how calls end, and denied ones" },
+    AttachPoint {
+        name: "cgroup_mkdir",
+        need: Need::Always,
+        purpose: "catches containers before their first call",
+    },
+    AttachPoint {
+        name: "cap_capable",
+        need: Need::Capabilities,
+        purpose: "sees capability checks",
+    },
+    AttachPoint {
+        name: "sys_exit",
+        need: Need::WhileWanted,
+        purpose: "sees how calls end, and denied ones",
+    },
     AttachPoint { name: "sys_enter", need: Need::Always, purpose: "sees calls" },
 ];
 

@@ -141,26 +141,31 @@ fn capability_facts(
     }
     Ok(found
         .into_iter()
-        .map(|((capability, phase, verdict, audit, user_namespace, overridden, abi, nr, asked_by), check)| {
-            let seen = CheckSighting {
-                checks: check.count,
-                succeeded: check.succeeded,
-                failed: check.failed,
-                first: sighting(Some(check.first), armed_ns),
-            };
-            CapabilityFact {
-                capability,
-                phase,
-                verdict,
-                audit,
-                user_namespace,
-                overridden,
-                abi,
-                nr,
-                asked_by,
-                seen: BTreeMap::from([(run.to_owned(), seen)]),
-            }
-        })
+        .map(
+            |(
+                (capability, phase, verdict, audit, user_namespace, overridden, abi, nr, asked_by),
+                check,
+            )| {
+                let seen = CheckSighting {
+                    checks: check.count,
+                    succeeded: check.succeeded,
+                    failed: check.failed,
+                    first: sighting(Some(check.first), armed_ns),
+                };
+                CapabilityFact {
+                    capability,
+                    phase,
+                    verdict,
+                    audit,
+                    user_namespace,
+                    overridden,
+                    abi,
+                    nr,
+                    asked_by,
+                    seen: BTreeMap::from([(run.to_owned(), seen)]),
+                }
+            },
+        )
         .collect())
 }
 
@@ -190,8 +195,10 @@ fn denial_facts(
     Ok(found
         .into_iter()
         .map(|((abi, nr, phase, errno), denial)| {
-            let seen =
-                DenialSighting { count: denial.count, first: sighting(Some(denial.first), armed_ns) };
+            let seen = DenialSighting {
+                count: denial.count,
+                first: sighting(Some(denial.first), armed_ns),
+            };
             DenialFact { abi, nr, phase, errno, seen: BTreeMap::from([(run.to_owned(), seen)]) }
         })
         .collect())

@@ -19,10 +19,14 @@ pub enum ObserveError {
         source: std::io::Error,
     },
     /// The kernel's BTF is not understood.
-    #[error("cannot read the types of this kernel\nhint: attach the output of `profiler doctor` to a bug report")]
+    #[error(
+        "cannot read the types of this kernel\nhint: attach the output of `profiler doctor` to a bug report"
+    )]
     Btf(#[from] BtfError),
     /// aya could not read the kernel's BTF.
-    #[error("cannot read the types of this kernel\nhint: attach the output of `profiler doctor` to a bug report")]
+    #[error(
+        "cannot read the types of this kernel\nhint: attach the output of `profiler doctor` to a bug report"
+    )]
     AyaBtf(#[from] aya::BtfError),
     /// A needed field does not exist.
     #[error(
@@ -35,7 +39,9 @@ pub enum ObserveError {
         field: &'static str,
     },
     /// A needed tracepoint does not exist.
-    #[error("this kernel is not supported: it has no tracepoint `{0}`\nhint: see `profiler doctor`")]
+    #[error(
+        "this kernel is not supported: it has no tracepoint `{0}`\nhint: see `profiler doctor`"
+    )]
     NoTracepoint(&'static str),
     /// bpf(2) is not allowed.
     #[error(

@@ -95,9 +95,7 @@ impl Observer {
             let skip = point.need == Need::WhileWanted
                 || point.need == Need::Capabilities && self.no_capabilities.is_some();
             if !skip {
-                program(&mut self.ebpf, point.name)?
-                    .attach()
-                    .map_err(program_error(point.name))?;
+                program(&mut self.ebpf, point.name)?.attach().map_err(program_error(point.name))?;
             }
         }
         Ok(())
@@ -167,9 +165,7 @@ impl Observer {
         self.control.denials = denials.into();
         self.write_control()?;
         if !wanted && let Some(link) = self.sys_exit.take() {
-            program(&mut self.ebpf, "sys_exit")?
-                .detach(link)
-                .map_err(program_error("sys_exit"))?;
+            program(&mut self.ebpf, "sys_exit")?.detach(link).map_err(program_error("sys_exit"))?;
         }
         Ok(())
     }

@@ -115,7 +115,11 @@ pub fn promote(ebpf: &mut Ebpf, cgroup_id: u64, slot: Slot) -> Result<(), Observ
     let mut buckets = array::<u64>(ebpf, "BUCKETS_CHOSEN")?;
     let bucket = cgroup_id as u32 & (BUCKETS - 1);
     let word = buckets.get(&bucket, 0).map_err(map_error("BUCKETS_CHOSEN"))?;
-    let new = if word >> 32 == 0 { bucket_word(cgroup_id, slot) | (word & CROWDED) } else { word | CROWDED };
+    let new = if word >> 32 == 0 {
+        bucket_word(cgroup_id, slot) | (word & CROWDED)
+    } else {
+        word | CROWDED
+    };
     buckets.set(bucket, new, 0).map_err(map_error("BUCKETS_CHOSEN"))
 }
 
