@@ -1,7 +1,7 @@
 //! Which images there are, in which order they are made, and whether one is out of date.
 
 use std::sync::{
-    Mutex,
+    LazyLock, Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -39,7 +39,8 @@ pub fn ensure(store: &dyn Store, work: &Utf8Path) -> Result<()> {
     let base = rootfs::debian_recipe()?;
     ensure_base(store, work, DEBIAN, "/bin/bash", &base, |out| rootfs::debian(work, out))?;
 
-    let arguments = context::build_arguments();
+    // Asking pip takes half a second: only when something is built.
+    let arguments: LazyLock<Vec<(String, String)>> = LazyLock::new(context::build_arguments);
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -88,7 +89,7 @@ fn ensure_built(
     store: &dyn Store,
     name: &str,
     base: &str,
-    arguments: &[(String, String)],
+    arguments: &LazyLock<Vec<(String, String)>>,
 ) -> Result<()> {
     let image = format!("localhost/{name}:1");
     let dir = root().join("tests/images").join(name);
