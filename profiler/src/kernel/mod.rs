@@ -1,1 +1,10 @@
-//! Placeholder paragraph, replaced with the module.
+//! Facts of this host: version, cgroup set-up, privileges, what tracing needs.
+//!
+//! Reads files below a root path that the caller gives, so that every function can be tested on a tree of
+//! files. Loads no program, makes no bpf(2) call, changes nothing.
+
+pub mod cgroup;
+pub mod doctor;
+pub mod privileges;
+pub mod tracing;
+pub mod version;
