@@ -1,1 +1,3 @@
-fn main() { libtest_mimic::run(&libtest_mimic::Arguments::from_args(), vec![]).exit(); }
+fn main() {
+    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), vec![]).exit();
+}

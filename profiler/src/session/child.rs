@@ -45,14 +45,16 @@ impl Running {
         join: impl FnOnce(u32) -> Result<(), SessionError>,
     ) -> Result<Self, SessionError> {
         let program = program_of(command)?;
-        let dir = TempDir::new().map_err(|source| io("create", Path::new("temporary directory"), source))?;
+        let dir = TempDir::new()
+            .map_err(|source| io("create", Path::new("temporary directory"), source))?;
         let gate = dir.path().join("gate");
         mknodat(CWD, &gate, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
             .map_err(|error| io("create", &gate, error.into()))?;
         // read-write, so that neither side's open blocks
         let open_gate = open(&gate, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| io("open", &gate, error.into()))?;
-        let itself = std::env::current_exe().map_err(|source| io("find", Path::new("/proc/self/exe"), source))?;
+        let itself = std::env::current_exe()
+            .map_err(|source| io("find", Path::new("/proc/self/exe"), source))?;
         let running = Self::spawn(
             Command::new(itself).arg(ENTER).arg(&gate).arg("--").args(command),
             program,

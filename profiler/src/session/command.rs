@@ -2,6 +2,9 @@
 
 use std::{path::Path, time::Duration};
 
+use fs_err as fs;
+use procfs::process::Process;
+
 use super::{
     child::{Running, program_of, shell_status},
     error::SessionError,
@@ -11,10 +14,10 @@ use super::{
     signals,
 };
 use crate::{
-    kernel::privileges,
+    kernel::cgroup,
     model::recording::{Missing, Target, TargetKind},
     observe::ebpf::SlotKind,
-    target::command::CommandCgroup,
+    target::command::{CommandCgroup, sweep},
 };
 
 /// Runs the plan's command and records it until it ends.
@@ -27,16 +30,24 @@ pub async fn record_command(
 ) -> Result<Outcome, SessionError> {
     program_of(&plan.command)?;
     let mut signals = signals::catch().map_err(SessionError::Signals)?;
-    let cgroup = CommandCgroup::create(Path::new("/"))?;
+    let setup = cgroup::detect(Path::new("/"))?;
     let mut recorder = Recorder::start(plan.debug)?;
-    let slots = [recorder.observer.watch(&[cgroup.id()], SlotKind::Command)?];
-    // a filter on the recorder itself is inherited by the command
-    let denying = privileges::of_process(Path::new("/")).is_ok_and(|own| own.seccomp_filter);
+    sweep(Path::new("/"), &setup)?;
+    let cgroup = CommandCgroup::create(Path::new("/"), &setup)?;
+    let slots = [recorder.observer.watch(&[cgroup.cgroup().id], SlotKind::Command)?];
+    let denying = inherits_filter();
     recorder.observer.watch_exits(true, denying)?;
     tell(Event::Recording { kind: "command", name: plan.name.clone() });
     signal_ready(plan.ready);
 
-    let mut running = Running::inside(&plan.command, |pid| Ok(cgroup.join(pid)?))?;
+    let mut running = Running::inside(&plan.command, |pid| {
+        let file = cgroup.procs_file();
+        fs::write(&file, pid.to_string()).map_err(|source| SessionError::Io {
+            verb: "write",
+            path: file,
+            source,
+        })
+    })?;
     let mut ticks = tokio::time::interval(TICK);
     let deadline = tokio::time::sleep(plan.duration.unwrap_or(Duration::MAX / 4));
     tokio::pin!(deadline);
@@ -49,14 +60,14 @@ pub async fn record_command(
         }
     };
     recorder.observer.stop()?;
-    let left_behind = cgroup.remove()?;
+    let removal = cgroup.remove()?;
     let circumstances = Circumstances {
         target: Target { kind: TargetKind::Command, name: plan.name.clone() },
         clock: recorder.clock,
         command: plan.command,
         command_status: status,
         container: None,
-        missing: if left_behind > 0 { vec![Missing::Shutdown] } else { Vec::new() },
+        missing: if removal.moved > 0 { vec![Missing::Shutdown] } else { Vec::new() },
     };
     let recording = recorder.recording(&slots, circumstances)?;
     Ok(Outcome {
@@ -64,4 +75,9 @@ pub async fn record_command(
         never_ran: Vec::new(),
         command_status: status,
     })
+}
+
+/// Whether this process runs under a seccomp filter, which a command inherits.
+fn inherits_filter() -> bool {
+    Process::myself().and_then(|own| own.status()).is_ok_and(|status| status.seccomp == Some(2))
 }

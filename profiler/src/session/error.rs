@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::{
     kernel::cgroup::CgroupError,
     observe::ebpf::ObserveError,
-    target::{command::CommandCgroupError, cgroup::ContainerCgroupError, docker::EngineError},
+    target::{cgroup::ScopeError, command::CommandCgroupError, docker::EngineError},
 };
 
 /// Failures of a session.
@@ -27,9 +27,11 @@ pub enum SessionError {
     CommandCgroup(#[from] CommandCgroupError),
     /// The container's cgroup.
     #[error(transparent)]
-    ContainerCgroup(#[from] ContainerCgroupError),
+    Scope(#[from] ScopeError),
     /// There is no such container, and waiting was not wanted.
-    #[error("no container `{name}` at {endpoint}\nhint: docker ps --all, or leave out --no-wait to wait for it")]
+    #[error(
+        "no container `{name}` at {endpoint}\nhint: docker ps --all, or leave out --no-wait to wait for it"
+    )]
     NoContainer {
         /// As the user wrote it.
         name: String,

@@ -1,12 +1,6 @@
 //! What every recording has in common: an observer, a clock, ticks, and the end of a command.
 
-use std::{
-    ffi::OsString,
-    fs::File,
-    io::Write as _,
-    path::Path,
-    time::Duration,
-};
+use std::{ffi::OsString, fs::File, io::Write as _, path::Path, time::Duration};
 
 use fs_err as fs;
 

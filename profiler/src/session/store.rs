@@ -52,14 +52,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_write_leaves_the_old_files() {
+    fn a_file_that_cannot_be_replaced_leaves_whole_files_and_no_temporary_ones() {
         let dir = tempfile::tempdir().expect("a directory");
-        write(dir.path(), &[("a", "1".to_owned()), ("b", "1".to_owned())]).expect("writes");
-        write(dir.path(), &[("a", "2".to_owned()), ("no/such/dir", "2".to_owned())])
-            .expect_err("the second file cannot take its name");
-        // the first may have been renamed by then only if all were written
-        assert_eq!(fs::read_to_string(dir.path().join("b")).expect("reads"), "1");
-        let names: Vec<_> = fs::read_dir(dir.path()).expect("lists").collect();
-        assert_eq!(names.len(), 2, "no temporary file stays");
+        fs::create_dir(dir.path().join("b")).expect("a directory in the way");
+        let files = [("a", "1".to_owned()), ("b", "2".to_owned()), ("c", "3".to_owned())];
+        let error = write(dir.path(), &files).expect_err("a directory cannot be replaced");
+        assert_eq!(error.to_string(), format!("cannot write `{}`", dir.path().join("b").display()));
+        let mut names: Vec<_> = fs::read_dir(dir.path())
+            .expect("lists")
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn result_files_may_be_read_by_everyone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        write(&dir.path().join("new"), &[("a", "1".to_owned())]).expect("writes");
+        let mode = fs::metadata(dir.path().join("new/a")).expect("exists").permissions().mode();
+        assert_eq!(mode & 0o777, MODE);
     }
 }
