@@ -239,7 +239,8 @@ impl Engine for Docker {
 impl Store for Docker {
     fn recipe(&self, image: &str) -> Result<Option<String>> {
         let image = http::get(&self.socket(), &format!("/images/{image}/json"))?;
-        let recipe = image.map(|image| image["Config"]["Labels"][RECIPE].as_str().map(str::to_owned));
+        let recipe =
+            image.map(|image| image["Config"]["Labels"][RECIPE].as_str().map(str::to_owned));
         Ok(recipe.flatten())
     }
 

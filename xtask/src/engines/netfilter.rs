@@ -33,7 +33,8 @@ pub fn undo(before: &str, now: &str, ours: &Ours) -> String {
         let mut commands = String::new();
         for rule in table.lines.iter().filter(|line| line.starts_with("-A ")) {
             let boilerplate = docker_is_alone
-                && (chain_of(rule).is_some_and(is_dockers) || target_of(rule).is_some_and(is_dockers));
+                && (chain_of(rule).is_some_and(is_dockers)
+                    || target_of(rule).is_some_and(is_dockers));
             if ours.owns(rule) || boilerplate {
                 let _ = writeln!(commands, "-D {}", &rule[3..]);
             }
@@ -164,10 +165,8 @@ COMMIT
 
     #[test]
     fn beside_another_docker_only_our_rules_go() {
-        let now = OURS_NOW.replace(
-            "-A DOCKER -i prof1",
-            "-A DOCKER -i docker0 -j RETURN\n-A DOCKER -i prof1",
-        );
+        let now = OURS_NOW
+            .replace("-A DOCKER -i prof1", "-A DOCKER -i docker0 -j RETURN\n-A DOCKER -i prof1");
         let script = undo("", &now, &ours());
         assert!(script.contains("-D DOCKER -i prof1 -j RETURN\n"), "{script}");
         for kept in ["docker0", "-X", "-P", "-j DOCKER-USER", "eth9"] {
