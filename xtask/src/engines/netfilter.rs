@@ -65,7 +65,7 @@ pub fn empty_tables(before: &str, now: &str) -> Vec<(String, Vec<String>)> {
     let empty = |line: &&str| line.starts_with(':') && line.contains(" ACCEPT ");
     tables(now)
         .iter()
-        .filter(|table| !known.contains(&table.name) && table.lines.iter().all(|l| empty(&l)))
+        .filter(|table| !known.contains(&table.name) && table.lines.iter().all(empty))
         .map(|table| {
             let chains = table.lines.iter().filter_map(|line| line[1..].split(' ').next());
             (table.name.to_owned(), chains.map(str::to_owned).collect())
