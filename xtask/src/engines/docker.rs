@@ -180,6 +180,8 @@ impl Engine for Docker {
             machine.bridge_up()?;
             self.start_containerd()?;
             self.start_dockerd(&machine)?;
+            // What a crash or a reboot left of the last time, with names that tests use again.
+            self.empty()?;
         }
         let work = self.home.join("images");
         images::ensure_first(self, &work)?;
