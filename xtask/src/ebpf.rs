@@ -54,7 +54,10 @@ pub fn run(args: &Args) -> Result<()> {
     if args.rebuild {
         let built = build()?;
         if fs::read(&built)? != fs::read(object())? {
-            bail!("a rebuild of the same sources gave another object: compare {built} with {}", object());
+            bail!(
+                "a rebuild of the same sources gave another object: compare {built} with {}",
+                object()
+            );
         }
         say("ebpf: a rebuild gives the same bytes");
     }
