@@ -1,2 +1,11 @@
-//! What the kernel side and the user side agree on.
+//! What the kernel side and the user side agree on: map keys and values, bounds, and the names of
+//! the globals that user space injects before loading.
+//!
+//! Every struct is `repr(C)` without implicit padding, so that a map key is the same bytes for the
+//! same content; sizes are asserted at compile time. No logic lives here.
+
 #![no_std]
+
+pub mod evidence;
+pub mod globals;
+pub mod scope;

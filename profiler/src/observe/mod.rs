@@ -1,1 +1,4 @@
-//! Placeholder paragraph, replaced with the module.
+//! Watching the kernel: from armed scopes to evidence. Only `ebpf` knows how.
+
+pub mod ebpf;
+pub mod evidence;

@@ -1,0 +1,172 @@
+//! What is kept of syscalls, capability checks and denials.
+
+/// Syscall numbers below this have a cell of their own; others go to a bounded hash.
+pub const DENSE_SYSCALLS: usize = 512;
+
+/// Indexes of the phase dimension.
+pub mod phase {
+    /// The runtime, before the filter is loaded.
+    pub const SETUP: u8 = 0;
+    /// The runtime, filter loaded, before the entry point's execve.
+    pub const HANDOVER: u8 = 1;
+    /// The entry point and all that follows.
+    pub const WORKLOAD: u8 = 2;
+    /// How many there are.
+    pub const COUNT: usize = 3;
+}
+
+/// Number spaces as the kernel tells them apart.
+pub mod abi {
+    /// The machine's own.
+    pub const NATIVE: u8 = 0;
+    /// 32-bit compat: ia32 or arm.
+    pub const COMPAT: u8 = 1;
+    /// x32: native with bit 30 set, which is removed from the number.
+    pub const X32: u8 = 2;
+    /// How many have dense cells; x32 has none.
+    pub const DENSE: usize = 2;
+}
+
+/// Bit 30 of a native number marks an x32 call.
+pub const X32_BIT: u32 = 0x4000_0000;
+
+/// The set of calls seen in one slot: a byte each, so that setting one never races with another.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Seen {
+    /// `[phase][abi][number]`, 1 when seen.
+    pub calls: [[[u8; DENSE_SYSCALLS]; abi::DENSE]; phase::COUNT],
+}
+
+/// Identifies a call in a slot. Key of `FIRST` and `SPARSE`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CallKey {
+    /// Evidence slot.
+    pub slot: u32,
+    /// Number, without the x32 bit.
+    pub nr: u32,
+    /// One of [`abi`].
+    pub abi: u8,
+    /// One of [`phase`].
+    pub phase: u8,
+    /// Zero.
+    pub reserved: u16,
+}
+
+/// Length of a thread name.
+pub const COMM_LEN: usize = 16;
+/// Length kept of an executable's file name.
+pub const EXE_LEN: usize = 64;
+
+/// Who did something first, and when.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Sighting {
+    /// `bpf_ktime_get_ns`, CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// Thread name, NUL-padded.
+    pub comm: [u8; COMM_LEN],
+    /// File name of the executable, NUL-terminated; empty when unknown.
+    pub exe: [u8; EXE_LEN],
+}
+
+/// Kernel return addresses kept of a capability check: the program itself and its trampoline, then
+/// `cap_capable`, `security_capable`, the wrapper, and who asked.
+pub const CALLERS: usize = 8;
+
+/// Flag bits of [`CheckKey::flags`].
+pub mod check {
+    /// The kernel said no.
+    pub const DENIED: u8 = 1;
+    /// Asked for the initial user namespace.
+    pub const HOST_NS: u8 = 1 << 1;
+    /// Asked for the user namespace of the credentials in use.
+    pub const OWN_NS: u8 = 1 << 2;
+    /// Made with credentials other than the thread's own.
+    pub const OVERRIDDEN: u8 = 1 << 3;
+}
+
+/// A kind of capability check in a slot. Key of `CHECKS`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CheckKey {
+    /// Evidence slot.
+    pub slot: u32,
+    /// Number of the enclosing syscall, without the x32 bit.
+    pub nr: u32,
+    /// Its number space.
+    pub abi: u8,
+    /// One of [`phase`].
+    pub phase: u8,
+    /// Capability number.
+    pub capability: u8,
+    /// Bits of [`check`].
+    pub flags: u8,
+    /// Zero.
+    pub reserved: u32,
+    /// Innermost first; 0 where the stack ended.
+    pub callers: [u64; CALLERS],
+}
+
+/// Value of `CHECKS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Check {
+    /// How many checks.
+    pub count: u64,
+    /// How many of the enclosing syscalls succeeded, of those whose end was observed.
+    pub succeeded: u64,
+    /// How many failed.
+    pub failed: u64,
+    /// The first one.
+    pub first: Sighting,
+}
+
+/// How many different checks of one syscall wait for its outcome.
+pub const PENDING_CHECKS: usize = 6;
+
+/// A kind of denial in a slot. Key of `DENIALS`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DenialKey {
+    /// The call.
+    pub call: CallKey,
+    /// Positive errno, 0 when success was claimed.
+    pub errno: i32,
+}
+
+/// Value of `DENIALS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Denial {
+    /// How often.
+    pub count: u64,
+    /// The first one.
+    pub first: Sighting,
+}
+
+const _: () = assert!(size_of::<Seen>() == 3072 && size_of::<CallKey>() == 12);
+const _: () = assert!(size_of::<Sighting>() == 88 && size_of::<CheckKey>() == 80);
+const _: () = assert!(size_of::<Check>() == 112 && size_of::<DenialKey>() == 16);
+const _: () = assert!(size_of::<Denial>() == 96);
+
+#[cfg(feature = "user")]
+mod pod {
+    #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait")]
+
+    // SAFETY: `repr(C)`, no padding (sizes asserted), any bit pattern is a value.
+    unsafe impl aya::Pod for super::Seen {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::CallKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Sighting {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::CheckKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Check {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::DenialKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Denial {}
+}

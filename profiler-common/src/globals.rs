@@ -1,0 +1,57 @@
+//! Offsets of the running kernel's structs, which user space reads from BTF and injects.
+//!
+//! Rust emits no CO-RE relocations, so no field offset is compiled in. -1 means that this kernel
+//! has no such field.
+
+/// One injected offset: the symbol in the object, and where BTF has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offset {
+    /// Name of the global.
+    pub global: &'static str,
+    /// Struct name.
+    pub of: &'static str,
+    /// Field path; inner structs by dots, pointers are not followed.
+    pub field: &'static str,
+    /// Recording is impossible without it.
+    pub required: bool,
+}
+
+macro_rules! offsets {
+    ($($global:ident: $of:literal $field:literal $required:literal;)*) => {
+        /// Every injected offset.
+        pub const OFFSETS: &[Offset] = &[
+            $(Offset { global: stringify!($global), of: $of, field: $field, required: $required },)*
+        ];
+
+        /// Calls a macro with the names of all globals, to define them on the kernel side.
+        #[macro_export]
+        macro_rules! for_each_offset {
+            ($m:ident) => { $m! { $($global)* } };
+        }
+    };
+}
+
+offsets! {
+    TASK_STATUS: "task_struct" "thread_info.status" false;
+    TASK_PID: "task_struct" "pid" true;
+    TASK_TGID: "task_struct" "tgid" true;
+    TASK_NSPROXY: "task_struct" "nsproxy" true;
+    TASK_SECCOMP_FILTER: "task_struct" "seccomp.filter" true;
+    TASK_CGROUPS: "task_struct" "cgroups" true;
+    TASK_REAL_CRED: "task_struct" "real_cred" true;
+    TASK_MM: "task_struct" "mm" false;
+    MM_EXE_FILE: "mm_struct" "exe_file" false;
+    FILE_DENTRY: "file" "f_path.dentry" false;
+    DENTRY_NAME: "dentry" "d_name.name" false;
+    NSPROXY_MNT_NS: "nsproxy" "mnt_ns" true;
+    CSS_SET_DFL_CGRP: "css_set" "dfl_cgrp" true;
+    CGROUP_KN: "cgroup" "kn" true;
+    CGROUP_ROOT: "cgroup" "root" true;
+    CGROUP_PARENT_CSS: "cgroup" "self.parent" true;
+    CGROUP_SELF: "cgroup" "self" true;
+    CGROUP_ROOT_HIERARCHY_ID: "cgroup_root" "hierarchy_id" true;
+    KERNFS_NODE_ID: "kernfs_node" "id" true;
+    KERNFS_NODE_NAME: "kernfs_node" "name" true;
+    CRED_USER_NS: "cred" "user_ns" true;
+    USER_NS_LEVEL: "user_namespace" "level" true;
+}

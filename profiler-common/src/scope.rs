@@ -1,0 +1,110 @@
+//! Which cgroups are observed, and which evidence slot each writes to.
+
+/// Index of a set of evidence. Several cgroups (a container and its children) may share one.
+pub type Slot = u32;
+
+/// Buckets of the direct-mapped scope table; a power of two.
+pub const BUCKETS: u32 = 16_384;
+
+/// In a bucket's word: the hash must be asked too, because several cgroups fall into the bucket.
+pub const CROWDED: u64 = 1 << 31;
+
+/// The word of the direct-mapped table for a cgroup: low half of its id, and its slot.
+///
+/// The low half of a cgroup id is its inode number, unique among the cgroups that exist
+/// (<https://elixir.bootlin.com/linux/v6.12/source/fs/kernfs/dir.c#L637>).
+#[must_use]
+pub const fn bucket_word(cgroup_id: u64, slot: Slot) -> u64 {
+    ((cgroup_id & 0xffff_ffff) << 32) | (slot as u64 & 0xffff)
+}
+
+/// Length of the name kept of a cgroup: `docker-<64 hex>.scope` fits.
+pub const NAME_LEN: usize = 96;
+
+/// How a cgroup came into scope.
+pub mod kind {
+    /// User space asked for it.
+    pub const CHOSEN: u32 = 0;
+    /// Created while candidates are adopted, with a name as long as a container id.
+    pub const CANDIDATE: u32 = 1;
+    /// Created inside a cgroup that is in scope.
+    pub const CHILD: u32 = 2;
+}
+
+/// Value of `SCOPES`, keyed by cgroup id.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Scope {
+    /// Where its evidence goes.
+    pub slot: Slot,
+    /// One of [`kind`].
+    pub kind: u32,
+    /// Last component of its path, NUL-terminated; empty for chosen ones.
+    pub name: [u8; NAME_LEN],
+}
+
+/// Values of `SLOTS`: what kind of target a slot serves.
+pub mod slot_kind {
+    /// The entry point is executed in another mount namespace than the runtime's.
+    pub const CONTAINER: u32 = 0;
+    /// The first successful execve after joining is the entry point's.
+    pub const COMMAND: u32 = 1;
+}
+
+/// Single entry of `CONTROL`, written by user space while programs run.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Control {
+    /// New cgroups with a container id in their name are adopted.
+    pub adopt: u32,
+    /// `sys_exit` is attached and outcomes of capability checks are wanted; a generation number.
+    pub outcomes: u32,
+    /// `sys_exit` is attached and denied calls are wanted.
+    pub denials: u32,
+    /// Unused, zero.
+    pub reserved: u32,
+}
+
+/// Value of `JOINED`, keyed by tgid: a process that came from outside and has not yet executed the
+/// entry point.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Joined {
+    /// `task_struct.seccomp.filter` when it joined; another value now means that a filter was loaded.
+    pub filter: u64,
+    /// `nsproxy.mnt_ns` of whoever moved it here: the runtime's mount namespace.
+    pub mnt_ns: u64,
+}
+
+/// Counters of entries that found their table full: indexes of `LOSSES`.
+pub mod loss {
+    /// Syscall numbers outside the dense table.
+    pub const SYSCALLS: u32 = 0;
+    /// Kinds of capability check.
+    pub const CAPABILITIES: u32 = 1;
+    /// Kinds of denial.
+    pub const DENIALS: u32 = 2;
+    /// First sightings.
+    pub const ATTRIBUTION: u32 = 3;
+    /// Cgroups.
+    pub const SCOPES: u32 = 4;
+    /// Threads: runtime processes or pending outcomes.
+    pub const THREADS: u32 = 5;
+    /// How many there are.
+    pub const COUNT: u32 = 6;
+}
+
+const _: () = assert!(size_of::<Scope>() == 104 && size_of::<Joined>() == 16);
+const _: () = assert!(size_of::<Control>() == 16 && BUCKETS.is_power_of_two());
+
+#[cfg(feature = "user")]
+mod pod {
+    #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait")]
+
+    // SAFETY: `repr(C)`, no padding (sizes asserted), any bit pattern is a value.
+    unsafe impl aya::Pod for super::Scope {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Control {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Joined {}
+}

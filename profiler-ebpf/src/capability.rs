@@ -1,0 +1,80 @@
+//! Capability checks, each with the kernel's callers, which tell a real check from a probe.
+
+use aya_ebpf::{EbpfContext, helpers::generated::bpf_get_stack, programs::BtfTracePointContext};
+use profiler_common::{
+    evidence::{CALLERS, Check, CheckKey, check},
+    scope::{Slot, loss},
+};
+
+use crate::{
+    attribution, joined,
+    kernel::{self, Address},
+    maps::{CHECKS, add, control, lost},
+    outcome,
+};
+
+/// `cap_capable(const struct cred *, struct user_namespace *target, const struct user_namespace *, int cap, int ret)`
+/// (<https://elixir.bootlin.com/linux/v6.15/source/include/trace/events/capability.h>).
+pub fn check(ctx: &BtfTracePointContext, slot: Slot) {
+    let cred: Address = ctx.arg(0);
+    let target: Address = ctx.arg(1);
+    let capability: i32 = ctx.arg(3);
+    let verdict: i32 = ctx.arg(4);
+    let (abi, nr) = kernel::call_of(kernel::orig_ax(kernel::current_regs()));
+    let key = CheckKey {
+        slot,
+        nr,
+        abi,
+        phase: joined::phase(),
+        capability: capability as u8,
+        flags: flags(cred, target, verdict),
+        reserved: 0,
+        callers: callers(ctx),
+    };
+    match CHECKS.get_ptr_mut(&key) {
+        // SAFETY: the pointer is to a live map value.
+        Some(seen) => add(unsafe { &raw mut (*seen).count }, 1),
+        None => first(&key),
+    }
+    let generation = control().outcomes;
+    if generation != 0 {
+        outcome::await_outcome(&key, generation);
+    }
+}
+
+#[inline(never)]
+fn first(key: &CheckKey) {
+    let check = Check { count: 1, succeeded: 0, failed: 0, first: attribution::sighting() };
+    if CHECKS.insert(key, check, 0).is_err() {
+        lost(loss::CAPABILITIES);
+    }
+}
+
+#[inline(always)]
+fn flags(cred: Address, target: Address, verdict: i32) -> u8 {
+    let mut flags = 0;
+    if verdict != 0 {
+        flags |= check::DENIED;
+    }
+    if kernel::read::<i32>(target, &kernel::USER_NS_LEVEL) == Some(0) {
+        flags |= check::HOST_NS;
+    }
+    if kernel::read(cred, &kernel::CRED_USER_NS) == Some(target) {
+        flags |= check::OWN_NS;
+    }
+    if kernel::read(kernel::current(), &kernel::TASK_REAL_CRED) != Some(cred) {
+        flags |= check::OVERRIDDEN;
+    }
+    flags
+}
+
+/// Return addresses, innermost first.
+#[inline(always)]
+fn callers(ctx: &BtfTracePointContext) -> [u64; CALLERS] {
+    let mut callers = [0; CALLERS];
+    // SAFETY: the buffer is as long as is said.
+    unsafe {
+        bpf_get_stack(ctx.as_ptr(), callers.as_mut_ptr().cast(), size_of_val(&callers) as u32, 0);
+    }
+    callers
+}

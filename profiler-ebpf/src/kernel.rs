@@ -1,0 +1,144 @@
+//! Reading the kernel's structs by injected offsets. Nothing else knows a struct's layout.
+
+use aya_ebpf::{
+    Global,
+    helpers::{
+        bpf_probe_read_kernel,
+        generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+    },
+};
+use profiler_common::{evidence::X32_BIT, evidence::abi, for_each_offset};
+
+macro_rules! define {
+    ($($name:ident)*) => {
+        $(
+            #[unsafe(no_mangle)]
+            pub static $name: Global<i32> = Global::new(-1);
+        )*
+    };
+}
+
+for_each_offset!(define);
+
+/// `TS_COMPAT` of x86's `thread_info.status`
+/// (<https://elixir.bootlin.com/linux/v6.12/source/arch/x86/include/asm/thread_info.h#L198>).
+const TS_COMPAT: u32 = 0x2;
+
+/// Address of a kernel object; 0 is null.
+pub type Address = u64;
+
+/// The current `task_struct`.
+#[inline(always)]
+pub fn current() -> Address {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_current_task_btf() as Address }
+}
+
+/// Reads a value at `base + offset`. `None` when the offset is absent, the base null, or the read faults.
+#[inline(always)]
+pub fn read<T>(base: Address, offset: &Global<i32>) -> Option<T> {
+    let offset = offset.load();
+    if base == 0 || offset < 0 {
+        return None;
+    }
+    // SAFETY: bpf_probe_read_kernel takes any address and fails on a bad one.
+    unsafe { bpf_probe_read_kernel((base + offset as u64) as *const T) }.ok()
+}
+
+/// The registers that the current task entered the kernel with.
+#[inline(always)]
+pub fn current_regs() -> Address {
+    // SAFETY: the argument is the current task.
+    unsafe { bpf_task_pt_regs(current() as *mut _) as Address }
+}
+
+/// The number that a call was made with.
+#[inline(always)]
+pub fn orig_ax(regs: Address) -> i64 {
+    /// Offset in x86_64's `struct pt_regs`, which is user-space ABI (`ptrace(2)`).
+    const ORIG_AX: usize = 120;
+    // SAFETY: `regs` is a `struct pt_regs` that the kernel handed out.
+    unsafe { (regs as *const u8).add(ORIG_AX).cast::<i64>().read_volatile() }
+}
+
+/// Whether a call is execve or execveat.
+#[inline(always)]
+pub fn is_exec(abi: u8, nr: u32) -> bool {
+    match abi {
+        abi::COMPAT => matches!(nr, 11 | 358),
+        abi::X32 => matches!(nr, 520 | 545),
+        _ => matches!(nr, 59 | 322),
+    }
+}
+
+/// Number space and number of a native `orig_ax`-like value.
+#[inline(always)]
+pub fn call_of(nr: i64) -> (u8, u32) {
+    let nr = nr as u32;
+    if is_compat() {
+        (abi::COMPAT, nr)
+    } else if nr & X32_BIT != 0 && (nr as i32) > 0 {
+        (abi::X32, nr & !X32_BIT)
+    } else {
+        (abi::NATIVE, nr)
+    }
+}
+
+/// Whether the current syscall came through a 32-bit entry.
+///
+/// The two offsets that x86 kernels have had (5.10: 8, since 5.11: 16) are plain loads; the verifier
+/// knows the injected constant and drops the other branches.
+#[inline(always)]
+fn is_compat() -> bool {
+    let offset = TASK_STATUS.load();
+    let task = current() as *const u8;
+    // SAFETY: `task` is the current task_struct, and the offset comes from this kernel's BTF.
+    let status = match offset {
+        16 => unsafe { task.add(16).cast::<u32>().read_volatile() },
+        8 => unsafe { task.add(8).cast::<u32>().read_volatile() },
+        0.. => read(task as Address, &TASK_STATUS).unwrap_or(0),
+        _ => 0,
+    };
+    status & TS_COMPAT != 0
+}
+
+/// Id of the cgroup, if it belongs to the unified hierarchy.
+#[inline(always)]
+pub fn unified_cgroup_id(cgroup: Address) -> Option<u64> {
+    let root: Address = read(cgroup, &CGROUP_ROOT)?;
+    // cgroup_init gives cgrp_dfl_root the first hierarchy id, 0
+    let hierarchy: i32 = read(root, &CGROUP_ROOT_HIERARCHY_ID)?;
+    if hierarchy == 0 { cgroup_id(cgroup) } else { None }
+}
+
+/// Id of a cgroup of any hierarchy.
+#[inline(always)]
+pub fn cgroup_id(cgroup: Address) -> Option<u64> {
+    read(read(cgroup, &CGROUP_KN)?, &KERNFS_NODE_ID)
+}
+
+/// The cgroup's parent.
+#[inline(always)]
+pub fn cgroup_parent(cgroup: Address) -> Option<Address> {
+    let css: Address = read(cgroup, &CGROUP_PARENT_CSS)?;
+    // the parent's css is embedded in the parent
+    (css != 0).then(|| css - CGROUP_SELF.load() as u64)
+}
+
+/// Id of a task's cgroup in the unified hierarchy.
+#[inline(always)]
+pub fn task_cgroup_id(task: Address) -> Option<u64> {
+    cgroup_id(read(read(task, &TASK_CGROUPS)?, &CSS_SET_DFL_CGRP)?)
+}
+
+/// The newest seccomp filter of a task; 0 when it has none.
+#[inline(always)]
+pub fn seccomp_filter(task: Address) -> Address {
+    read(task, &TASK_SECCOMP_FILTER).unwrap_or(0)
+}
+
+/// A task's mount namespace; 0 for one that is exiting.
+#[inline(always)]
+pub fn mount_namespace(task: Address) -> Address {
+    read(task, &TASK_NSPROXY).and_then(|proxy: Address| read(proxy, &NSPROXY_MNT_NS)).unwrap_or(0)
+}

@@ -1,0 +1,103 @@
+//! Kernel side of profiler: scope -> phase -> record.
+//!
+//! This file only lists the entry points. Each asks first whether the current task's cgroup is in
+//! scope, and returns when it is not: every process of the host pays for that test.
+
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "the only way to BPF_XADD on this target")]
+#![no_std]
+#![no_main]
+
+mod attribution;
+mod capability;
+mod joined;
+mod kernel;
+mod maps;
+mod outcome;
+mod scope;
+mod syscall;
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+
+/// A call that passed seccomp.
+#[btf_tracepoint(function = "sys_enter")]
+fn sys_enter(ctx: BtfTracePointContext) -> i32 {
+    if let Some(slot) = scope::current() {
+        syscall::enter(&ctx, slot);
+    }
+    0
+}
+
+/// The end of any call, also of one that a filter answered. Attached only while it is needed.
+#[btf_tracepoint(function = "sys_exit")]
+fn sys_exit(ctx: BtfTracePointContext) -> i32 {
+    if let Some(slot) = scope::current() {
+        outcome::exit(&ctx, slot);
+    }
+    0
+}
+
+/// The kernel asked for a capability.
+#[btf_tracepoint(function = "cap_capable")]
+fn cap_capable(ctx: BtfTracePointContext) -> i32 {
+    if let Some(slot) = scope::current() {
+        capability::check(&ctx, slot);
+    }
+    0
+}
+
+/// A cgroup was created; no task is in it yet.
+#[btf_tracepoint(function = "cgroup_mkdir")]
+fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
+    scope::created(&ctx);
+    0
+}
+
+/// A cgroup was removed.
+#[btf_tracepoint(function = "cgroup_rmdir")]
+fn cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
+    scope::removed(&ctx);
+    0
+}
+
+/// A task was moved to another cgroup.
+#[btf_tracepoint(function = "cgroup_attach_task")]
+fn cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
+    joined::attached(&ctx);
+    0
+}
+
+/// A task was created; it has not run yet.
+#[btf_tracepoint(function = "sched_process_fork")]
+fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+    joined::forked(&ctx);
+    0
+}
+
+/// An execve succeeded.
+#[btf_tracepoint(function = "sched_process_exec")]
+fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
+    if let Some(slot) = scope::current() {
+        joined::executed(slot);
+    }
+    0
+}
+
+/// A task ends.
+#[btf_tracepoint(function = "sched_process_exit")]
+fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
+    if scope::current().is_some() {
+        joined::exited();
+        outcome::exited();
+    }
+    0
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,118 @@
+//! Every map, with its bound. A full map counts a loss; it never stops what it observes.
+
+use core::intrinsics;
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, Queue},
+};
+use profiler_common::{
+    evidence::{CallKey, Check, CheckKey, Denial, DenialKey, PENDING_CHECKS, Seen, Sighting},
+    scope::{BUCKETS, Control, Joined, Scope, Slot, loss},
+};
+
+/// Elements are allocated when they are needed.
+const ON_DEMAND: u32 = 1; // BPF_F_NO_PREALLOC
+
+/// Bucket words written by user space alone: see `profiler_common::scope::bucket_word`.
+#[map]
+pub static BUCKETS_CHOSEN: Array<u64> = Array::with_max_entries(BUCKETS, 0);
+
+/// Written by the kernel side alone: non-zero when `SCOPES` must be asked for this bucket.
+#[map]
+pub static BUCKETS_ADOPTED: Array<u64> = Array::with_max_entries(BUCKETS, 0);
+
+/// Cgroup id to scope: the truth behind the two tables above.
+#[map]
+pub static SCOPES: HashMap<u64, Scope> = HashMap::with_max_entries(16_384, ON_DEMAND);
+
+/// Slots that a new candidate may take; zeroed and filled by user space.
+#[map]
+pub static FREE_SLOTS: Queue<Slot> = Queue::with_max_entries(256, 0);
+
+/// Kind of target per slot. User space sets the size.
+#[map]
+pub static SLOTS: Array<u32> = Array::with_max_entries(256, 0);
+
+/// The evidence of calls, per slot. User space sets the size.
+#[map]
+pub static SEEN: Array<Seen> = Array::with_max_entries(256, 0);
+
+/// Calls without a cell in `SEEN`.
+#[map]
+pub static SPARSE: HashMap<CallKey, u64> = HashMap::with_max_entries(4096, ON_DEMAND);
+
+/// Who made a call first.
+#[map]
+pub static FIRST: HashMap<CallKey, Sighting> = HashMap::with_max_entries(16_384, ON_DEMAND);
+
+/// Capability checks.
+#[map]
+pub static CHECKS: HashMap<CheckKey, Check> = HashMap::with_max_entries(8192, ON_DEMAND);
+
+/// Denied calls.
+#[map]
+pub static DENIALS: HashMap<DenialKey, Denial> = HashMap::with_max_entries(4096, ON_DEMAND);
+
+/// Processes that joined and have not executed the entry point, by tgid.
+#[map]
+pub static JOINED: HashMap<u32, Joined> = HashMap::with_max_entries(8192, ON_DEMAND);
+
+/// Single entry: how many processes `JOINED` holds, so that an empty one costs no look-up.
+#[map]
+pub static JOINED_COUNT: Array<u64> = Array::with_max_entries(1, 0);
+
+/// What user space wants just now.
+#[map]
+pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+
+/// Losses, by `profiler_common::scope::loss`.
+#[map]
+pub static LOSSES: Array<u64> = Array::with_max_entries(loss::COUNT, 0);
+
+/// Checks whose syscall has not returned.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Pending {
+    /// `Control::outcomes` when they were noted.
+    pub generation: u32,
+    /// How many of `keys` are set.
+    pub len: u32,
+    /// Distinct checks.
+    pub keys: [CheckKey; PENDING_CHECKS],
+}
+
+/// Pending checks by tid.
+#[map]
+pub static PENDING: HashMap<u32, Pending> = HashMap::with_max_entries(8192, ON_DEMAND);
+
+/// An all-zero `Pending` to insert: too large for the stack.
+#[map]
+pub static PENDING_ZERO: PerCpuArray<Pending> = PerCpuArray::with_max_entries(1, 0);
+
+/// Whether a thread is between entry and exit, by tid: see `outcome`.
+#[map]
+pub static INSIDE: HashMap<u32, u32> = HashMap::with_max_entries(32_768, ON_DEMAND);
+
+/// Counts an entry that found its table full.
+pub fn lost(what: u32) {
+    if let Some(count) = LOSSES.get_ptr_mut(what) {
+        add(count, 1);
+    }
+}
+
+/// Atomic addition that compiles to BPF_XADD, which every supported kernel has.
+#[inline(always)]
+pub fn add(cell: *mut u64, n: u64) {
+    // SAFETY: `cell` points into a live map value, aligned to eight bytes. `AtomicU64` has no
+    // `fetch_add` on this target, which lacks compare-and-swap.
+    unsafe {
+        intrinsics::atomic_xadd::<u64, u64, { intrinsics::AtomicOrdering::Relaxed }>(cell, n)
+    };
+}
+
+/// Current control word.
+#[inline(always)]
+pub fn control() -> Control {
+    CONTROL.get(0).copied().unwrap_or_default()
+}

@@ -1,0 +1,163 @@
+//! The end of a call: how the syscalls around capability checks ended, and which calls a filter
+//! answered.
+//!
+//! seccomp runs before `sys_enter`, so a call that it answers has an exit without an entry. A thread
+//! counts only after one of its entries or exits was seen, so that a call in flight when the program
+//! is attached, or the first return of a new thread, is not taken for a denial.
+
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::BtfTracePointContext};
+use profiler_common::{
+    evidence::{CallKey, CheckKey, Denial, DenialKey, PENDING_CHECKS},
+    scope::{Slot, loss},
+};
+
+use crate::{
+    attribution, joined,
+    kernel::{self, Address},
+    maps::{CHECKS, DENIALS, INSIDE, PENDING, PENDING_ZERO, add, control, lost},
+};
+
+/// Values of `INSIDE`.
+const OUT: u32 = 1;
+const IN: u32 = 2;
+
+/// Largest error number that a syscall returns.
+const MAX_ERRNO: i64 = 4095;
+
+/// The current thread entered a call.
+#[inline(always)]
+pub fn entered() {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    match INSIDE.get_ptr_mut(tid) {
+        // SAFETY: the pointer is to a live map value; only this thread writes it.
+        Some(state) => unsafe { state.write_volatile(IN) },
+        None => {
+            if INSIDE.insert(tid, IN, 0).is_err() {
+                lost(loss::THREADS);
+            }
+        }
+    }
+}
+
+/// `sys_exit(struct pt_regs *, long ret)`.
+#[inline(always)]
+pub fn exit(ctx: &BtfTracePointContext, slot: Slot) {
+    let regs: Address = ctx.arg(0);
+    let ret: i64 = ctx.arg(1);
+    let control = control();
+    let tid = bpf_get_current_pid_tgid() as u32;
+    if control.outcomes != 0 {
+        settle(tid, control.outcomes, ret);
+    }
+    if control.denials == 0 {
+        return;
+    }
+    match INSIDE.get_ptr_mut(tid) {
+        // SAFETY: as in `entered`.
+        Some(state) if unsafe { state.read_volatile() } == IN => unsafe {
+            state.write_volatile(OUT)
+        },
+        Some(_) => denied(regs, slot, ret),
+        None => {
+            if INSIDE.insert(tid, OUT, 0).is_err() {
+                lost(loss::THREADS);
+            }
+        }
+    }
+}
+
+/// The current task ends: its calls will not return.
+pub fn exited() {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    let control = control();
+    if control.denials != 0 {
+        let _ = INSIDE.remove(tid);
+    }
+    if control.outcomes != 0 {
+        let _ = PENDING.remove(tid);
+    }
+}
+
+/// Notes a check whose syscall has not returned.
+#[inline(never)]
+pub fn await_outcome(key: &CheckKey, generation: u32) {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    if PENDING.get_ptr_mut(tid).is_none()
+        && let Some(zero) = PENDING_ZERO.get(0)
+        && PENDING.insert(tid, zero, 0).is_err()
+    {
+        return lost(loss::THREADS);
+    }
+    let Some(pending) = PENDING.get_ptr_mut(tid) else { return };
+    // SAFETY: the pointer is to a live map value that only this thread uses.
+    let pending = unsafe { &mut *pending };
+    if pending.generation != generation {
+        pending.generation = generation;
+        pending.len = 0;
+    }
+    let len = pending.len as usize;
+    for i in 0..PENDING_CHECKS {
+        if i == len {
+            pending.keys[i] = *key;
+            pending.len = len as u32 + 1;
+            return;
+        }
+        if pending.keys[i] == *key {
+            return;
+        }
+    }
+}
+
+/// Credits the outcome to every check that waited for it.
+#[inline(always)]
+fn settle(tid: u32, generation: u32, ret: i64) {
+    let Some(pending) = PENDING.get_ptr_mut(tid) else { return };
+    // SAFETY: as in `await_outcome`.
+    let pending = unsafe { &mut *pending };
+    if pending.generation == generation {
+        let len = pending.len as usize;
+        for i in 0..PENDING_CHECKS {
+            if i >= len {
+                break;
+            }
+            if let Some(check) = CHECKS.get_ptr_mut(&pending.keys[i]) {
+                // SAFETY: the pointer is to a live map value.
+                let cell = unsafe {
+                    if succeeded(ret) {
+                        &raw mut (*check).succeeded
+                    } else {
+                        &raw mut (*check).failed
+                    }
+                };
+                add(cell, 1);
+            }
+        }
+    }
+    pending.len = 0;
+}
+
+/// EINPROGRESS, EINTR and the restart codes are not the kernel's last word: what the call needed, it
+/// got.
+#[inline(always)]
+fn succeeded(ret: i64) -> bool {
+    !(-MAX_ERRNO..0).contains(&ret) || matches!(ret, -115 | -4 | -516..=-512)
+}
+
+#[inline(never)]
+fn denied(regs: Address, slot: Slot, ret: i64) {
+    let (abi, nr) = kernel::call_of(kernel::orig_ax(regs));
+    if ret == 0 && kernel::is_exec(abi, nr) {
+        return; // a thread that executed takes over the id of its leader, which never returned
+    }
+    let errno = if (-MAX_ERRNO..0).contains(&ret) { -ret as i32 } else { 0 };
+    let call = CallKey { slot, nr, abi, phase: joined::phase(), reserved: 0 };
+    let key = DenialKey { call, errno };
+    if let Some(denial) = DENIALS.get_ptr_mut(&key) {
+        // SAFETY: the pointer is to a live map value.
+        return add(unsafe { &raw mut (*denial).count }, 1);
+    }
+    let denial = Denial { count: 1, first: attribution::sighting() };
+    if DENIALS.insert(&key, denial, 0).is_err() {
+        lost(loss::DENIALS);
+    }
+}

@@ -1,0 +1,90 @@
+//! Which cgroups are in scope, and how new ones come into it.
+//!
+//! Three tables, so that no entry has two writers: `BUCKETS_CHOSEN` is user space's,
+//! `BUCKETS_ADOPTED` the kernel side's, and `SCOPES` the truth that both refer to. A task outside
+//! the scope costs one helper call and two loads.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_cgroup_id, bpf_probe_read_kernel_str_bytes},
+    programs::BtfTracePointContext,
+};
+use aya_log_ebpf::debug;
+use profiler_common::scope::{BUCKETS, CROWDED, NAME_LEN, Scope, Slot, kind, loss};
+
+use crate::{
+    kernel::{self, Address},
+    maps::{BUCKETS_ADOPTED, BUCKETS_CHOSEN, FREE_SLOTS, SCOPES, control, lost},
+};
+
+/// Hex digits of a container id.
+const CONTAINER_ID_LEN: usize = 64;
+
+/// The evidence slot of the current task's cgroup.
+#[inline(always)]
+pub fn current() -> Option<Slot> {
+    // SAFETY: the helper has no preconditions.
+    slot_of(unsafe { bpf_get_current_cgroup_id() })
+}
+
+/// The evidence slot of a cgroup.
+#[inline(always)]
+pub fn slot_of(cgroup_id: u64) -> Option<Slot> {
+    let bucket = cgroup_id as u32 & (BUCKETS - 1);
+    let word = *BUCKETS_CHOSEN.get(bucket)?;
+    if word >> 32 == cgroup_id & 0xffff_ffff {
+        return Some(word as u32 & 0xffff);
+    }
+    if word & CROWDED == 0 && *BUCKETS_ADOPTED.get(bucket)? == 0 {
+        return None;
+    }
+    // SAFETY: an entry's slot is written before the entry is published and never changes.
+    unsafe { SCOPES.get(cgroup_id) }.map(|scope| scope.slot)
+}
+
+/// `cgroup_mkdir(struct cgroup *, const char *path)`: adopts children and, on demand, candidates.
+pub fn created(ctx: &BtfTracePointContext) {
+    let cgroup: Address = ctx.arg(0);
+    let Some(id) = kernel::unified_cgroup_id(cgroup) else { return };
+    let parent = kernel::cgroup_parent(cgroup).and_then(kernel::cgroup_id).and_then(slot_of);
+    let mut scope = Scope { slot: 0, kind: kind::CHILD, name: [0; NAME_LEN] };
+    if let Some(slot) = parent {
+        scope.slot = slot;
+    } else {
+        if control().adopt == 0 || !read_container_name(cgroup, &mut scope.name) {
+            return;
+        }
+        let Ok(Some(slot)) = FREE_SLOTS.pop() else { return lost(loss::SCOPES) };
+        scope.slot = slot;
+        scope.kind = kind::CANDIDATE;
+    }
+    if SCOPES.insert(id, scope, 0).is_err() {
+        return lost(loss::SCOPES);
+    }
+    if let Some(bucket) = BUCKETS_ADOPTED.get_ptr_mut(id as u32 & (BUCKETS - 1)) {
+        // SAFETY: the pointer is to a live array element; only this program writes it, under cgroup_mutex.
+        unsafe { bucket.write_volatile(1) };
+    }
+    debug!(ctx, "adopted cgroup {} into slot {}", id, scope.slot);
+}
+
+/// `cgroup_rmdir(struct cgroup *, const char *path)`: forgets children. What user space knows by
+/// name stays until user space has read it.
+pub fn removed(ctx: &BtfTracePointContext) {
+    let Some(id) = kernel::unified_cgroup_id(ctx.arg(0)) else { return };
+    // SAFETY: as in `slot_of`.
+    if unsafe { SCOPES.get(id) }.is_some_and(|scope| scope.kind == kind::CHILD) {
+        let _ = SCOPES.remove(id);
+    }
+}
+
+/// Copies the cgroup's name; true when it is long enough to contain a container id. User space
+/// looks closer, and releases what is none.
+#[inline(always)]
+fn read_container_name(cgroup: Address, name: &mut [u8; NAME_LEN]) -> bool {
+    let text = kernel::read::<Address>(cgroup, &kernel::CGROUP_KN)
+        .and_then(|node| kernel::read::<Address>(node, &kernel::KERNFS_NODE_NAME));
+    let Some(text) = text else { return false };
+    // SAFETY: the helper takes any address and writes at most the buffer.
+    let read = unsafe { bpf_probe_read_kernel_str_bytes(text as *const u8, name) };
+    read.is_ok_and(|name| name.len() >= CONTAINER_ID_LEN)
+}

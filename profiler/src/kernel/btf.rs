@@ -1,0 +1,224 @@
+//! A small reader of the kernel's BTF: enough to find a field's offset and whether a type exists.
+//!
+//! Format: <https://docs.kernel.org/bpf/btf.html>. Bytes come from the caller; nothing is loaded here.
+
+use std::collections::HashMap;
+
+use thiserror::Error;
+
+const MAGIC: u16 = 0xeb9f;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_TYPEDEF: u32 = 8;
+const MAX_DEPTH: u32 = 16;
+
+/// Why BTF could not be read.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum BtfError {
+    /// Not BTF at all, or another byte order.
+    #[error("not BTF of this machine's byte order")]
+    Magic,
+    /// Ends in the middle of something.
+    #[error("BTF is cut short at byte {0}")]
+    Truncated(usize),
+    /// A kind this reader does not know the length of.
+    #[error("BTF kind {0} is not known")]
+    Kind(u32),
+}
+
+/// The types of one BTF blob, by position.
+pub struct Btf<'a> {
+    bytes: &'a [u8],
+    strings: usize,
+    /// Byte position of each type; index is the type id minus one.
+    types: Vec<u32>,
+    structs: HashMap<&'a str, u32>,
+    typedefs: HashMap<&'a str, u32>,
+}
+
+impl<'a> Btf<'a> {
+    /// Indexes a blob such as `/sys/kernel/btf/vmlinux`.
+    ///
+    /// # Errors
+    /// When the blob is not BTF, is cut short, or has a kind of unknown length.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
+        let u16_at = |at: usize| {
+            bytes
+                .get(at..at + 2)
+                .map(|b| u16::from_ne_bytes([b[0], b[1]]))
+                .ok_or(BtfError::Truncated(at))
+        };
+        if u16_at(0)? != MAGIC {
+            return Err(BtfError::Magic);
+        }
+        let header = u32_at(bytes, 4)? as usize;
+        let types_at = header + u32_at(bytes, 8)? as usize;
+        let types_end = types_at + u32_at(bytes, 12)? as usize;
+        let strings = header + u32_at(bytes, 16)? as usize;
+        let mut btf = Btf {
+            bytes,
+            strings,
+            types: Vec::new(),
+            structs: HashMap::new(),
+            typedefs: HashMap::new(),
+        };
+        let mut at = types_at;
+        while at < types_end {
+            btf.types.push(at as u32);
+            let id = btf.types.len() as u32;
+            let (name, info) = (u32_at(bytes, at)?, u32_at(bytes, at + 4)?);
+            let (kind, vlen) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
+            if name != 0 {
+                match kind {
+                    KIND_STRUCT => {
+                        btf.structs.entry(btf.string(name)).or_insert(id);
+                    }
+                    KIND_TYPEDEF => {
+                        btf.typedefs.entry(btf.string(name)).or_insert(id);
+                    }
+                    _ => {}
+                }
+            }
+            at += 12
+                + match kind {
+                    1 | 14 | 17 => 4,          // INT, VAR, DECL_TAG
+                    2 | 7..=12 | 16 | 18 => 0, // PTR, FWD, qualifiers, FUNC, FLOAT, TYPE_TAG
+                    KIND_ARRAY => 12,
+                    KIND_STRUCT | KIND_UNION | 15 | 19 => vlen * 12, // also DATASEC, ENUM64
+                    6 | 13 => vlen * 8,                              // ENUM, FUNC_PROTO
+                    other => return Err(BtfError::Kind(other)),
+                };
+        }
+        Ok(btf)
+    }
+
+    /// Whether the kernel has a tracepoint of that name that a `tp_btf` program can attach to.
+    #[must_use]
+    pub fn has_tracepoint(&self, name: &str) -> bool {
+        self.typedefs.contains_key(format!("btf_trace_{name}").as_str())
+    }
+
+    /// Byte offset of a field, such as `thread_info.status` of `task_struct`. Anonymous members are
+    /// searched, pointers are not followed. `None` when there is no such field, or it is a bit field.
+    #[must_use]
+    pub fn offset(&self, of: &str, field: &str) -> Option<u32> {
+        let mut id = *self.structs.get(of)?;
+        let mut offset = 0;
+        for name in field.split('.') {
+            let (at, member) = self.member(id, name, 0)?;
+            offset += at;
+            id = member;
+        }
+        Some(offset)
+    }
+
+    fn member(&self, id: u32, name: &str, depth: u32) -> Option<(u32, u32)> {
+        let at = self.resolve(id)?;
+        let info = u32_at(self.bytes, at + 4).ok()?;
+        let kind = (info >> 24) & 0x1f;
+        if !matches!(kind, KIND_STRUCT | KIND_UNION) || depth > MAX_DEPTH {
+            return None;
+        }
+        let has_bitfields = info >> 31 == 1;
+        for index in 0..(info & 0xffff) as usize {
+            let member = at + 12 + index * 12;
+            let member_name = self.string(u32_at(self.bytes, member).ok()?);
+            let type_id = u32_at(self.bytes, member + 4).ok()?;
+            let raw = u32_at(self.bytes, member + 8).ok()?;
+            let (bits, bit_size) =
+                if has_bitfields { (raw & 0x00ff_ffff, raw >> 24) } else { (raw, 0) };
+            if member_name == name {
+                return (bit_size == 0 && bits % 8 == 0).then_some((bits / 8, type_id));
+            }
+            if member_name.is_empty()
+                && let Some((inner, found)) = self.member(type_id, name, depth + 1)
+            {
+                return Some((bits / 8 + inner, found));
+            }
+        }
+        None
+    }
+
+    /// Position of a type behind typedefs and qualifiers.
+    fn resolve(&self, mut id: u32) -> Option<usize> {
+        for _ in 0..MAX_DEPTH {
+            let at = *self.types.get(id.checked_sub(1)? as usize)? as usize;
+            let kind = (u32_at(self.bytes, at + 4).ok()? >> 24) & 0x1f;
+            match kind {
+                8..=11 | 18 => id = u32_at(self.bytes, at + 8).ok()?, // typedef, volatile, const, restrict, type tag
+                _ => return Some(at),
+            }
+        }
+        None
+    }
+
+    fn string(&self, offset: u32) -> &'a str {
+        let tail = self.bytes.get(self.strings + offset as usize..).unwrap_or_default();
+        let end = tail.iter().position(|byte| *byte == 0).unwrap_or(0);
+        std::str::from_utf8(&tail[..end]).unwrap_or_default()
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
+    bytes
+        .get(at..at + 4)
+        .map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]))
+        .ok_or(BtfError::Truncated(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `struct outer { u32 a; struct { u32 b; }; struct inner { u32 c; } inner; }` by hand.
+    fn blob() -> Vec<u8> {
+        let strings = b"\0outer\0a\0b\0inner\0c\0int\0btf_trace_x\0";
+        let at = |name: &str| {
+            let needle = format!("\0{name}\0");
+            strings.windows(needle.len()).position(|w| w == needle.as_bytes()).expect("present")
+                as u32
+                + 1
+        };
+        let mut types: Vec<u32> = Vec::new();
+        types.extend([at("int"), 1 << 24, 4, 32]); // 1
+        types.extend([0, (4 << 24) | 1, 4, at("b"), 1, 0]); // 2: anonymous
+        types.extend([at("inner"), (4 << 24) | 1, 4, at("c"), 1, 0]); // 3
+        types.extend([at("outer"), (4 << 24) | 3, 12]); // 4
+        types.extend([at("a"), 1, 0, 0, 2, 32, at("inner"), 3, 64]);
+        types.extend([at("btf_trace_x"), 8 << 24, 1]); // 5
+        let types: Vec<u8> = types.iter().flat_map(|w| w.to_ne_bytes()).collect();
+        let mut blob = Vec::new();
+        blob.extend(MAGIC.to_ne_bytes());
+        blob.extend([1, 0]);
+        for word in [24, 0, types.len() as u32, types.len() as u32, strings.len() as u32] {
+            blob.extend(word.to_ne_bytes());
+        }
+        blob.extend(types);
+        blob.extend(strings);
+        blob
+    }
+
+    #[test]
+    fn fields_are_found_through_anonymous_and_inner_structs() {
+        let blob = blob();
+        let btf = Btf::parse(&blob).expect("parses");
+        assert_eq!(btf.offset("outer", "a"), Some(0));
+        assert_eq!(btf.offset("outer", "b"), Some(4));
+        assert_eq!(btf.offset("outer", "inner.c"), Some(8));
+        assert_eq!(btf.offset("outer", "c"), None);
+        assert_eq!(btf.offset("missing", "a"), None);
+        assert!(btf.has_tracepoint("x") && !btf.has_tracepoint("y"));
+    }
+
+    #[test]
+    fn every_truncation_is_an_error_or_a_smaller_blob_but_never_a_panic() {
+        let blob = blob();
+        for end in 0..blob.len() {
+            if let Ok(btf) = Btf::parse(&blob[..end]) {
+                let _ = btf.offset("outer", "inner.c");
+            }
+        }
+        assert_eq!(Btf::parse(b"ELF").err(), Some(BtfError::Magic));
+    }
+}

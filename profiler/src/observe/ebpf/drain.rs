@@ -1,0 +1,290 @@
+//! From maps to facts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aya::Ebpf;
+use profiler_common::{
+    evidence::{
+        CallKey, Check, CheckKey, DENSE_SYSCALLS, Denial, DenialKey, Seen, Sighting as RawSighting,
+        abi, check, phase,
+    },
+    scope::{Slot, loss},
+};
+
+use super::{
+    callers::classify,
+    error::ObserveError,
+    slots::{array, hash, map_error, text},
+};
+use crate::{
+    kernel::kallsyms::Kallsyms,
+    model::{
+        arch::Abi,
+        recording::{
+            AuditClass, CapabilityFact, CheckSighting, DenialFact, DenialSighting, Missing, Phase,
+            Program, Sighting, SyscallFact, UserNamespace, Verdict,
+        },
+    },
+    observe::evidence::{Evidence, Progress},
+};
+
+/// Names of the loss counters, by index.
+const LOSSES: [(u32, &str); loss::COUNT as usize] = [
+    (loss::SYSCALLS, "syscalls"),
+    (loss::CAPABILITIES, "capabilities"),
+    (loss::DENIALS, "denials"),
+    (loss::ATTRIBUTION, "attribution"),
+    (loss::SCOPES, "scopes"),
+    (loss::THREADS, "threads"),
+];
+
+/// Counts of distinct findings.
+pub fn progress(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Progress, ObserveError> {
+    let calls: BTreeSet<(u8, u32)> = calls(ebpf, slots)?
+        .into_iter()
+        .filter(|key| key.phase != phase::SETUP)
+        .map(|key| (key.abi, key.nr))
+        .collect();
+    let capabilities: BTreeSet<u8> = checks(ebpf, slots)?
+        .into_iter()
+        .filter(|(key, check)| {
+            key.phase == phase::WORKLOAD && key.flags & check::DENIED == 0 && check.succeeded > 0
+        })
+        .map(|(key, _)| key.capability)
+        .collect();
+    Ok(Progress { syscalls: calls.len(), capabilities: capabilities.len() })
+}
+
+/// Whether some granted check of the workload never had an outcome.
+pub fn has_unknown_outcomes(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<bool, ObserveError> {
+    Ok(checks(ebpf, slots)?.into_iter().any(|(key, check)| {
+        key.phase == phase::WORKLOAD
+            && key.flags & check::DENIED == 0
+            && check.succeeded + check.failed == 0
+    }))
+}
+
+/// Everything that was written to the slots, as facts of one run.
+pub fn evidence(
+    ebpf: &mut Ebpf,
+    slots: &[Slot],
+    run: &str,
+    armed_ns: u64,
+    kallsyms: &str,
+) -> Result<Evidence, ObserveError> {
+    let symbols = Kallsyms::parse(kallsyms);
+    Ok(Evidence {
+        syscalls: syscall_facts(ebpf, slots, run, armed_ns)?,
+        capabilities: capability_facts(ebpf, slots, run, armed_ns, &symbols)?,
+        denials: denial_facts(ebpf, slots, run, armed_ns)?,
+        missing: losses(ebpf)?,
+    })
+}
+
+fn syscall_facts(
+    ebpf: &mut Ebpf,
+    slots: &[Slot],
+    run: &str,
+    armed_ns: u64,
+) -> Result<Vec<SyscallFact>, ObserveError> {
+    let mut found: BTreeMap<(Abi, u32, Phase), Option<RawSighting>> = BTreeMap::new();
+    for key in calls(ebpf, slots)? {
+        let first = hash::<CallKey, RawSighting>(ebpf, "FIRST")?.get(&key, 0).ok();
+        let entry = found.entry((abi_of(key.abi), key.nr, phase_of(key.phase))).or_default();
+        *entry = earlier(*entry, first);
+    }
+    Ok(found
+        .into_iter()
+        .map(|((abi, nr, phase), first)| SyscallFact {
+            abi,
+            nr,
+            phase,
+            seen: BTreeMap::from([(run.to_owned(), sighting(first, armed_ns))]),
+        })
+        .collect())
+}
+
+fn capability_facts(
+    ebpf: &mut Ebpf,
+    slots: &[Slot],
+    run: &str,
+    armed_ns: u64,
+    symbols: &Kallsyms,
+) -> Result<Vec<CapabilityFact>, ObserveError> {
+    type Key = (u8, Phase, Verdict, AuditClass, UserNamespace, bool, Abi, u32, String);
+    let mut found: BTreeMap<Key, Check> = BTreeMap::new();
+    for (key, check) in checks(ebpf, slots)? {
+        let names: Vec<&str> = key.callers.iter().map_while(|at| symbols.name(*at)).collect();
+        let (audit, asked_by) = classify(&names);
+        let key = (
+            key.capability,
+            phase_of(key.phase),
+            if key.flags & check::DENIED == 0 { Verdict::Granted } else { Verdict::Denied },
+            audit,
+            namespace_of(key.flags),
+            key.flags & check::OVERRIDDEN != 0,
+            abi_of(key.abi),
+            key.nr,
+            asked_by.to_owned(),
+        );
+        found
+            .entry(key)
+            .and_modify(|sum| {
+                sum.count += check.count;
+                sum.succeeded += check.succeeded;
+                sum.failed += check.failed;
+                if check.first.at_ns < sum.first.at_ns {
+                    sum.first = check.first;
+                }
+            })
+            .or_insert(check);
+    }
+    Ok(found
+        .into_iter()
+        .map(
+            |(
+                (capability, phase, verdict, audit, user_namespace, overridden, abi, nr, asked_by),
+                check,
+            )| {
+                let seen = CheckSighting {
+                    checks: check.count,
+                    succeeded: check.succeeded,
+                    failed: check.failed,
+                    first: sighting(Some(check.first), armed_ns),
+                };
+                CapabilityFact {
+                    capability,
+                    phase,
+                    verdict,
+                    audit,
+                    user_namespace,
+                    overridden,
+                    abi,
+                    nr,
+                    asked_by,
+                    seen: BTreeMap::from([(run.to_owned(), seen)]),
+                }
+            },
+        )
+        .collect())
+}
+
+fn denial_facts(
+    ebpf: &mut Ebpf,
+    slots: &[Slot],
+    run: &str,
+    armed_ns: u64,
+) -> Result<Vec<DenialFact>, ObserveError> {
+    let mut found: BTreeMap<(Abi, u32, Phase, i32), Denial> = BTreeMap::new();
+    let map = hash::<DenialKey, Denial>(ebpf, "DENIALS")?;
+    for (key, denial) in map.iter().filter_map(Result::ok) {
+        if !slots.contains(&key.call.slot) {
+            continue;
+        }
+        let call = (abi_of(key.call.abi), key.call.nr, phase_of(key.call.phase), key.errno);
+        found
+            .entry(call)
+            .and_modify(|sum| {
+                sum.count += denial.count;
+                if denial.first.at_ns < sum.first.at_ns {
+                    sum.first = denial.first;
+                }
+            })
+            .or_insert(denial);
+    }
+    Ok(found
+        .into_iter()
+        .map(|((abi, nr, phase, errno), denial)| {
+            let seen = DenialSighting {
+                count: denial.count,
+                first: sighting(Some(denial.first), armed_ns),
+            };
+            DenialFact { abi, nr, phase, errno, seen: BTreeMap::from([(run.to_owned(), seen)]) }
+        })
+        .collect())
+}
+
+fn losses(ebpf: &mut Ebpf) -> Result<Vec<Missing>, ObserveError> {
+    let counters = array::<u64>(ebpf, "LOSSES")?;
+    let mut missing = Vec::new();
+    for (index, what) in LOSSES {
+        let count = counters.get(&index, 0).map_err(map_error("LOSSES"))?;
+        if count > 0 {
+            missing.push(Missing::Lost { what: what.to_owned(), count });
+        }
+    }
+    Ok(missing)
+}
+
+/// Every call in the slots, from the dense table and the sparse one.
+fn calls(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<CallKey>, ObserveError> {
+    let mut found = Vec::new();
+    let seen = array::<Seen>(ebpf, "SEEN")?;
+    for slot in slots {
+        let calls = seen.get(slot, 0).map_err(map_error("SEEN"))?.calls;
+        for phase in 0..phase::COUNT {
+            for abi in 0..abi::DENSE {
+                for nr in (0..DENSE_SYSCALLS).filter(|nr| calls[phase][abi][*nr] != 0) {
+                    found.push(CallKey {
+                        slot: *slot,
+                        nr: nr as u32,
+                        abi: abi as u8,
+                        phase: phase as u8,
+                        reserved: 0,
+                    });
+                }
+            }
+        }
+    }
+    let sparse = hash::<CallKey, u64>(ebpf, "SPARSE")?;
+    found.extend(sparse.keys().filter_map(Result::ok).filter(|key| slots.contains(&key.slot)));
+    Ok(found)
+}
+
+fn checks(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<(CheckKey, Check)>, ObserveError> {
+    let map = hash::<CheckKey, Check>(ebpf, "CHECKS")?;
+    Ok(map.iter().filter_map(Result::ok).filter(|(key, _)| slots.contains(&key.slot)).collect())
+}
+
+fn earlier(a: Option<RawSighting>, b: Option<RawSighting>) -> Option<RawSighting> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if b.at_ns < a.at_ns { b } else { a }),
+        (a, b) => a.or(b),
+    }
+}
+
+fn sighting(raw: Option<RawSighting>, armed_ns: u64) -> Sighting {
+    Sighting {
+        first_ms: raw.map(|raw| raw.at_ns.saturating_sub(armed_ns) / 1_000_000),
+        by: raw.map(|raw| Program { comm: text(&raw.comm), exe: text(&raw.exe) }),
+    }
+}
+
+/// The model's name for a number space of this machine.
+const fn abi_of(raw: u8) -> Abi {
+    match raw {
+        abi::COMPAT if cfg!(target_arch = "aarch64") => Abi::Arm,
+        abi::COMPAT => Abi::Ia32,
+        abi::X32 => Abi::X32,
+        _ if cfg!(target_arch = "aarch64") => Abi::Aarch64,
+        _ => Abi::X86_64,
+    }
+}
+
+const fn phase_of(raw: u8) -> Phase {
+    match raw {
+        phase::SETUP => Phase::Setup,
+        phase::HANDOVER => Phase::Handover,
+        _ => Phase::Workload,
+    }
+}
+
+const fn namespace_of(flags: u8) -> UserNamespace {
+    if flags & check::HOST_NS != 0 {
+        UserNamespace::Host
+    } else if flags & check::OWN_NS != 0 {
+        UserNamespace::Own
+    } else {
+        UserNamespace::Other
+    }
+}

@@ -1,0 +1,17 @@
+//! The eBPF observer: the only code that names aya.
+//!
+//! `attach` is the ordered table of what is attached; `observer` loads, arms and stops; `slots`
+//! owns which cgroup writes where; `drain` turns maps into facts; `callers` tells real capability
+//! checks from probes.
+
+mod attach;
+mod callers;
+mod drain;
+mod error;
+mod observer;
+mod slots;
+
+pub use attach::{AttachPoint, attach_points};
+pub use error::ObserveError;
+pub use observer::{Observer, Options};
+pub use slots::{Candidate, SlotKind};

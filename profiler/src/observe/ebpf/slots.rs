@@ -1,0 +1,200 @@
+//! Evidence slots: which cgroup writes where, as user space sees it.
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, MapData, Queue},
+};
+use profiler_common::{
+    evidence::{CallKey, Check, CheckKey, Denial, DenialKey, Seen, Sighting},
+    scope::{BUCKETS, CROWDED, NAME_LEN, Scope, Slot, bucket_word, kind, slot_kind},
+};
+
+use super::error::ObserveError;
+
+/// How many evidence slots there are; `SLOTS` and `SEEN` of the object have this size.
+pub const SLOT_COUNT: u32 = 256;
+
+/// How many of them wait for candidates while cgroups are adopted.
+const CANDIDATE_POOL: usize = 192;
+
+/// How the entry point of a slot's target is recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotKind {
+    /// It is executed in another mount namespace than the runtime's.
+    Container,
+    /// It is the first successful execve.
+    Command,
+}
+
+/// A cgroup that was created while candidates were adopted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its id, the inode of its directory.
+    pub cgroup_id: u64,
+    /// Last component of its path; contains a container id.
+    pub name: String,
+    /// Where its evidence is.
+    pub slot: Slot,
+}
+
+/// Allocation of slots and the user's half of the scope tables.
+pub struct Slots {
+    free: Vec<Slot>,
+}
+
+impl Slots {
+    /// All slots free, none adopted.
+    pub fn new() -> Self {
+        Slots { free: (0..SLOT_COUNT).rev().collect() }
+    }
+
+    /// Takes a slot for a target that user space chose.
+    pub fn take(&mut self, ebpf: &mut Ebpf, slot_kind: SlotKind) -> Result<Slot, ObserveError> {
+        let slot = self.free.pop().ok_or(ObserveError::NoSlot(SLOT_COUNT))?;
+        let value = match slot_kind {
+            SlotKind::Container => slot_kind::CONTAINER,
+            SlotKind::Command => slot_kind::COMMAND,
+        };
+        array::<u32>(ebpf, "SLOTS")?.set(slot, value, 0).map_err(map_error("SLOTS"))?;
+        Ok(slot)
+    }
+
+    /// Puts a cgroup in scope.
+    pub fn choose(&self, ebpf: &mut Ebpf, cgroup_id: u64, slot: Slot) -> Result<(), ObserveError> {
+        let scope = Scope { slot, kind: kind::CHOSEN, name: [0; NAME_LEN] };
+        scopes(ebpf)?.insert(cgroup_id, scope, 0).map_err(map_error("SCOPES"))?;
+        promote(ebpf, cgroup_id, slot)
+    }
+
+    /// Gives the kernel side slots for candidates.
+    pub fn adopt(&mut self, ebpf: &mut Ebpf) -> Result<(), ObserveError> {
+        for _ in 0..CANDIDATE_POOL {
+            let slot = self.take(ebpf, SlotKind::Container)?;
+            queue(ebpf)?.push(slot, 0).map_err(map_error("FREE_SLOTS"))?;
+        }
+        Ok(())
+    }
+
+    /// Drops a candidate that is no target: its cgroup leaves the scope and its slot goes back to
+    /// the pool, empty.
+    pub fn release(&self, ebpf: &mut Ebpf, candidate: &Candidate) -> Result<(), ObserveError> {
+        let slot = candidate.slot;
+        let gone: Vec<u64> = scopes(ebpf)?
+            .iter()
+            .filter_map(Result::ok)
+            .filter(|(_, scope)| scope.slot == slot)
+            .map(|(id, _)| id)
+            .collect();
+        for id in gone {
+            demote(ebpf, id)?;
+            let _ = scopes(ebpf)?.remove(&id); // the kernel side may have been faster
+        }
+        clear(ebpf, slot)?;
+        queue(ebpf)?.push(slot, 0).map_err(map_error("FREE_SLOTS"))
+    }
+}
+
+/// Every adopted candidate.
+pub fn candidates(ebpf: &mut Ebpf) -> Result<Vec<Candidate>, ObserveError> {
+    let mut found: Vec<Candidate> = scopes(ebpf)?
+        .iter()
+        .filter_map(Result::ok)
+        .filter(|(_, scope)| scope.kind == kind::CANDIDATE)
+        .map(|(cgroup_id, scope)| Candidate {
+            cgroup_id,
+            name: text(&scope.name),
+            slot: scope.slot,
+        })
+        .collect();
+    found.sort_by_key(|candidate| candidate.cgroup_id);
+    Ok(found)
+}
+
+/// Enters a cgroup into the direct-mapped table, so that its calls need no hash.
+pub fn promote(ebpf: &mut Ebpf, cgroup_id: u64, slot: Slot) -> Result<(), ObserveError> {
+    let mut buckets = array::<u64>(ebpf, "BUCKETS_CHOSEN")?;
+    let bucket = cgroup_id as u32 & (BUCKETS - 1);
+    let word = buckets.get(&bucket, 0).map_err(map_error("BUCKETS_CHOSEN"))?;
+    let new = if word >> 32 == 0 {
+        bucket_word(cgroup_id, slot) | (word & CROWDED)
+    } else {
+        word | CROWDED
+    };
+    buckets.set(bucket, new, 0).map_err(map_error("BUCKETS_CHOSEN"))
+}
+
+/// Takes a cgroup out of the direct-mapped table; others in its bucket are found by the hash.
+fn demote(ebpf: &mut Ebpf, cgroup_id: u64) -> Result<(), ObserveError> {
+    let mut buckets = array::<u64>(ebpf, "BUCKETS_CHOSEN")?;
+    let bucket = cgroup_id as u32 & (BUCKETS - 1);
+    let word = buckets.get(&bucket, 0).map_err(map_error("BUCKETS_CHOSEN"))?;
+    if word >> 32 == cgroup_id & 0xffff_ffff {
+        buckets.set(bucket, word & CROWDED, 0).map_err(map_error("BUCKETS_CHOSEN"))?;
+    }
+    Ok(())
+}
+
+/// Removes all evidence of a slot.
+fn clear(ebpf: &mut Ebpf, slot: Slot) -> Result<(), ObserveError> {
+    let empty = Seen { calls: [[[0; _]; _]; _] };
+    array::<Seen>(ebpf, "SEEN")?.set(slot, empty, 0).map_err(map_error("SEEN"))?;
+    remove_where::<CallKey, u64>(ebpf, "SPARSE", |key| key.slot == slot)?;
+    remove_where::<CallKey, Sighting>(ebpf, "FIRST", |key| key.slot == slot)?;
+    remove_where::<CheckKey, Check>(ebpf, "CHECKS", |key| key.slot == slot)?;
+    remove_where::<DenialKey, Denial>(ebpf, "DENIALS", |key| key.call.slot == slot)
+}
+
+fn remove_where<K: aya::Pod, V: aya::Pod>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    matches: impl Fn(&K) -> bool,
+) -> Result<(), ObserveError> {
+    let mut map = hash::<K, V>(ebpf, name)?;
+    let keys: Vec<K> = map.keys().filter_map(Result::ok).filter(matches).collect();
+    for key in keys {
+        let _ = map.remove(&key); // gone already is as good
+    }
+    Ok(())
+}
+
+/// A NUL-terminated text of the kernel's, as far as it is UTF-8.
+pub fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+/// A map as a typed array.
+pub fn array<'a, V: aya::Pod>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<Array<&'a mut MapData, V>, ObserveError> {
+    let map = ebpf.map_mut(name).ok_or_else(|| no_map(name))?;
+    Array::try_from(map).map_err(map_error(name))
+}
+
+/// A map as a typed hash.
+pub fn hash<'a, K: aya::Pod, V: aya::Pod>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<HashMap<&'a mut MapData, K, V>, ObserveError> {
+    let map = ebpf.map_mut(name).ok_or_else(|| no_map(name))?;
+    HashMap::try_from(map).map_err(map_error(name))
+}
+
+fn scopes(ebpf: &mut Ebpf) -> Result<HashMap<&mut MapData, u64, Scope>, ObserveError> {
+    hash(ebpf, "SCOPES")
+}
+
+fn queue(ebpf: &mut Ebpf) -> Result<Queue<&mut MapData, Slot>, ObserveError> {
+    let map = ebpf.map_mut("FREE_SLOTS").ok_or_else(|| no_map("FREE_SLOTS"))?;
+    Queue::try_from(map).map_err(map_error("FREE_SLOTS"))
+}
+
+fn no_map(name: &'static str) -> ObserveError {
+    ObserveError::Map { name, source: aya::maps::MapError::KeyNotFound }
+}
+
+/// Names the map in its error.
+pub fn map_error(name: &'static str) -> impl Fn(aya::maps::MapError) -> ObserveError {
+    move |source| ObserveError::Map { name, source }
+}

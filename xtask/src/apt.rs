@@ -1,0 +1,197 @@
+//! Packages of this Debian machine: what is missing is installed, what is there is left alone.
+//!
+//! Owns every call of apt and dpkg. It names no mirror; the machine's own sources say which.
+
+use anyhow::{Context as _, Result, bail};
+use camino::Utf8Path;
+
+use crate::sh::{cmd, say};
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+const SOURCES: &str = "/etc/apt/sources.list";
+const SOURCE_PARTS: &str = "/etc/apt/sources.list.d";
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Installs those of `packages` that are missing. No service is started by it.
+///
+/// # Errors
+/// When the machine is not Debian, the caller is not root, or apt fails.
+pub fn ensure(packages: &[&str]) -> Result<()> {
+    let missing: Vec<&str> = missing(packages)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!(
+            "packages are missing and only root can install them: `{0}`\n\
+             hint: sudo apt-get install --no-install-recommends {0}",
+            missing.join(" ")
+        );
+    }
+    say(format!("apt: installing {}", missing.join(" ")));
+    let _no_services = NoServices::begin()?;
+    let install = || get().arg("install").args(&missing).run();
+    if !has_lists() {
+        get().arg("update").run()?;
+        return install();
+    }
+    // Old lists name versions that the mirror no longer has: only then is an update worth its time.
+    if install().is_err() {
+        get().arg("update").run()?;
+        install()?;
+    }
+    Ok(())
+}
+
+/// Downloads `package` of another Debian release from this machine's mirror and extracts it below
+/// `dir`, without installing it.
+///
+/// # Errors
+/// When no mirror is configured or the package cannot be had.
+pub fn extract_from(release: &str, package: &str, dir: &Utf8Path) -> Result<()> {
+    let apt = dir.join("apt");
+    for part in ["lists/partial", "archives/partial"] {
+        fs_err::create_dir_all(apt.join(part))?;
+    }
+    let list = apt.join("sources.list");
+    fs_err::write(&list, format!("deb [signed-by={KEYRING}] {} {release} main\n", mirror()?))?;
+    let get = |verb: &str| {
+        get()
+            .arg("-o")
+            .arg(format!("Dir::Etc::sourcelist={list}"))
+            .args(["-o", "Dir::Etc::sourceparts=-", "-o"])
+            .arg(format!("Dir::State::lists={apt}/lists"))
+            .arg("-o")
+            .arg(format!("Dir::Cache::archives={apt}/archives"))
+            .args(["-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="])
+            .args(["-o", "APT::Sandbox::User=root", "-o", "Acquire::Languages=none"])
+            .arg(verb)
+            .dir(&apt)
+    };
+    get("update").run()?;
+    get("download").arg(package).run()?;
+    for entry in fs_err::read_dir(&apt)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            cmd("dpkg-deb").arg("-x").arg(&path).arg(dir.as_str()).run()?;
+        }
+    }
+    fs_err::remove_dir_all(&apt)?;
+    Ok(())
+}
+
+/// The Debian archive that this machine's sources name.
+///
+/// # Errors
+/// When no source names one.
+pub fn mirror() -> Result<String> {
+    let mut texts = Vec::new();
+    if let Ok(entries) = fs_err::read_dir(SOURCE_PARTS) {
+        for entry in entries {
+            let path = entry?.path();
+            if path.extension().is_some_and(|e| e == "sources" || e == "list") {
+                texts.push(fs_err::read_to_string(path)?);
+            }
+        }
+    }
+    texts.extend(fs_err::read_to_string(SOURCES));
+    texts.sort();
+    texts.iter().find_map(|text| archive_of(text)).context(format!(
+        "no Debian archive in `{SOURCES}` or `{SOURCE_PARTS}`\nhint: apt-cache policy"
+    ))
+}
+
+/// The first archive of a sources file, in either format, that is Debian's main one.
+fn archive_of(text: &str) -> Option<String> {
+    let mut uris = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(rest) = line.strip_prefix("URIs:") {
+            uris.extend(rest.split_whitespace());
+        } else if let Some(rest) = line.strip_prefix("deb ") {
+            let rest = rest.trim_start();
+            let rest = rest.strip_prefix('[').map_or(rest, |o| o.split_once(']').map_or("", |p| p.1));
+            uris.extend(rest.split_whitespace().next());
+        }
+    }
+    let is_main = |uri: &&str| uri.trim_end_matches('/').ends_with("/debian");
+    uris.into_iter().find(is_main).map(str::to_owned)
+}
+
+/// Which of `packages` dpkg does not call installed.
+fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
+    if !Utf8Path::new("/etc/debian_version").exists() {
+        bail!(
+            "this is not Debian, so its packages cannot be installed here\n\
+             hint: run it in a Debian 12 machine or virtual machine"
+        );
+    }
+    // dpkg-query fails when one of them is unknown, and still lists the others.
+    let output = cmd("dpkg-query")
+        .args(["-W", "-f", "${Package} ${db:Status-Status}\n"])
+        .args(packages)
+        .capture()?;
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let installed = |name: &str| listed.lines().any(|line| line == format!("{name} installed"));
+    Ok(packages.iter().copied().filter(|name| !installed(name)).collect())
+}
+
+fn get() -> crate::sh::Cmd {
+    cmd("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args([
+        "-y",
+        "-q",
+        "-o",
+        "DPkg::Lock::Timeout=600",
+        "--no-install-recommends",
+    ])
+}
+
+/// Whether apt has package lists at all; a slim image has none.
+fn has_lists() -> bool {
+    fs_err::read_dir("/var/lib/apt/lists").is_ok_and(|mut entries| {
+        entries.any(|entry| entry.is_ok_and(|e| e.file_name().to_string_lossy().contains("Packages")))
+    })
+}
+
+/// While it lives, installing a package starts no service: engines run under this project's roof,
+/// not as services of the machine. A policy that the machine has already stays in force.
+struct NoServices {
+    ours: bool,
+}
+
+impl NoServices {
+    fn begin() -> Result<Self> {
+        let ours = !Utf8Path::new(POLICY).exists();
+        if ours {
+            use std::os::unix::fs::PermissionsExt as _;
+            fs_err::write(POLICY, "#!/bin/sh\nexit 101\n")?;
+            fs_err::set_permissions(POLICY, std::fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(Self { ours })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) = fs_err::remove_file(POLICY)
+        {
+            say(format!("apt: {error}\nhint: rm {POLICY}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_archive_is_found_in_either_format() {
+        let deb822 = "Types: deb\nURIs: http://m.invalid/debian-security\nSuites: x\n\n\
+                      Types: deb\nURIs: http://m.invalid/debian\nSuites: bookworm\n";
+        assert_eq!(archive_of(deb822).as_deref(), Some("http://m.invalid/debian"));
+        let list = "# deb http://old.invalid/debian x main\n\
+                    deb [arch=amd64 signed-by=/k] http://m.invalid/debian/ bookworm main\n";
+        assert_eq!(archive_of(list).as_deref(), Some("http://m.invalid/debian/"));
+        assert_eq!(archive_of("deb http://m.invalid/other x main"), None);
+    }
+}
