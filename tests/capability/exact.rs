@@ -137,7 +137,9 @@ fn prepare(scratch: &Scratch, argument: &Argument) -> Result<(Option<String>, Op
             let other = program::start(&mut other, &[])?;
             let status = format!("/proc/{}/status", other.pid());
             program::until("a process of user 1000", Duration::from_secs(5), || {
-                fs_err::read_to_string(&status).is_ok_and(|text| text.contains("Uid:\t1000\t1000") && text.contains("Name:\tsleep"))
+                fs_err::read_to_string(&status).is_ok_and(|text| {
+                    text.contains("Uid:\t1000\t1000") && text.contains("Name:\tsleep")
+                })
             })?;
             (Some(other.pid().to_string()), Some(other))
         }
@@ -156,12 +158,17 @@ fn in_container(machine: &Machine, args: &[&str], capability: &str) -> Result<()
     if !capability.is_empty() {
         options.push(&only);
     }
-    let recorded = record_container(machine, &options, args)?;
+    let scratch = machine.scratch()?;
+    let recorded = record_container(machine, &scratch, &options, args)?;
     expect_exactly(&recorded, capability)
 }
 
-fn record_container(machine: &Machine, options: &[&str], args: &[&str]) -> Result<Recorded> {
-    let scratch = machine.scratch()?;
+fn record_container(
+    machine: &Machine,
+    scratch: &Scratch,
+    options: &[&str],
+    args: &[&str],
+) -> Result<Recorded> {
     let engine = machine.engine()?;
     let image = engine.fixture_image(machine)?;
     let container = engine.name("caps");
@@ -184,23 +191,22 @@ fn record_container(machine: &Machine, options: &[&str], args: &[&str]) -> Resul
     words.extend(args);
     let ran = container.run(&words)?.expect(0)?;
     ensure!(ran.stdout == format!("{} ok\n", args[0]), "{}", ran.text());
-    let recorded = session.finish()?.expect(0)?;
-    // The scratch directory goes when this returns: what is judged later is read now.
-    let kept = machine.root.join("target/capability").join(&container.name);
-    program::shell(&format!("mkdir -p {kept} && cp -r {}/. {kept}", recorded.dir))?;
-    Ok(Recorded { dir: kept, output: recorded.output })
+    session.finish()?.expect(0)
 }
 
 fn shrug_on_host(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
     let caps = machine.fixture("caps")?;
-    let recorded =
-        Record::new(machine, scratch.join("out")).workload([caps.as_str(), "shrug"]).run()?.expect(0)?;
+    let recorded = Record::new(machine, scratch.join("out"))
+        .workload([caps.as_str(), "shrug"])
+        .run()?
+        .expect(0)?;
     expect_denied_not_added(&recorded)
 }
 
 fn shrug_in_container(machine: &Machine) -> Result<()> {
-    let recorded = record_container(machine, &["--cap-drop=ALL"], &["shrug"])?;
+    let scratch = machine.scratch()?;
+    let recorded = record_container(machine, &scratch, &["--cap-drop=ALL"], &["shrug"])?;
     expect_denied_not_added(&recorded)
 }
 
@@ -221,9 +227,15 @@ fn expect_exactly(recorded: &Recorded, capability: &str) -> Result<()> {
     let added = recorded.emitted().capabilities()?;
     let evidence = || {
         let recording = recorded.recording().context("evidence")?;
-        anyhow::Ok(recording.facts("capabilities").map(|fact| format!("{fact}\n")).collect::<String>())
+        anyhow::Ok(
+            recording.facts("capabilities").map(|fact| format!("{fact}\n")).collect::<String>(),
+        )
     };
-    ensure!(added == expected, "{added:?} are added, {expected:?} are needed; evidence:\n{}", evidence()?);
+    ensure!(
+        added == expected,
+        "{added:?} are added, {expected:?} are needed; evidence:\n{}",
+        evidence()?
+    );
     Ok(())
 }
 

@@ -46,7 +46,11 @@ fn flood(machine: &Machine) -> Result<()> {
     let mut workload = vec![flood.to_string(), "10000000".to_owned()];
     workload.extend(rare.iter().map(u32::to_string));
     let recorded = Record::new(machine, scratch.join("out")).workload(workload).run()?.expect(0)?;
-    ensure!(recorded.output.stdout == "10000000 calls\n", "the flood made {}", recorded.output.stdout);
+    ensure!(
+        recorded.output.stdout == "10000000 calls\n",
+        "the flood made {}",
+        recorded.output.stdout
+    );
     let recording = recorded.recording()?;
     recording.expect_numbers(rare)?;
     recording.expect_numbers(&[110])?;
@@ -73,8 +77,10 @@ fn thousand(machine: &Machine) -> Result<()> {
         "for round in 0 1 2 3 4 5 6 7 8 9; do for nr in {}; do {calls} -q $nr; done; done",
         rare.join(" ")
     );
-    let recorded =
-        Record::new(machine, scratch.join("out")).workload(["/bin/sh", "-c", &script]).run()?.expect(0)?;
+    let recorded = Record::new(machine, scratch.join("out"))
+        .workload(["/bin/sh", "-c", &script])
+        .run()?
+        .expect(0)?;
     recorded.recording()?.expect_numbers(&RARE)
 }
 
@@ -99,7 +105,9 @@ fn weird(machine: &Machine) -> Result<()> {
     let allowed = recorded.emitted().seccomp()?.allowed();
     let strange: Vec<_> = allowed
         .iter()
-        .filter(|name| !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'))
+        .filter(|name| {
+            !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        })
         .collect();
     ensure!(strange.is_empty(), "strange names in seccomp.json: {strange:?}");
     Ok(())
@@ -153,9 +161,14 @@ fn bystanders(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
     let (calls, flood) = (machine.fixture("calls")?, machine.fixture("flood")?);
     let script = format!("while :; do {calls} -q 178 331; {flood} 1000 276; done");
-    let bystander =
-        crate::harness::program::start(&mut crate::harness::program::command("sh", ["-c", &script]), &[])?;
-    let recorded = Record::new(machine, scratch.join("out")).workload(["/bin/sleep", "0.5"]).run()?.expect(0)?;
+    let bystander = crate::harness::program::start(
+        &mut crate::harness::program::command("sh", ["-c", &script]),
+        &[],
+    )?;
+    let recorded = Record::new(machine, scratch.join("out"))
+        .workload(["/bin/sleep", "0.5"])
+        .run()?
+        .expect(0)?;
     drop(bystander);
     let seen = recorded.recording()?.numbers("x86_64", "workload");
     let foreign: Vec<_> = [178, 331, 276].into_iter().filter(|nr| seen.contains(nr)).collect();

@@ -36,8 +36,10 @@ fn twice(machine: &Machine) -> Result<()> {
 
 fn generate(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
-    let recorded =
-        Record::new(machine, scratch.join("out")).workload(["/bin/ls", "-l", "/etc"]).run()?.expect(0)?;
+    let recorded = Record::new(machine, scratch.join("out"))
+        .workload(["/bin/ls", "-l", "/etc"])
+        .run()?
+        .expect(0)?;
     let (file, out) = (recorded.emitted().path("recording.json"), scratch.join("again"));
     program::run(
         &mut program::command(&machine.profiler, ["generate", file.as_str(), "-o", out.as_str()]),
@@ -51,13 +53,20 @@ fn merge(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
     let calls = machine.fixture("calls")?;
     for (run, nr) in [("one", "278"), ("two", "276")] {
-        Record::new(machine, scratch.join(run)).workload([calls.as_str(), "-q", nr]).run()?.expect(0)?;
+        Record::new(machine, scratch.join(run))
+            .workload([calls.as_str(), "-q", nr])
+            .run()?
+            .expect(0)?;
     }
     let generate = |first: &str, second: &str, out: &str| {
-        let (first, second) = (scratch.join(first).join("recording.json"), scratch.join(second).join("recording.json"));
+        let (first, second) = (
+            scratch.join(first).join("recording.json"),
+            scratch.join(second).join("recording.json"),
+        );
         let out = scratch.join(out);
         let args = ["generate", first.as_str(), second.as_str(), "-o", out.as_str()];
-        program::run(&mut program::command(&machine.profiler, args), Duration::from_secs(20))?.expect(0)?;
+        program::run(&mut program::command(&machine.profiler, args), Duration::from_secs(20))?
+            .expect(0)?;
         anyhow::Ok(Emitted::new(&out))
     };
     let (forth, back) = (generate("one", "two", "forth")?, generate("two", "one", "back")?);
@@ -71,7 +80,12 @@ fn same(
     right: &std::collections::BTreeMap<&'static str, String>,
 ) -> Result<()> {
     for name in COMMITTED {
-        ensure!(left[name] == right[name], "{name} differs:\n{}\n--- and\n{}", left[name], right[name]);
+        ensure!(
+            left[name] == right[name],
+            "{name} differs:\n{}\n--- and\n{}",
+            left[name],
+            right[name]
+        );
     }
     Ok(())
 }

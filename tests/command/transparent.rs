@@ -40,12 +40,18 @@ fn streams(machine: &Machine) -> Result<()> {
         .workload(["/bin/sh", "-c", "cat; echo to-stderr >&2"])
         .run()?
         .expect(0)?;
-    ensure!(recorded.output.stdout == input, "stdout is not what the command wrote: {} bytes", recorded.output.stdout.len());
+    ensure!(
+        recorded.output.stdout == input,
+        "stdout is not what the command wrote: {} bytes",
+        recorded.output.stdout.len()
+    );
     recorded.says("to-stderr\n")
 }
 
 fn status(machine: &Machine) -> Result<()> {
-    for (script, expected) in [("exit 0", 0), ("exit 7", 7), ("kill -TERM $$", 143), ("kill -SEGV $$", 139)] {
+    for (script, expected) in
+        [("exit 0", 0), ("exit 7", 7), ("kill -TERM $$", 143), ("kill -SEGV $$", 139)]
+    {
         let scratch = machine.scratch()?;
         let recorded = Record::new(machine, scratch.join("out"))
             .workload(["/bin/sh", "-c", script])
@@ -64,7 +70,13 @@ fn environment(machine: &Machine) -> Result<()> {
     let recorded = Record::new(machine, scratch.join("out"))
         .env("PROFILER_TEST_VALUE", "a b\nc")
         .current_dir(scratch.path())
-        .workload(["/bin/sh", "-c", "pwd; printf '%s|%s' \"$PROFILER_TEST_VALUE\" \"$1\"; umask; ulimit -n", "sh", "*"])
+        .workload([
+            "/bin/sh",
+            "-c",
+            "pwd; printf '%s|%s' \"$PROFILER_TEST_VALUE\" \"$1\"; umask; ulimit -n",
+            "sh",
+            "*",
+        ])
         .run()?
         .expect(0)?;
     let direct = program::run(
@@ -79,7 +91,8 @@ fn environment(machine: &Machine) -> Result<()> {
 fn interrupt(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
     let before = Leftovers::now()?;
-    let session = Record::new(machine, scratch.join("out")).workload(["/bin/sleep", "1000"]).start()?;
+    let session =
+        Record::new(machine, scratch.join("out")).workload(["/bin/sleep", "1000"]).start()?;
     thread::sleep(Duration::from_millis(500));
     let recorded = session.interrupt()?;
     // The command dies of the signal that it is passed: 130, or the recording is simply done: 0.
@@ -106,19 +119,28 @@ fn terminal_interrupt(machine: &Machine) -> Result<()> {
 fn termination(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
     let session = Record::new(machine, scratch.join("out"))
-        .workload(["/bin/sh", "-c", "trap 'echo asked to end; exit 0' TERM; while :; do sleep 0.1; done"])
+        .workload([
+            "/bin/sh",
+            "-c",
+            "trap 'echo asked to end; exit 0' TERM; while :; do sleep 0.1; done",
+        ])
         .start()?;
     thread::sleep(Duration::from_millis(500));
     session.running.signal(Signal::TERM);
     let recorded = session.finish()?.expect(0)?;
-    ensure!(recorded.output.stdout == "asked to end\n", "the command was not asked to end\n{}", recorded.output.text());
+    ensure!(
+        recorded.output.stdout == "asked to end\n",
+        "the command was not asked to end\n{}",
+        recorded.output.text()
+    );
     recorded.emitted().committed()?;
     Ok(())
 }
 
 fn ready(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
-    let session = Record::new(machine, scratch.join("out")).workload(["/bin/sleep", "0.5"]).start()?;
+    let session =
+        Record::new(machine, scratch.join("out")).workload(["/bin/sleep", "0.5"]).start()?;
     let story = session.running.stderr();
     ensure!(
         story.lines().any(|line| line == "recording command `sleep`"),
@@ -143,7 +165,8 @@ fn nothing_stays(machine: &Machine) -> Result<()> {
     let before = Leftovers::now()?;
     for script in ["true", "exit 3", "sleep 0.2 & exit 0", "kill -KILL $$"] {
         let scratch = machine.scratch()?;
-        let recorded = Record::new(machine, scratch.join("out")).workload(["/bin/sh", "-c", script]).run()?;
+        let recorded =
+            Record::new(machine, scratch.join("out")).workload(["/bin/sh", "-c", script]).run()?;
         expect_whole_files(&recorded.dir)?;
     }
     before.expect_none()
@@ -153,10 +176,12 @@ fn nothing_stays(machine: &Machine) -> Result<()> {
 fn killed(machine: &Machine) -> Result<()> {
     let before = Leftovers::now()?;
     let scratch = machine.scratch()?;
-    let session = Record::new(machine, scratch.join("out")).workload(["/bin/sleep", "1000"]).start()?;
+    let session =
+        Record::new(machine, scratch.join("out")).workload(["/bin/sleep", "1000"]).start()?;
     session.running.signal_group(Signal::KILL);
     session.finish()?.expect(137)?;
-    let after = Record::new(machine, scratch.join("next")).workload(["/bin/true"]).run()?.expect(0)?;
+    let after =
+        Record::new(machine, scratch.join("next")).workload(["/bin/true"]).run()?.expect(0)?;
     expect_whole_files(&after.dir)?;
     before.expect_none()
 }

@@ -19,41 +19,63 @@ use crate::harness::{
 const NEEDS: [Need; 2] = [Need::Bpf, Need::Tool("strace", "strace")];
 
 /// Calls that one of the two may show alone, and why.
-const EXPLAINED: [(&str, &str); 1] =
-    [("restart_syscall", "the kernel restarts a sleep that strace's own stop interrupted, in one view or both")];
+const EXPLAINED: [(&str, &str); 1] = [(
+    "restart_syscall",
+    "the kernel restarts a sleep that strace's own stop interrupted, in one view or both",
+)];
 
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
     let compiler = [NEEDS.as_slice(), &[Need::Tool("gcc", "gcc")]].concat();
     vec![
-        Test::new("command::strace_agrees_on_ls", &NEEDS, |m| agrees(m, "/bin/ls", &["-lR", "/usr/share/doc/libc6", "/etc"])),
-        Test::new("command::strace_agrees_on_a_pipeline", &NEEDS, |m| {
-            agrees(m, "/bin/sh", &["-c", "for i in 1 2 3; do ls /etc | sort -r | head -$i | wc -l; done; (sleep 0.1 & wait); kill -0 $$"])
+        Test::new("command::strace_agrees_on_ls", &NEEDS, |m| {
+            agrees(m, "/bin/ls", &["-lR", "/usr/share/doc/libc6", "/etc"])
         }),
-        Test::new("command::strace_agrees_on_python", &[NEEDS.as_slice(), &[Need::Tool("/usr/bin/python3", "python3")]].concat(), |m| {
+        Test::new("command::strace_agrees_on_a_pipeline", &NEEDS, |m| {
             agrees(
                 m,
-                "/usr/bin/python3",
+                "/bin/sh",
                 &[
                     "-c",
-                    "import json, socket, subprocess, tempfile, threading\n\
-                     t = [threading.Thread(target=lambda: socket.socketpair()[0].send(b'x')) for _ in range(4)]\n\
-                     [x.start() for x in t]; [x.join() for x in t]\n\
-                     subprocess.run(['/bin/true']); tempfile.TemporaryFile().write(b'x')",
+                    "for i in 1 2 3; do ls /etc | sort -r | head -$i | wc -l; done; (sleep 0.1 & wait); kill -0 $$",
                 ],
             )
         }),
+        Test::new(
+            "command::strace_agrees_on_python",
+            &[NEEDS.as_slice(), &[Need::Tool("/usr/bin/python3", "python3")]].concat(),
+            |m| {
+                agrees(
+                    m,
+                    "/usr/bin/python3",
+                    &[
+                        "-c",
+                        "import json, socket, subprocess, tempfile, threading\n\
+                     t = [threading.Thread(target=lambda: socket.socketpair()[0].send(b'x')) for _ in range(4)]\n\
+                     [x.start() for x in t]; [x.join() for x in t]\n\
+                     subprocess.run(['/bin/true']); tempfile.TemporaryFile().write(b'x')",
+                    ],
+                )
+            },
+        ),
         Test::new("command::strace_agrees_on_gcc", &compiler, |m| {
             let scratch = m.scratch()?;
             let (source, binary) = (scratch.join("hello.c"), scratch.join("hello"));
-            fs_err::write(&source, "#include <stdio.h>\nint main(void) { return puts(\"hello\") < 0; }\n")?;
+            fs_err::write(
+                &source,
+                "#include <stdio.h>\nint main(void) { return puts(\"hello\") < 0; }\n",
+            )?;
             agrees(m, "/usr/bin/gcc", &["-O2", "-o", binary.as_str(), source.as_str()])
         }),
-        Test::new("command::strace_agrees_on_git", &[NEEDS.as_slice(), &[Need::Tool("git", "git")]].concat(), |m| {
-            let scratch = m.scratch()?;
-            let script = "cd \"$1\"; git init -q; echo x > f; git add f; git -c user.name=t -c user.email=t@t commit -qm x; git status";
-            agrees(m, "/bin/sh", &["-c", script, "sh", scratch.path().as_str()])
-        }),
+        Test::new(
+            "command::strace_agrees_on_git",
+            &[NEEDS.as_slice(), &[Need::Tool("git", "git")]].concat(),
+            |m| {
+                let scratch = m.scratch()?;
+                let script = "cd \"$1\"; git init -q; echo x > f; git add f; git -c user.name=t -c user.email=t@t commit -qm x; git status";
+                agrees(m, "/bin/sh", &["-c", script, "sh", scratch.path().as_str()])
+            },
+        ),
         Test::new("command::strace_agrees_on_children", &NEEDS, |m| {
             let forker = m.fixture("forker")?;
             agrees(m, forker.as_str(), &["278", "276", "275", "241", "187", "206"])
@@ -76,7 +98,10 @@ fn agrees(machine: &Machine, program: &str, args: &[&str]) -> Result<()> {
     let only_traced: Vec<_> = traced.difference(&recorded).filter(|n| !explained(n)).collect();
     let only_recorded: Vec<_> = recorded.difference(&traced).filter(|n| !explained(n)).collect();
     if !only_traced.is_empty() || !only_recorded.is_empty() {
-        bail!("only strace saw {only_traced:?}, only the recorder {only_recorded:?}, of {} calls", traced.len());
+        bail!(
+            "only strace saw {only_traced:?}, only the recorder {only_recorded:?}, of {} calls",
+            traced.len()
+        );
     }
     if traced.len() < 10 {
         bail!("strace saw {} calls, too few to compare: {traced:?}", traced.len());
@@ -115,13 +140,20 @@ fn traced(trace: &Utf8Path, program: &str) -> Result<BTreeSet<String>> {
             }
         }
         if ends {
-            let result = rest.rsplit_once(" = ").map(|(_, result)| result.trim()).unwrap_or_default();
-            if call == "execve" && result == "0" && unfinished.remove(&pid).is_some() && root.is_none() {
+            let result =
+                rest.rsplit_once(" = ").map(|(_, result)| result.trim()).unwrap_or_default();
+            if call == "execve"
+                && result == "0"
+                && unfinished.remove(&pid).is_some()
+                && root.is_none()
+            {
                 root = Some(pid);
                 calls.clear();
             }
             let creates = matches!(call, "clone" | "clone3" | "fork" | "vfork");
-            if let (true, Ok(child)) = (creates, result.split(' ').next().unwrap_or_default().parse()) {
+            if let (true, Ok(child)) =
+                (creates, result.split(' ').next().unwrap_or_default().parse())
+            {
                 parents.insert(child, pid);
             }
         }
@@ -138,5 +170,9 @@ fn traced(trace: &Utf8Path, program: &str) -> Result<BTreeSet<String>> {
             }
         }
     };
-    Ok(calls.into_iter().filter(|(pid, _)| descends(*pid)).map(|(_, call)| call.to_owned()).collect())
+    Ok(calls
+        .into_iter()
+        .filter(|(pid, _)| descends(*pid))
+        .map(|(_, call)| call.to_owned())
+        .collect())
 }

@@ -1,7 +1,7 @@
 //! A Docker engine through its own client, and containers that are gone when the test is.
 
 use std::{
-    env,
+    process::Command,
     sync::{
         Mutex,
         atomic::{AtomicU32, Ordering},
@@ -25,6 +25,8 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 /// An engine that answers.
 pub struct Engine {
     host: String,
+    /// What its client needs in the environment.
+    env: Vec<(String, String)>,
     image: Mutex<Option<String>>,
 }
 
@@ -34,17 +36,20 @@ impl Engine {
     /// # Errors
     /// When there is none or it does not answer.
     pub fn find(root: &Utf8Path) -> Result<Self> {
-        let ours = fs_err::read_to_string(root.join("target/engines/docker/env")).ok();
-        let host = ours
-            .as_deref()
-            .and_then(|text| text.lines().find_map(|line| line.strip_prefix("DOCKER_HOST=")))
-            .map(|host| host.trim_matches('"').to_owned())
-            .or_else(|| env::var("DOCKER_HOST").ok())
+        let mut env: Vec<(String, String)> = Vec::new();
+        if let Ok(ours) = fs_err::read_to_string(root.join("target/engines/docker/env")) {
+            let pairs = ours.lines().filter_map(|line| line.split_once('='));
+            env.extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
+        let named =
+            env.iter().find(|(name, _)| name == "DOCKER_HOST").map(|(_, host)| host.clone());
+        let host = named
+            .or_else(|| std::env::var("DOCKER_HOST").ok())
             .context("no engine, hint: cargo xtask engines up")?;
-        let engine = Self { host, image: Mutex::new(None) };
-        engine
-            .docker(&["version", "--format", "{{.Server.Version}}"])
-            .with_context(|| format!("no engine answers at `{}`, hint: cargo xtask engines up", engine.host))?;
+        let engine = Self { host, env, image: Mutex::new(None) };
+        engine.docker(&["version", "--format", "{{.Server.Version}}"]).with_context(|| {
+            format!("no engine answers at `{}`, hint: cargo xtask engines up", engine.host)
+        })?;
         Ok(engine)
     }
 
@@ -68,7 +73,12 @@ impl Engine {
     /// # Errors
     /// When it cannot run or does not end.
     pub fn try_docker(&self, args: &[&str]) -> Result<Output> {
-        program::run(program::command("docker", args).env("DOCKER_HOST", &self.host), LIMIT)
+        program::run(self.environment(&mut program::command("docker", args)), LIMIT)
+    }
+
+    /// Gives a command what the client needs in the environment.
+    pub fn environment<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command.env("DOCKER_HOST", &self.host).envs(self.env.iter().cloned())
     }
 
     /// A name that no other container has, and that is free again when the test ends.
@@ -94,16 +104,20 @@ impl Engine {
             fs_err::copy(machine.fixture(name)?, scratch.join("bin").join(name))?;
         }
         fs_err::copy("/bin/busybox", scratch.join("bin/busybox"))?;
-        fs_err::write(scratch.join("etc/passwd"), "root:x:0:0::/:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n")?;
-        for applet in ["sh", "sleep", "ls", "cat", "true", "echo", "unshare", "chown", "touch", "chmod"] {
+        fs_err::write(
+            scratch.join("etc/passwd"),
+            "root:x:0:0::/:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n",
+        )?;
+        for applet in
+            ["sh", "sleep", "ls", "cat", "true", "echo", "unshare", "chown", "touch", "chmod"]
+        {
             std::os::unix::fs::symlink("busybox", scratch.join("bin").join(applet))?;
         }
         let image = format!("localhost/profiler-fixtures:{}", std::process::id());
-        program::shell(&format!(
-            "tar -C {} -c . | DOCKER_HOST={} docker import - {image}",
-            scratch.path(),
-            self.host
-        ))?;
+        let tar = machine.scratch()?;
+        let archive = tar.join("image.tar");
+        program::shell(&format!("tar -C {} -cf {archive} .", scratch.path()))?;
+        self.docker(&["import", archive.as_str(), &image])?;
         *made = Some(image.clone());
         Ok(image)
     }
@@ -165,6 +179,16 @@ impl Container<'_> {
     pub fn verb(&self, args: &[&str]) -> Result<String> {
         let mut words = args.to_vec();
         words.push(&self.name);
+        self.engine.docker(&words)
+    }
+
+    /// `docker top`, with ps options.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn top(&self, options: &str) -> Result<String> {
+        let mut words = vec!["top", &self.name];
+        words.extend(options.split(' '));
         self.engine.docker(&words)
     }
 

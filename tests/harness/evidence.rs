@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::harness::syscalls;
 
 /// The files that are committed to a repository.
-pub const COMMITTED: [&str; 4] = ["profile.json", "seccomp.json", "compose.yaml", "kubernetes.yaml"];
+pub const COMMITTED: [&str; 4] =
+    ["profile.json", "seccomp.json", "compose.yaml", "kubernetes.yaml"];
 
 /// A `recording.json`.
 pub struct Recording {
@@ -123,8 +124,15 @@ impl Emitted {
     /// When it is not there or holds what is not OCI.
     pub fn seccomp(&self) -> Result<Seccomp> {
         let json = read_json(&self.path("seccomp.json"))?;
-        const KEYS: [&str; 7] =
-            ["defaultAction", "defaultErrnoRet", "architectures", "flags", "listenerPath", "listenerMetadata", "syscalls"];
+        const KEYS: [&str; 7] = [
+            "defaultAction",
+            "defaultErrnoRet",
+            "architectures",
+            "flags",
+            "listenerPath",
+            "listenerMetadata",
+            "syscalls",
+        ];
         for key in json.as_object().context("an object")?.keys() {
             if !KEYS.contains(&key.as_str()) {
                 bail!("`{key}` is no key of the OCI runtime specification");
@@ -143,8 +151,11 @@ impl Emitted {
         let services = compose["services"].as_object().context("compose.yaml has services")?;
         let service = services.values().next().context("compose.yaml has a service")?;
         let kubernetes = read_yaml(&self.path("kubernetes.yaml"))?;
-        let patch = find(&kubernetes, "capabilities").context("kubernetes.yaml has capabilities")?;
-        for (what, dropped) in [("compose.yaml", &service["cap_drop"]), ("kubernetes.yaml", &patch["drop"])] {
+        let patch =
+            find(&kubernetes, "capabilities").context("kubernetes.yaml has capabilities")?;
+        for (what, dropped) in
+            [("compose.yaml", &service["cap_drop"]), ("kubernetes.yaml", &patch["drop"])]
+        {
             if strings(dropped) != BTreeSet::from(["ALL".to_owned()]) {
                 bail!("{what} does not drop ALL but {dropped}");
             }
@@ -171,11 +182,6 @@ impl Seccomp {
             .filter(|rule| rule["action"] == "SCMP_ACT_ALLOW")
             .flat_map(|rule| strings(&rule["names"]))
             .collect()
-    }
-
-    /// The error of calls that no rule names.
-    pub fn default_errno(&self) -> Option<u64> {
-        self.json["defaultErrnoRet"].as_u64()
     }
 }
 

@@ -101,7 +101,8 @@ fn programs() -> Result<BTreeSet<String>> {
     )?
     .expect(0)?;
     let listed: serde_json::Value = serde_json::from_str(&listed.stdout)?;
-    let tracing = |kind: &str| matches!(kind, "raw_tracepoint" | "tracing" | "tracepoint" | "kprobe" | "lsm");
+    let tracing =
+        |kind: &str| matches!(kind, "raw_tracepoint" | "tracing" | "tracepoint" | "kprobe" | "lsm");
     Ok(listed
         .as_array()
         .context("bpftool lists programs")?

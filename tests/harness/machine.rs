@@ -54,7 +54,8 @@ impl Machine {
     /// Why `need` is not met, or nothing when it is.
     pub fn lacks(&self, need: Need) -> Option<String> {
         if let Need::Tool(tool, package) = need {
-            return (!in_path(tool)).then(|| format!("no `{tool}`, hint: apt-get install {package}"));
+            return (!in_path(tool))
+                .then(|| format!("no `{tool}`, hint: apt-get install {package}"));
         }
         let lacks = self.lacks.get_or_init(|| self.probe());
         lacks.get(&need).cloned()
@@ -145,8 +146,8 @@ impl Scratch {
 
 /// The newer one of the release and the debug binary.
 fn newest_build(root: &Utf8Path) -> Result<Utf8PathBuf> {
-    let target = env::var("CARGO_TARGET_DIR")
-        .map_or_else(|_| root.join("target"), |dir| root.join(dir));
+    let target =
+        env::var("CARGO_TARGET_DIR").map_or_else(|_| root.join("target"), |dir| root.join(dir));
     ["release", "debug"]
         .into_iter()
         .map(|profile| target.join(profile).join("profiler"))

@@ -7,5 +7,6 @@ pub mod leftovers;
 pub mod machine;
 pub mod program;
 pub mod record;
+pub mod relay;
 pub mod syscalls;
 pub mod test;

@@ -65,7 +65,10 @@ struct Stream {
 }
 
 /// A command without standard input and with root's tools in its PATH.
-pub fn command<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: impl IntoIterator<Item = S>) -> Command {
+pub fn command<S: AsRef<OsStr>>(
+    program: impl AsRef<OsStr>,
+    args: impl IntoIterator<Item = S>,
+) -> Command {
     let mut command = Command::new(program);
     command.args(args).env("PATH", search_path()).stdin(Stdio::null());
     command
@@ -203,7 +206,10 @@ impl Stream {
     }
 
     fn text(&self) -> String {
-        self.bytes.lock().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        self.bytes
+            .lock()
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 }
 

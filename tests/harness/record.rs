@@ -43,12 +43,16 @@ impl Record {
     ///
     /// # Errors
     /// When there is no engine.
-    pub fn containers(machine: &Machine, dir: impl AsRef<Utf8Path>, names: &[&str]) -> Result<Self> {
+    pub fn containers(
+        machine: &Machine,
+        dir: impl AsRef<Utf8Path>,
+        names: &[&str],
+    ) -> Result<Self> {
         let mut record = Self::new(machine, dir);
         for name in names {
             record.command.args(["--container", name]);
         }
-        record.command.env("DOCKER_HOST", machine.engine()?.host());
+        machine.engine()?.environment(&mut record.command);
         Ok(record)
     }
 

@@ -7,12 +7,15 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::harness::machine::{Machine, Need};
 
+/// What a test does.
+type Body = Box<dyn Fn(&Machine) -> Result<()> + Send + Sync>;
+
 /// One test, as the groups describe it.
 pub struct Test {
     name: String,
     needs: Vec<Need>,
     alone: bool,
-    run: Box<dyn Fn(&Machine) -> Result<()> + Send + Sync>,
+    run: Body,
 }
 
 impl Test {
