@@ -1,3 +1,68 @@
-fn main() {
-    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), vec![]).exit();
+//! Tests against real kernels and real engines. `cargo xtask test` sets up what they need and runs them.
+//!
+//! Every test is listed by `--list` as `group::what`. One that cannot run here is reported as ignored, and the reason is
+//! printed before the first test. Two run at a time; those that look at the whole machine run alone.
+
+mod badinput;
+mod capability;
+mod command;
+mod docker;
+mod enforce;
+mod harness;
+mod readme;
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, RwLock},
+};
+
+use harness::{machine::Machine, test::Test};
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(2);
+    let machine = match Machine::find() {
+        Ok(machine) => Arc::new(machine),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    let others = Arc::new(RwLock::new(()));
+    let mut trials = Vec::new();
+    let mut skips = Vec::new();
+    for test in tests() {
+        let (trial, skip) = test.into_trial(&machine, &others);
+        trials.push(trial);
+        skips.extend(skip);
+    }
+    if !arguments.list {
+        println!("binary under test: {}", machine.profiler);
+        for skip in &skips {
+            println!("skipped {skip}");
+        }
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let Ok(engine) = machine.engine() {
+        engine.remove_image();
+    }
+    conclusion.exit_code()
+}
+
+fn tests() -> Vec<Test> {
+    [
+        command::complete::tests(),
+        command::truth::tests(),
+        command::transparent::tests(),
+        command::stable::tests(),
+        capability::exact::tests(),
+        badinput::refuse::tests(),
+        docker::tests(),
+        enforce::tests(),
+        readme::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

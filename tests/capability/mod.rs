@@ -1,0 +1,3 @@
+//! The emitted capability list is what the program needs: one-capability programs, probes that need none, refusals.
+
+pub mod exact;

@@ -1,0 +1,6 @@
+//! Recording a command: complete from its first call, transparent to its caller, and gone without a trace.
+
+pub mod complete;
+pub mod stable;
+pub mod transparent;
+pub mod truth;

@@ -1,0 +1,18 @@
+//! Recording containers of a real engine: from the first call, through restarts, with all that joins, in the right phase.
+
+mod filter;
+mod late;
+mod lifecycle;
+mod phases;
+
+use crate::harness::{machine::Need, test::Test};
+
+const NEEDS: [Need; 3] = [Need::Bpf, Need::Engine, Need::Tool("gcc", "gcc")];
+
+/// The tests of this group.
+pub fn tests() -> Vec<Test> {
+    [lifecycle::tests(), late::tests(), filter::tests(), phases::tests()]
+        .into_iter()
+        .flatten()
+        .collect()
+}

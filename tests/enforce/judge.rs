@@ -1,0 +1,81 @@
+//! Whether a server works as it did: the same processes with the same users, none replaced, nothing refused in the log.
+//! Traffic alone proves little: children that die and are replaced answer, too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    enforce::servers::{Root, Server},
+    harness::docker::Container,
+};
+
+/// The processes of a container: name, user and group by process id on the host.
+#[derive(Debug, Clone)]
+pub struct Processes(BTreeMap<u32, (String, u32, u32)>);
+
+impl Processes {
+    /// Those that run now.
+    pub fn of(container: &Container<'_>) -> Result<Self> {
+        let listed = container.top("-eo pid,uid,gid,comm")?;
+        let mut processes = BTreeMap::new();
+        for line in listed.lines().skip(1) {
+            let mut fields = line.split_whitespace();
+            let mut number = || fields.next().and_then(|field| field.parse::<u32>().ok());
+            let (pid, uid, gid) = (number(), number(), number());
+            let name = fields.collect::<Vec<_>>().join(" ");
+            let known = pid
+                .zip(uid)
+                .zip(gid)
+                .with_context(|| format!("strange line of docker top: {line}"))?;
+            let ((pid, uid), gid) = known;
+            processes.insert(pid, (name, uid, gid));
+        }
+        Ok(Self(processes))
+    }
+
+    /// Fails when one that runs in `self` does not run in `later`.
+    pub fn expect_alive(&self, later: &Self) -> Result<()> {
+        let gone: Vec<_> = self.0.keys().filter(|pid| !later.0.contains_key(pid)).collect();
+        ensure!(gone.is_empty(), "processes were replaced: {gone:?} of {self:?}, now {later:?}");
+        Ok(())
+    }
+
+    /// Fails unless everyone who should has given up root.
+    pub fn expect_unprivileged(&self, server: &Server) -> Result<()> {
+        let first = self.0.keys().next().copied();
+        for (pid, (name, uid, gid)) in &self.0 {
+            let may = server.root == Root::Master && Some(*pid) == first;
+            ensure!(
+                may || (*uid != 0 && *gid != 0),
+                "{name} ({pid}) is still user {uid}, group {gid}: {self:?}"
+            );
+        }
+        ensure!(server.root != Root::Master || self.0.len() > 1, "no workers: {self:?}");
+        ensure!(!self.0.is_empty(), "no processes");
+        Ok(())
+    }
+
+    /// Who runs as whom, without numbers that differ from run to run.
+    pub fn roles(&self) -> BTreeSet<(String, u32, u32)> {
+        self.0.values().cloned().collect()
+    }
+}
+
+/// Fails when the log has refusals that `before`, the log of an unfiltered run, has not.
+pub fn expect_clean(log: &str, before: &str) -> Result<()> {
+    const REFUSALS: [&str; 4] = [
+        "operation not permitted",
+        "permission denied",
+        "function not implemented",
+        "bad system call",
+    ];
+    let refusals = |log: &str| {
+        let lower = log.to_lowercase();
+        let lines =
+            lower.lines().filter(|line| REFUSALS.iter().any(|refusal| line.contains(refusal)));
+        lines.count()
+    };
+    ensure!(refusals(log) <= refusals(before), "the log tells of refusals:\n{log}");
+    Ok(())
+}

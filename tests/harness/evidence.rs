@@ -1,0 +1,216 @@
+//! Reading what the recorder wrote, as plain JSON and YAML: the files are the contract, not the profiler's own types.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
+
+use crate::harness::syscalls;
+
+/// The files that are committed to a repository.
+pub const COMMITTED: [&str; 4] =
+    ["profile.json", "seccomp.json", "compose.yaml", "kubernetes.yaml"];
+
+/// A `recording.json`.
+pub struct Recording {
+    /// The whole document.
+    pub json: Value,
+}
+
+impl Recording {
+    /// Reads the recording in `dir`.
+    ///
+    /// # Errors
+    /// When it is not there or no JSON.
+    pub fn read(dir: &Utf8Path) -> Result<Self> {
+        let json = read_json(&dir.join("recording.json"))?;
+        if json["schema_version"] != 1 {
+            bail!("schema version {}", json["schema_version"]);
+        }
+        Ok(Self { json })
+    }
+
+    /// The numbers of the calls of one ABI in one phase.
+    pub fn numbers(&self, abi: &str, phase: &str) -> BTreeSet<u32> {
+        self.facts("syscalls")
+            .filter(|fact| fact["abi"] == abi && fact["phase"] == phase)
+            .filter_map(|fact| number(&fact["nr"]))
+            .collect()
+    }
+
+    /// The names of the x86_64 calls in one phase.
+    ///
+    /// # Errors
+    /// When this machine has no syscall headers.
+    pub fn names(&self, phase: &str) -> Result<BTreeSet<String>> {
+        self.numbers("x86_64", phase).into_iter().map(syscalls::name).collect()
+    }
+
+    /// Fails unless the workload made each of these x86_64 calls.
+    ///
+    /// # Errors
+    /// When one is missing; all missing ones are named.
+    pub fn expect_numbers(&self, expected: &[u32]) -> Result<()> {
+        let seen = self.numbers("x86_64", "workload");
+        let missing: Vec<_> = expected.iter().filter(|nr| !seen.contains(nr)).collect();
+        if !missing.is_empty() {
+            bail!("not in the recording: {missing:?}; there are {seen:?}");
+        }
+        Ok(())
+    }
+
+    /// What the runs could not see, by kind.
+    pub fn missing(&self) -> BTreeSet<String> {
+        self.runs()
+            .flat_map(|run| run["missing"].as_array().into_iter().flatten())
+            .filter_map(|missing| missing["kind"].as_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// The x86_64 calls that a filter answered in the workload, with the error it gave.
+    ///
+    /// # Errors
+    /// When this machine has no syscall headers.
+    pub fn denied(&self) -> Result<BTreeMap<String, i64>> {
+        self.facts("denials")
+            .filter(|fact| fact["abi"] == "x86_64" && fact["phase"] == "workload")
+            .filter_map(|fact| Some((number(&fact["nr"])?, fact["errno"].as_i64()?)))
+            .map(|(nr, errno)| Ok((syscalls::name(nr)?, errno)))
+            .collect()
+    }
+
+    /// The runs.
+    pub fn runs(&self) -> impl Iterator<Item = &Value> {
+        self.json["runs"].as_object().into_iter().flat_map(|runs| runs.values())
+    }
+
+    /// The facts of one kind.
+    pub fn facts(&self, kind: &str) -> impl Iterator<Item = &Value> {
+        self.json[kind].as_array().into_iter().flatten()
+    }
+}
+
+/// The files that `record` and `generate` write for others to use.
+pub struct Emitted {
+    dir: Utf8PathBuf,
+}
+
+impl Emitted {
+    /// Those in `dir`.
+    pub fn new(dir: &Utf8Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    /// The path of one of them.
+    pub fn path(&self, name: &str) -> Utf8PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The bytes of every committed file.
+    ///
+    /// # Errors
+    /// When one is not there.
+    pub fn committed(&self) -> Result<BTreeMap<&'static str, String>> {
+        COMMITTED
+            .into_iter()
+            .map(|name| Ok((name, fs_err::read_to_string(self.path(name))?)))
+            .collect()
+    }
+
+    /// The OCI filter.
+    ///
+    /// # Errors
+    /// When it is not there or holds what is not OCI.
+    pub fn seccomp(&self) -> Result<Seccomp> {
+        let json = read_json(&self.path("seccomp.json"))?;
+        const KEYS: [&str; 7] = [
+            "defaultAction",
+            "defaultErrnoRet",
+            "architectures",
+            "flags",
+            "listenerPath",
+            "listenerMetadata",
+            "syscalls",
+        ];
+        for key in json.as_object().context("an object")?.keys() {
+            if !KEYS.contains(&key.as_str()) {
+                bail!("`{key}` is no key of the OCI runtime specification");
+            }
+        }
+        Ok(Seccomp { json })
+    }
+
+    /// The capabilities that the compose override adds, without `CAP_`. It must drop all others, and the Kubernetes
+    /// patch must say the same.
+    ///
+    /// # Errors
+    /// When the files are not there, differ, or do not drop the rest.
+    pub fn capabilities(&self) -> Result<BTreeSet<String>> {
+        let compose = read_yaml(&self.path("compose.yaml"))?;
+        let services = compose["services"].as_object().context("compose.yaml has services")?;
+        let service = services.values().next().context("compose.yaml has a service")?;
+        let kubernetes = read_yaml(&self.path("kubernetes.yaml"))?;
+        let patch =
+            find(&kubernetes, "capabilities").context("kubernetes.yaml has capabilities")?;
+        for (what, dropped) in
+            [("compose.yaml", &service["cap_drop"]), ("kubernetes.yaml", &patch["drop"])]
+        {
+            if strings(dropped) != BTreeSet::from(["ALL".to_owned()]) {
+                bail!("{what} does not drop ALL but {dropped}");
+            }
+        }
+        let (added, patched) = (strings(&service["cap_add"]), strings(&patch["add"]));
+        if added != patched {
+            bail!("compose.yaml adds {added:?}, kubernetes.yaml {patched:?}");
+        }
+        Ok(added)
+    }
+}
+
+/// An OCI seccomp filter.
+pub struct Seccomp {
+    /// The whole document.
+    pub json: Value,
+}
+
+impl Seccomp {
+    /// The names that are allowed without a condition.
+    pub fn allowed(&self) -> BTreeSet<String> {
+        let rules = self.json["syscalls"].as_array().into_iter().flatten();
+        rules
+            .filter(|rule| rule["action"] == "SCMP_ACT_ALLOW")
+            .flat_map(|rule| strings(&rule["names"]))
+            .collect()
+    }
+}
+
+fn read_json(path: &Utf8Path) -> Result<Value> {
+    let text = fs_err::read_to_string(path)?;
+    serde_json::from_str(&text).with_context(|| format!("`{path}` is no JSON"))
+}
+
+fn read_yaml(path: &Utf8Path) -> Result<Value> {
+    let text = fs_err::read_to_string(path)?;
+    serde_saphyr::from_str(&text).with_context(|| format!("`{path}` is no YAML"))
+}
+
+fn number(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|nr| u32::try_from(nr).ok())
+}
+
+fn strings(value: &Value) -> BTreeSet<String> {
+    let words = value.as_array().into_iter().flatten();
+    words.filter_map(|word| word.as_str().map(str::to_owned)).collect()
+}
+
+/// The first value of `key`, wherever it is.
+fn find<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+    match value {
+        Value::Object(map) => {
+            map.get(key).or_else(|| map.values().find_map(|value| find(value, key)))
+        }
+        Value::Array(list) => list.iter().find_map(|value| find(value, key)),
+        _ => None,
+    }
+}

@@ -1,0 +1,47 @@
+//! Building the C programs of `fixtures/`: static, so that they run in an empty image and make few calls of their own.
+
+use std::{process::Command, sync::Mutex, time::Duration};
+
+use anyhow::{Context as _, Result};
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::harness::program;
+
+/// One builder at a time: tests share the programs.
+static BUILDING: Mutex<()> = Mutex::new(());
+
+const FLAGS: [&str; 5] = ["-O2", "-Wall", "-Wextra", "-Werror", "-static"];
+
+/// Flags by which a program differs from the rest.
+fn own_flags(name: &str) -> &'static [&'static str] {
+    match name {
+        // No start-up code, and no call of strlen in place of a loop.
+        "calls" => &["-nostdlib", "-fno-stack-protector", "-fno-tree-loop-distribute-patterns"],
+        "real32" => &["-m32"],
+        _ => &[],
+    }
+}
+
+/// Builds fixture `name` into `target/fixtures` unless source and flags are those of the last build.
+///
+/// # Errors
+/// When the compiler refuses it.
+pub fn build(root: &Utf8Path, name: &str) -> Result<Utf8PathBuf> {
+    let _one = BUILDING.lock();
+    let source = root.join("tests/fixtures").join(format!("{name}.c"));
+    let dir = root.join("target/fixtures");
+    let (binary, stamp) = (dir.join(name), dir.join(format!("{name}.stamp")));
+    let flags = [&FLAGS, own_flags(name)].concat();
+    let made_of = format!("{flags:?}\n{}", fs_err::read_to_string(&source)?);
+    if binary.exists() && fs_err::read_to_string(&stamp).is_ok_and(|last| last == made_of) {
+        return Ok(binary);
+    }
+    fs_err::create_dir_all(&dir)?;
+    let mut gcc: Command = program::command("gcc", &flags);
+    gcc.arg("-o").arg(&binary).arg(&source);
+    program::run(&mut gcc, Duration::from_secs(120))?
+        .expect(0)
+        .with_context(|| format!("gcc refuses `{source}`"))?;
+    fs_err::write(&stamp, made_of)?;
+    Ok(binary)
+}

@@ -1,0 +1,61 @@
+//! One test: its name, what it needs of the machine, and what it does. Owns the skip reasons and the locking.
+
+use std::sync::{Arc, RwLock};
+
+use anyhow::Result;
+use libtest_mimic::{Failed, Trial};
+
+use crate::harness::machine::{Machine, Need};
+
+/// What a test does.
+type Body = Box<dyn Fn(&Machine) -> Result<()> + Send + Sync>;
+
+/// One test, as the groups describe it.
+pub struct Test {
+    name: String,
+    needs: Vec<Need>,
+    alone: bool,
+    run: Body,
+}
+
+impl Test {
+    /// A test called `group::what`, that runs where all of `needs` are met.
+    pub fn new(
+        name: impl Into<String>,
+        needs: &[Need],
+        run: impl Fn(&Machine) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self { name: name.into(), needs: needs.to_vec(), alone: false, run: Box::new(run) }
+    }
+
+    /// No other test runs beside this one: it looks at the whole machine.
+    pub fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
+    /// The trial for the harness, and why it is skipped, if it is.
+    pub fn into_trial(
+        self,
+        machine: &Arc<Machine>,
+        others: &Arc<RwLock<()>>,
+    ) -> (Trial, Option<String>) {
+        let skip = self
+            .needs
+            .iter()
+            .find_map(|need| machine.lacks(*need))
+            .map(|reason| format!("{}: {reason}", self.name));
+        let (machine, others) = (Arc::clone(machine), Arc::clone(others));
+        let trial = Trial::test(self.name, move || {
+            let outcome = if self.alone {
+                let _only = others.write();
+                (self.run)(&machine)
+            } else {
+                let _beside = others.read();
+                (self.run)(&machine)
+            };
+            outcome.map_err(|error| Failed::from(format!("{error:?}")))
+        });
+        (trial.with_ignored_flag(skip.is_some()), skip)
+    }
+}
