@@ -111,6 +111,7 @@ impl Docker {
             "deprecated-key-path": dir.join("key.json"),
             "storage-driver": "overlay2",
             "bridge": machine.bridge,
+            "iptables": false,
             "default-address-pools": [
                 { "base": format!("{}128.0/17", machine.network), "size": 24 }
             ],
@@ -177,7 +178,7 @@ impl Engine for Docker {
             );
             say("engines: starting docker");
             let machine = Machine::remembered(&self.machine_file())?;
-            machine.bridge_up()?;
+            machine.connect()?;
             self.start_containerd()?;
             self.start_dockerd(&machine)?;
             // What a crash or a reboot left of the last time, with names that tests use again.
