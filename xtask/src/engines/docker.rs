@@ -63,7 +63,9 @@ impl Docker {
         self.dir.join("machine-before.json")
     }
 
-    /// What a shell or a test needs to use this engine: also written to `env`, a line each.
+    /// What a shell or a test needs to use this engine; `target/engines/docker/env` holds the same,
+    /// a `NAME=value` line each: DOCKER_HOST, DOCKER_CONFIG (in which `docker compose` is found) and
+    /// COMPOSE, the path of the plugin, which runs by itself too.
     fn environment(&self, plugin: &Utf8Path) -> Vec<(String, String)> {
         vec![
             ("DOCKER_HOST".to_owned(), format!("unix://{}", self.socket())),
@@ -229,7 +231,13 @@ impl Engine for Docker {
     fn status(&self) -> Result<String> {
         let socket = self.socket();
         if !http::answers(&socket) {
-            return Ok("down".to_owned());
+            return Ok(match Daemon::new("dockerd", &self.dir).pid() {
+                None => "down".to_owned(),
+                // For one who is not root, up and hung look the same.
+                Some(pid) => {
+                    format!("pid {}, but no answer on unix://{socket}", pid.as_raw_nonzero())
+                }
+            });
         }
         let version = http::get(&socket, "/version")?.context("no version")?;
         let info = http::get(&socket, "/info")?.context("no info")?;
