@@ -10,6 +10,8 @@ mod layers;
 mod mounts;
 mod sh;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
 #[derive(Parser)]
@@ -23,10 +25,17 @@ enum Verb {
     Layers,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Verb::parse() {
+fn main() -> ExitCode {
+    let result = match Verb::parse() {
         Verb::Ebpf(args) => ebpf::run(&args),
         Verb::Engines(args) => engines::run(&args),
         Verb::Layers => layers::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            sh::say(format_args!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
     }
 }

@@ -63,7 +63,9 @@ impl Docker {
         self.dir.join("machine-before.json")
     }
 
-    /// What a shell or a test needs to use this engine: also written to `env`, a line each.
+    /// What a shell or a test needs to use this engine; `target/engines/docker/env` holds the same,
+    /// a `NAME=value` line each: DOCKER_HOST, DOCKER_CONFIG (in which `docker compose` is found) and
+    /// COMPOSE, the path of the plugin, which runs by itself too.
     fn environment(&self, plugin: &Utf8Path) -> Vec<(String, String)> {
         vec![
             ("DOCKER_HOST".to_owned(), format!("unix://{}", self.socket())),
@@ -111,6 +113,7 @@ impl Docker {
             "deprecated-key-path": dir.join("key.json"),
             "storage-driver": "overlay2",
             "bridge": machine.bridge,
+            "iptables": false,
             "default-address-pools": [
                 { "base": format!("{}128.0/17", machine.network), "size": 24 }
             ],
@@ -177,7 +180,7 @@ impl Engine for Docker {
             );
             say("engines: starting docker");
             let machine = Machine::remembered(&self.machine_file())?;
-            machine.bridge_up()?;
+            machine.connect()?;
             self.start_containerd()?;
             self.start_dockerd(&machine)?;
             // What a crash or a reboot left of the last time, with names that tests use again.
@@ -228,7 +231,13 @@ impl Engine for Docker {
     fn status(&self) -> Result<String> {
         let socket = self.socket();
         if !http::answers(&socket) {
-            return Ok("down".to_owned());
+            return Ok(match Daemon::new("dockerd", &self.dir).pid() {
+                None => "down".to_owned(),
+                // For one who is not root, up and hung look the same.
+                Some(pid) => {
+                    format!("pid {}, but no answer on unix://{socket}", pid.as_raw_nonzero())
+                }
+            });
         }
         let version = http::get(&socket, "/version")?.context("no version")?;
         let info = http::get(&socket, "/info")?.context("no info")?;

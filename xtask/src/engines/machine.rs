@@ -1,7 +1,7 @@
 //! What an engine changes on the machine: written down before, undone afterwards.
 //!
-//! Owns our bridge and its addresses, forwarding, and who is asked about the packet filter and the
-//! engine's cgroup. What others changed meanwhile stays as they left it.
+//! Owns our bridge and its addresses, and forwarding; the packet filter and the engine's cgroups have
+//! modules of their own. What others changed meanwhile stays as they left it.
 
 use std::io::ErrorKind;
 
@@ -11,10 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    cgroups,
-    netfilter::{self, Ours},
-};
+use super::{cgroups, netfilter};
 use crate::sh::cmd;
 
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -29,7 +26,7 @@ pub struct Machine {
     /// `10.N.`: the bridge is 10.N.0.1/24, compose's networks are in 10.N.128.0/17.
     pub network: String,
     ip_forward: String,
-    iptables: String,
+    netfilter: String,
     /// The engine's cgroup directories that were there already.
     cgroups: Vec<Utf8PathBuf>,
 }
@@ -54,7 +51,7 @@ impl Machine {
             bridge: format!("profiler{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2]),
             network,
             ip_forward: fs_err::read_to_string(IP_FORWARD)?.trim().to_owned(),
-            iptables: cmd("iptables-save").stdout()?,
+            netfilter: netfilter::save()?,
             cgroups: cgroups::present()?,
         };
         fs_err::write(file, serde_json::to_string_pretty(&machine)?)?;
@@ -75,17 +72,24 @@ impl Machine {
         }
     }
 
-    /// Makes the bridge unless it is there.
+    /// Our bridge's network and compose's, together.
+    fn networks(&self) -> String {
+        format!("{}0.0/16", self.network)
+    }
+
+    /// Makes the bridge unless it is there, and lets its network reach the outside.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn bridge_up(&self) -> Result<()> {
+    pub fn connect(&self) -> Result<()> {
         let Self { bridge, network, .. } = self;
-        if !Utf8Path::new("/sys/class/net").join(bridge).exists() {
+        if !bridges()?.contains(bridge) {
             cmd("ip").args(["link", "add", bridge, "type", "bridge"]).run()?;
             cmd("ip").args(["addr", "add", &format!("{network}0.1/24"), "dev", bridge]).run()?;
         }
-        cmd("ip").args(["link", "set", bridge, "up"]).run()
+        cmd("ip").args(["link", "set", bridge, "up"]).run()?;
+        fs_err::write(IP_FORWARD, "1")?;
+        netfilter::open(&self.networks())
     }
 
     /// Undoes what the engine did, after it and its containers ended.
@@ -93,24 +97,12 @@ impl Machine {
     /// # Errors
     /// When the kernel refuses; what could be undone is.
     pub fn restore(&self) -> Result<()> {
-        let interfaces = self.interfaces()?;
-        let ours = Ours { interfaces, network: self.network.clone() };
-        let now = cmd("iptables-save").stdout()?;
-        let script = netfilter::undo(&self.iptables, &now, &ours);
-        if !script.is_empty() {
-            cmd("iptables-restore").arg("--noflush").input(script).run()?;
+        netfilter::close(&self.networks(), &self.netfilter)?;
+        for interface in self.interfaces()? {
+            cmd("ip").args(["link", "delete", &interface]).run()?;
         }
-        let now = cmd("iptables-save").stdout()?;
-        for (table, chains) in netfilter::empty_tables(&self.iptables, &now) {
-            for chain in chains {
-                // Older programs cannot remove a built-in chain; an accepting one does no harm.
-                cmd("iptables").args(["-t", &table, "-X", &chain]).succeeds();
-            }
-        }
-        for interface in &ours.interfaces {
-            cmd("ip").args(["link", "delete", interface]).run()?;
-        }
-        if fs_err::read_to_string(IP_FORWARD)?.trim() != self.ip_forward {
+        // Whoever made another bridge since then needs forwarding as well.
+        if bridges()?.is_empty() && fs_err::read_to_string(IP_FORWARD)?.trim() != self.ip_forward {
             fs_err::write(IP_FORWARD, &self.ip_forward)?;
         }
         cgroups::remove(&self.cgroups)
@@ -129,4 +121,14 @@ impl Machine {
         let named = links.iter().filter(ours).filter_map(|link| link["ifname"].as_str());
         Ok(named.map(str::to_owned).collect())
     }
+}
+
+/// The bridges that there are.
+fn bridges() -> Result<Vec<String>> {
+    // Not from /sys, which shows the network namespace that it was mounted in.
+    let json = cmd("ip").args(["-json", "link", "show", "type", "bridge"]).stdout()?;
+    // Without a bridge there is no JSON either.
+    let json = if json.is_empty() { "[]" } else { &json };
+    let links: Vec<Value> = serde_json::from_str(json)?;
+    Ok(links.iter().filter_map(|link| link["ifname"].as_str()).map(str::to_owned).collect())
 }
