@@ -3,7 +3,7 @@
 //! Names, paths and arguments of a workload are hostile. Terminals act on control characters, and characters of
 //! direction or of no width make a line read as what it is not. Escaping twice is the same as once.
 
-use std::{borrow::Cow, fmt::Write};
+use std::borrow::Cow;
 
 /// One line of text: every character that could act is shown as `\n`, `\x1b` or `\u{202e}`.
 #[must_use]
@@ -40,8 +40,7 @@ pub fn json(document: &str) -> String {
             continue;
         }
         for unit in c.encode_utf16(&mut [0; 2]) {
-            // Writing to a string cannot fail.
-            drop(write!(escaped, "\\u{unit:04x}"));
+            escaped.push_str(&format!("\\u{unit:04x}"));
         }
     }
     escaped
@@ -59,9 +58,8 @@ fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
             '\n' => escaped.push_str("\\n"),
             '\r' => escaped.push_str("\\r"),
             '\t' => escaped.push_str("\\t"),
-            // Writing to a string cannot fail.
-            c if u32::from(c) < 0x100 => drop(write!(escaped, "\\x{:02x}", u32::from(c))),
-            c => drop(write!(escaped, "\\u{{{:x}}}", u32::from(c))),
+            c if u32::from(c) < 0x100 => escaped.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => escaped.push_str(&format!("\\u{{{:x}}}", u32::from(c))),
         }
     }
     Cow::Owned(escaped)
