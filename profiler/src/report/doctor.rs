@@ -59,10 +59,11 @@ pub fn human(checks: &[Check], out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "\n{}", paint(HEADING, verdict))
 }
 
-/// Writes `{"ready": ..., "checks": [...]}`. JSON escapes control characters; others keep their code points.
+/// Writes `{"ready": ..., "checks": [...]}`.
 pub fn json(checks: &[Check], out: &mut impl Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, &Document { ready: is_ready(checks), checks })?;
-    writeln!(out)
+    let document = Document { ready: is_ready(checks), checks };
+    let document = serde_json::to_string_pretty(&document)?;
+    writeln!(out, "{}", escape::json(&document))
 }
 
 #[cfg(test)]

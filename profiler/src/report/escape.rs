@@ -3,7 +3,7 @@
 //! Names, paths and arguments of a workload are hostile. Terminals act on control characters, and characters of
 //! direction or of no width make a line read as what it is not. Escaping twice is the same as once.
 
-use std::{borrow::Cow, fmt::Write};
+use std::borrow::Cow;
 
 /// One line of text: every character that could act is shown as `\n`, `\x1b` or `\u{202e}`.
 #[must_use]
@@ -27,6 +27,25 @@ pub fn short(text: &str, max: usize) -> String {
     escaped.chars().take(max.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// A JSON document that means the same and in which no character acts. Line ends and tabs are kept.
+///
+/// JSON itself escapes what comes before the blank. Whatever else acts can stand within strings only, where `\u`
+/// is read.
+#[must_use]
+pub fn json(document: &str) -> String {
+    let mut escaped = String::with_capacity(document.len());
+    for c in document.chars() {
+        if c < ' ' || !acts(c) {
+            escaped.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            escaped.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    escaped
+}
+
 fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     let acts = |c: char| acts(c) && !keep(c);
     if !text.contains(acts) {
@@ -39,9 +58,8 @@ fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
             '\n' => escaped.push_str("\\n"),
             '\r' => escaped.push_str("\\r"),
             '\t' => escaped.push_str("\\t"),
-            // Writing to a string cannot fail.
-            c if u32::from(c) < 0x100 => drop(write!(escaped, "\\x{:02x}", u32::from(c))),
-            c => drop(write!(escaped, "\\u{{{:x}}}", u32::from(c))),
+            c if u32::from(c) < 0x100 => escaped.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => escaped.push_str(&format!("\\u{{{:x}}}", u32::from(c))),
         }
     }
     Cow::Owned(escaped)
@@ -95,6 +113,11 @@ mod tests {
     }
 
     #[test]
+    fn json_has_escapes_of_its_own() {
+        assert_eq!(json("[\"\u{202e}\u{9b}\u{e0001}\"]\n"), "[\"\\u202e\\u009b\\udb40\\udc01\"]\n");
+    }
+
+    #[test]
     fn line_ends_are_kept_only_where_wanted() {
         assert_eq!(lines("a\n\x1bb"), "a\n\\x1bb");
     }
@@ -113,6 +136,15 @@ mod tests {
             prop_assert!(!escaped.chars().any(char::is_control), "{escaped:?}");
             prop_assert!(!escaped.contains(acts), "{escaped:?}");
             prop_assert_eq!(line(&escaped), escaped.clone(), "twice is once");
+        }
+
+        #[test]
+        fn json_keeps_its_meaning(text in any::<String>()) {
+            let document = serde_json::to_string_pretty(&[&text]).expect("a string");
+            let escaped = json(&document);
+            prop_assert_eq!(lines(&escaped), escaped.as_str());
+            let [read]: [String; 1] = serde_json::from_str(&escaped).expect("still JSON");
+            prop_assert_eq!(read, text);
         }
 
         #[test]

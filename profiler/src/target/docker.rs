@@ -6,6 +6,8 @@
 pub mod endpoint;
 mod engine;
 mod events;
+#[cfg(test)]
+mod fake_engine;
 mod inspect;
 
 use std::{
@@ -15,7 +17,7 @@ use std::{
 };
 
 use bollard::{
-    API_DEFAULT_VERSION, ClientVersion,
+    API_DEFAULT_VERSION,
     errors::Error as ClientError,
     query_parameters::{
         InspectContainerOptions, ListContainersOptionsBuilder, RestartContainerOptions,
@@ -167,24 +169,14 @@ pub enum EngineError {
 }
 
 impl Docker {
-    /// Connects, agrees on an API version and asks the engine for its own facts.
+    /// Connects and asks the engine for its own facts.
     ///
     /// `timeout` holds for each request. The engine must run on this machine's kernel.
     pub async fn connect(endpoint: &Endpoint, timeout: Duration) -> Result<Self, EngineError> {
         let connection = Connection { endpoint, timeout };
         connection.probe().await?;
-        let newest = connection.client(API_DEFAULT_VERSION)?;
-        // A version that the engine does not know is refused, the newest and the oldest alike, so the first
-        // request goes without one.
-        let unversioned = newest.with_request_modifier(|mut request| {
-            let uri = request.uri().to_string().replacen(&version_path(API_DEFAULT_VERSION), "", 1);
-            if let Ok(uri) = uri.parse() {
-                *request.uri_mut() = uri;
-            }
-            request
-        });
-        let version = connection.ask("tell its version", unversioned.version()).await?;
-        let client = connection.client(&common_version(version.api_version.as_deref()))?;
+        let client = unversioned(connection.client()?);
+        let version = connection.ask("tell its version", client.version()).await?;
         let system = connection.ask("describe itself", client.info()).await?;
         let info = EngineInfo::new(&version, &system, &read_profile);
         let host = uname().release;
@@ -322,32 +314,23 @@ fn is_ambiguous(message: &str) -> bool {
     message.contains("multiple ids") || message.contains("more than one")
 }
 
-fn version_path(version: &ClientVersion) -> String {
-    format!("/v{}.{}", version.major_version, version.minor_version)
-}
-
-/// The newest version that both sides know; the client's own when the engine does not say.
-fn common_version(engine: Option<&str>) -> ClientVersion {
-    let own = || ClientVersion {
-        major_version: API_DEFAULT_VERSION.major_version,
-        minor_version: API_DEFAULT_VERSION.minor_version,
-    };
-    let parsed = engine.and_then(|version| {
-        let (major, minor) = version.split_once('.')?;
-        Some(ClientVersion {
-            major_version: major.parse().ok()?,
-            minor_version: minor.parse().ok()?,
-        })
-    });
-    match parsed {
-        Some(engine)
-            if (engine.major_version, engine.minor_version)
-                < (API_DEFAULT_VERSION.major_version, API_DEFAULT_VERSION.minor_version) =>
-        {
-            engine
+/// Sends requests without an API version, which the engine answers in its newest.
+///
+/// No version suits all engines: docker 20.10 refuses those after 1.41, docker 29 those before 1.44. The fields
+/// that are read here are the same in all of them.
+fn unversioned(client: bollard::Docker) -> bollard::Docker {
+    let version = client.client_version();
+    let prefix = format!("/v{}.{}/", version.major_version, version.minor_version);
+    client.with_request_modifier(move |mut request| {
+        if let Some(path) = request.uri().path().strip_prefix(&prefix) {
+            let whole = request.uri().to_string();
+            let bare = whole.replacen(&format!("{prefix}{path}"), &format!("/{path}"), 1);
+            if let Ok(uri) = bare.parse() {
+                *request.uri_mut() = uri;
+            }
         }
-        _ => own(),
-    }
+        request
+    })
 }
 
 /// A profile that the engine names by its path is a file of this machine.
@@ -392,12 +375,14 @@ impl Connection<'_> {
         }
     }
 
-    fn client(&self, version: &ClientVersion) -> Result<bollard::Docker, EngineError> {
+    fn client(&self) -> Result<bollard::Docker, EngineError> {
         let timeout_s = self.timeout.as_secs().max(1);
         match &self.endpoint.address {
-            Address::Unix(path) => bollard::Docker::connect_with_unix(path, timeout_s, version),
+            Address::Unix(path) => {
+                bollard::Docker::connect_with_unix(path, timeout_s, API_DEFAULT_VERSION)
+            }
             Address::Tcp(authority) => {
-                bollard::Docker::connect_with_http(authority, timeout_s, version)
+                bollard::Docker::connect_with_http(authority, timeout_s, API_DEFAULT_VERSION)
             }
         }
         .map_err(|source| self.failed("accept a connection", source))
@@ -506,19 +491,6 @@ mod tests {
         for name in ["backend", "/backend", "shop-db_1.x", ID] {
             assert!(wanted_name(name).is_ok(), "{name}");
         }
-    }
-
-    #[test]
-    fn the_older_side_decides_the_version() {
-        let version = |text| {
-            let version = common_version(text);
-            (version.major_version, version.minor_version)
-        };
-        let own = (API_DEFAULT_VERSION.major_version, API_DEFAULT_VERSION.minor_version);
-        assert_eq!(version(Some("1.41")), (1, 41));
-        assert_eq!(version(Some("9.0")), own);
-        assert_eq!(version(Some("odd")), own);
-        assert_eq!(version(None), own);
     }
 
     #[test]
