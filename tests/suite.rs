@@ -53,6 +53,7 @@ fn main() -> ExitCode {
 fn tests() -> Vec<Test> {
     [
         command::complete::tests(),
+        command::hostile::tests(),
         command::truth::tests(),
         command::transparent::tests(),
         command::stable::tests(),
