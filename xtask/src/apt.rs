@@ -109,7 +109,8 @@ fn archive_of(text: &str) -> Option<String> {
             uris.extend(rest.split_whitespace());
         } else if let Some(rest) = line.strip_prefix("deb ") {
             let rest = rest.trim_start();
-            let rest = rest.strip_prefix('[').map_or(rest, |o| o.split_once(']').map_or("", |p| p.1));
+            let rest =
+                rest.strip_prefix('[').map_or(rest, |o| o.split_once(']').map_or("", |p| p.1));
             uris.extend(rest.split_whitespace().next());
         }
     }
@@ -148,7 +149,8 @@ fn get() -> crate::sh::Cmd {
 /// Whether apt has package lists at all; a slim image has none.
 fn has_lists() -> bool {
     fs_err::read_dir("/var/lib/apt/lists").is_ok_and(|mut entries| {
-        entries.any(|entry| entry.is_ok_and(|e| e.file_name().to_string_lossy().contains("Packages")))
+        entries
+            .any(|entry| entry.is_ok_and(|e| e.file_name().to_string_lossy().contains("Packages")))
     })
 }
 

@@ -1,1 +1,7 @@
-//! Placeholder paragraph, replaced with the module.
+//! Text to model, strictly: unknown keys are refused, and a newer schema is told apart from a broken file.
+
+pub mod error;
+pub mod profile;
+pub mod recording;
+pub mod seccomp;
+mod strict;

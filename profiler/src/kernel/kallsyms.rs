@@ -29,6 +29,16 @@ impl Kallsyms {
         self.symbols.is_empty()
     }
 
+    /// Where the functions of the given names lie.
+    #[must_use]
+    pub fn ranges(&self, names: &[&str]) -> Vec<std::ops::Range<u64>> {
+        self.symbols
+            .windows(2)
+            .filter(|pair| names.contains(&pair[0].1.as_str()))
+            .map(|pair| pair[0].0..pair[1].0)
+            .collect()
+    }
+
     /// The function that contains a return address.
     #[must_use]
     pub fn name(&self, address: u64) -> Option<&str> {
@@ -51,6 +61,7 @@ mod tests {
         assert_eq!(symbols.name(0xff_0010), Some("a"));
         assert_eq!(symbols.name(0xff_0011), Some("b"));
         assert_eq!(symbols.name(0xff_0100), Some("c"));
+        assert_eq!(symbols.ranges(&["b"]), [0xff_0010..0xff_0030]);
         assert!(Kallsyms::parse("0000 T hidden\n").is_empty());
     }
 }

@@ -1,5 +1,12 @@
-//! Facts of this host. Every function that reads a file takes the path or its content; none changes
-//! anything.
+//! Facts of this host: version, cgroup set-up, privileges, what tracing needs.
+//!
+//! Reads files below a root path that the caller gives, so that every function can be tested on a tree of
+//! files. Loads no program, makes no bpf(2) call, changes nothing.
 
 pub mod btf;
+pub mod cgroup;
+pub mod doctor;
 pub mod kallsyms;
+pub mod privileges;
+pub mod tracing;
+pub mod version;

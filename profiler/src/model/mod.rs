@@ -1,4 +1,17 @@
 //! The pure core: what was seen, what is allowed, and how one follows from the other. No I/O here.
 
 pub mod arch;
+pub mod baseline;
+pub mod capability;
+pub mod check;
+pub mod errno;
+pub mod floor;
+pub mod merge;
+pub mod needs;
+pub mod notes;
+pub mod policy;
+pub mod profile;
 pub mod recording;
+pub mod seccomp;
+pub mod syscall;
+mod tables;

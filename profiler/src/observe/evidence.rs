@@ -22,4 +22,6 @@ pub struct Progress {
     pub syscalls: usize,
     /// Distinct capabilities that were granted to the workload by a real check.
     pub capabilities: usize,
+    /// Distinct kinds of capability check of the workload.
+    pub checks: usize,
 }

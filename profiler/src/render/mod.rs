@@ -1,1 +1,10 @@
-//! Placeholder paragraph, replaced with the module.
+//! Model to text: pure functions, one file a format. Nothing is decided here that `model` has not decided.
+
+pub mod bundle;
+pub mod compose;
+pub mod json;
+pub mod kubernetes;
+pub mod seccomp;
+mod yaml;
+
+pub use bundle::bundle;

@@ -1,1 +1,9 @@
-//! Placeholder paragraph, replaced with the module.
+//! Who is observed: containers of an engine, commands in a cgroup of their own.
+//!
+//! Only `docker` names an engine's client. Nothing here observes; a target that cannot be observed is an
+//! error that says why.
+
+pub mod cgroup;
+pub mod command;
+pub mod docker;
+pub mod doctor;

@@ -12,7 +12,8 @@ fi
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
     password=$(mktemp)
     printf '%s\n' "${POSTGRES_PASSWORD:?is not set}" > "$password"
-    initdb --username=postgres --pwfile="$password" --auth-local=trust --auth-host=scram-sha-256
+    initdb --username=postgres --pwfile="$password" --encoding=UTF8 --locale=C.UTF-8 \
+        --auth-local=trust --auth-host=scram-sha-256
     rm "$password"
     echo "host all all all scram-sha-256" >> "$PGDATA/pg_hba.conf"
     if [ -n "${POSTGRES_DB:-}" ]; then

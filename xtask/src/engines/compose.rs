@@ -4,7 +4,10 @@
 use anyhow::{Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::{apt, sh::{cmd, say}};
+use crate::{
+    apt,
+    sh::{cmd, say},
+};
 
 const RELEASE: &str = "trixie";
 const PACKAGE: &str = "docker-compose";

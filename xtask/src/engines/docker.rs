@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
 use super::{
-    Engine, compose,
+    Engine, cgroups, compose,
     daemon::{self, Daemon},
     http,
     machine::Machine,
@@ -180,6 +180,8 @@ impl Engine for Docker {
             machine.bridge_up()?;
             self.start_containerd()?;
             self.start_dockerd(&machine)?;
+            // What a crash or a reboot left of the last time, with names that tests use again.
+            self.empty()?;
         }
         let work = self.home.join("images");
         images::ensure_first(self, &work)?;
@@ -204,13 +206,17 @@ impl Engine for Docker {
         }
         dockerd.stop()?;
         Daemon::new("containerd", &self.dir).stop()?;
+        // After a crash of the daemons shims and containers are still there.
         daemon::end_orphans("containerd-shim-runc-v2", &self.containerd_socket())?;
+        cgroups::end_containers(&containers)?;
         mounts::detach_below(&self.dir)?;
         if let Some(machine) = Machine::saved(&self.machine_file())? {
-            machine.restore(&containers)?;
+            machine.restore()?;
             fs_err::remove_file(self.machine_file())?;
         }
-        for file in ["env", "docker.sock", "containerd.sock", "containerd.sock.ttrpc"] {
+        for file in
+            ["env", "docker.sock", "dockerd-own.pid", "containerd.sock", "containerd.sock.ttrpc"]
+        {
             let file = self.dir.join(file);
             if file.exists() {
                 fs_err::remove_file(file)?;
@@ -239,7 +245,8 @@ impl Engine for Docker {
 impl Store for Docker {
     fn recipe(&self, image: &str) -> Result<Option<String>> {
         let image = http::get(&self.socket(), &format!("/images/{image}/json"))?;
-        let recipe = image.map(|image| image["Config"]["Labels"][RECIPE].as_str().map(str::to_owned));
+        let recipe =
+            image.map(|image| image["Config"]["Labels"][RECIPE].as_str().map(str::to_owned));
         Ok(recipe.flatten())
     }
 

@@ -1,7 +1,7 @@
 //! What an engine changes on the machine: written down before, undone afterwards.
 //!
-//! Owns our bridge and its addresses, forwarding, the packet filter and the engine's cgroup. What
-//! others changed meanwhile stays as they left it.
+//! Owns our bridge and its addresses, forwarding, and who is asked about the packet filter and the
+//! engine's cgroup. What others changed meanwhile stays as they left it.
 
 use std::io::ErrorKind;
 
@@ -11,14 +11,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::netfilter::{self, Ours};
+use super::{
+    cgroups,
+    netfilter::{self, Ours},
+};
 use crate::sh::cmd;
 
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 /// Second octets of 10.0.0.0/8 that our networks are taken from.
 const SECOND_OCTETS: std::ops::Range<u8> = 200..250;
-/// Docker's parent of all containers' cgroups.
-const CGROUP: &str = "docker";
 
 /// The machine before an engine started, and what was given to the engine.
 #[derive(Serialize, Deserialize)]
@@ -54,7 +55,7 @@ impl Machine {
             network,
             ip_forward: fs_err::read_to_string(IP_FORWARD)?.trim().to_owned(),
             iptables: cmd("iptables-save").stdout()?,
-            cgroups: cgroups()?.into_iter().filter(|dir| dir.exists()).collect(),
+            cgroups: cgroups::present()?,
         };
         fs_err::write(file, serde_json::to_string_pretty(&machine)?)?;
         Ok(machine)
@@ -87,11 +88,11 @@ impl Machine {
         cmd("ip").args(["link", "set", bridge, "up"]).run()
     }
 
-    /// Undoes what the engine did, after it ended. `containers` are the ids it may have had.
+    /// Undoes what the engine did, after it and its containers ended.
     ///
     /// # Errors
     /// When the kernel refuses; what could be undone is.
-    pub fn restore(&self, containers: &[String]) -> Result<()> {
+    pub fn restore(&self) -> Result<()> {
         let interfaces = self.interfaces()?;
         let ours = Ours { interfaces, network: self.network.clone() };
         let now = cmd("iptables-save").stdout()?;
@@ -112,15 +113,7 @@ impl Machine {
         if fs_err::read_to_string(IP_FORWARD)?.trim() != self.ip_forward {
             fs_err::write(IP_FORWARD, &self.ip_forward)?;
         }
-        for dir in cgroups()? {
-            for container in containers {
-                remove_cgroup(&dir.join(container))?;
-            }
-            if !self.cgroups.contains(&dir) {
-                remove_cgroup(&dir)?;
-            }
-        }
-        Ok(())
+        cgroups::remove(&self.cgroups)
     }
 
     /// The bridges with an address in our network: ours, and those of compose projects.
@@ -135,39 +128,5 @@ impl Machine {
         };
         let named = links.iter().filter(ours).filter_map(|link| link["ifname"].as_str());
         Ok(named.map(str::to_owned).collect())
-    }
-}
-
-/// The engine's cgroup in every hierarchy that is mounted, there or not.
-fn cgroups() -> Result<Vec<Utf8PathBuf>> {
-    let mounts = fs_err::read_to_string("/proc/self/mountinfo")?;
-    let hierarchies = mounts.lines().filter_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        let kind = right.split(' ').next()?;
-        let point = left.split(' ').nth(4)?;
-        matches!(kind, "cgroup" | "cgroup2").then(|| Utf8Path::new(point).join(CGROUP))
-    });
-    Ok(hierarchies.collect())
-}
-
-/// Removes a cgroup with its descendants, as far as no process is in them.
-fn remove_cgroup(dir: &Utf8Path) -> Result<()> {
-    if !dir.exists() {
-        return Ok(());
-    }
-    // Under the engine's own group only the containers that were named are ours to descend into.
-    if dir.file_name() != Some(CGROUP) {
-        for entry in dir.read_dir_utf8()? {
-            let path = entry?.into_path();
-            if path.is_dir() {
-                remove_cgroup(&path)?;
-            }
-        }
-    }
-    match std::fs::remove_dir(dir) {
-        Err(error) if !matches!(error.kind(), ErrorKind::ResourceBusy | ErrorKind::NotFound) => {
-            Err(error).with_context(|| format!("cannot remove cgroup `{dir}`"))
-        }
-        _ => Ok(()),
     }
 }

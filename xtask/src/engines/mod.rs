@@ -3,6 +3,7 @@
 //! Owns their installation, start and stop. One file an engine, each an [`Engine`]; `docker` is the
 //! first. What an engine changes on the machine is written down before and undone by `down`.
 
+mod cgroups;
 mod compose;
 mod daemon;
 mod docker;

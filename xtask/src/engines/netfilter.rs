@@ -33,7 +33,8 @@ pub fn undo(before: &str, now: &str, ours: &Ours) -> String {
         let mut commands = String::new();
         for rule in table.lines.iter().filter(|line| line.starts_with("-A ")) {
             let boilerplate = docker_is_alone
-                && (chain_of(rule).is_some_and(is_dockers) || target_of(rule).is_some_and(is_dockers));
+                && (chain_of(rule).is_some_and(is_dockers)
+                    || target_of(rule).is_some_and(is_dockers));
             if ours.owns(rule) || boilerplate {
                 let _ = writeln!(commands, "-D {}", &rule[3..]);
             }
@@ -64,7 +65,7 @@ pub fn empty_tables(before: &str, now: &str) -> Vec<(String, Vec<String>)> {
     let empty = |line: &&str| line.starts_with(':') && line.contains(" ACCEPT ");
     tables(now)
         .iter()
-        .filter(|table| !known.contains(&table.name) && table.lines.iter().all(|l| empty(&l)))
+        .filter(|table| !known.contains(&table.name) && table.lines.iter().all(empty))
         .map(|table| {
             let chains = table.lines.iter().filter_map(|line| line[1..].split(' ').next());
             (table.name.to_owned(), chains.map(str::to_owned).collect())
@@ -164,10 +165,8 @@ COMMIT
 
     #[test]
     fn beside_another_docker_only_our_rules_go() {
-        let now = OURS_NOW.replace(
-            "-A DOCKER -i prof1",
-            "-A DOCKER -i docker0 -j RETURN\n-A DOCKER -i prof1",
-        );
+        let now = OURS_NOW
+            .replace("-A DOCKER -i prof1", "-A DOCKER -i docker0 -j RETURN\n-A DOCKER -i prof1");
         let script = undo("", &now, &ours());
         assert!(script.contains("-D DOCKER -i prof1 -j RETURN\n"), "{script}");
         for kept in ["docker0", "-X", "-P", "-j DOCKER-USER", "eth9"] {

@@ -98,7 +98,5 @@ fn ensure_built(
         return Ok(());
     }
     say(format!("engines: building `{image}`"));
-    store
-        .build(&image, &dir, arguments, &recipe)
-        .with_context(|| format!("cannot build `{image}`"))
+    store.build(&image, &dir, arguments, &recipe).with_context(|| format!("cannot build `{image}`"))
 }

@@ -1,6 +1,9 @@
 //! From maps to facts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use aya::Ebpf;
 use profiler_common::{
@@ -38,30 +41,30 @@ const LOSSES: [(u32, &str); loss::COUNT as usize] = [
     (loss::THREADS, "threads"),
 ];
 
-/// Counts of distinct findings.
-pub fn progress(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Progress, ObserveError> {
+/// Counts of distinct findings. `memory` is where the functions of memory accounting lie.
+pub fn progress(
+    ebpf: &mut Ebpf,
+    slots: &[Slot],
+    memory: &[Range<u64>],
+) -> Result<Progress, ObserveError> {
     let calls: BTreeSet<(u8, u32)> = calls(ebpf, slots)?
         .into_iter()
         .filter(|key| key.phase != phase::SETUP)
         .map(|key| (key.abi, key.nr))
         .collect();
-    let capabilities: BTreeSet<u8> = checks(ebpf, slots)?
+    let checks: Vec<(CheckKey, Check)> = checks(ebpf, slots)?
         .into_iter()
-        .filter(|(key, check)| {
-            key.phase == phase::WORKLOAD && key.flags & check::DENIED == 0 && check.succeeded > 0
+        .filter(|(key, _)| key.phase == phase::WORKLOAD)
+        .filter(|(key, _)| {
+            !key.callers.iter().any(|at| memory.iter().any(|range| range.contains(at)))
         })
+        .collect();
+    let capabilities: BTreeSet<u8> = checks
+        .iter()
+        .filter(|(key, check)| key.flags & check::DENIED == 0 && check.failed <= check.succeeded)
         .map(|(key, _)| key.capability)
         .collect();
-    Ok(Progress { syscalls: calls.len(), capabilities: capabilities.len() })
-}
-
-/// Whether some granted check of the workload never had an outcome.
-pub fn has_unknown_outcomes(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<bool, ObserveError> {
-    Ok(checks(ebpf, slots)?.into_iter().any(|(key, check)| {
-        key.phase == phase::WORKLOAD
-            && key.flags & check::DENIED == 0
-            && check.succeeded + check.failed == 0
-    }))
+    Ok(Progress { syscalls: calls.len(), capabilities: capabilities.len(), checks: checks.len() })
 }
 
 /// Everything that was written to the slots, as facts of one run.

@@ -1,7 +1,7 @@
 //! Loading, arming and stopping. Nothing is recorded before every program is attached, because no
 //! cgroup is in scope before.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
@@ -16,12 +16,12 @@ use profiler_common::{
 
 use super::{
     attach::{Need, POINTS},
-    drain,
+    callers, drain,
     error::ObserveError,
     slots::{self, Candidate, SlotKind, Slots, array, map_error},
 };
 use crate::{
-    kernel::btf::Btf,
+    kernel::{btf::Btf, kallsyms::Kallsyms},
     model::recording::Missing,
     observe::evidence::{Evidence, Progress},
 };
@@ -45,6 +45,7 @@ pub struct Observer {
     sys_exit: Option<BtfTracePointLinkId>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     no_capabilities: Option<String>,
+    memory: Option<Vec<Range<u64>>>,
 }
 
 impl Observer {
@@ -77,6 +78,7 @@ impl Observer {
             sys_exit: None,
             logger,
             no_capabilities,
+            memory: None,
         };
         observer.attach_all()?;
         Ok(observer)
@@ -175,15 +177,12 @@ impl Observer {
     /// # Errors
     /// When the maps cannot be read.
     pub fn progress(&mut self, slots: &[Slot]) -> Result<Progress, ObserveError> {
-        drain::progress(&mut self.ebpf, slots)
-    }
-
-    /// Whether a capability check waits for an outcome that only `sys_exit` can tell.
-    ///
-    /// # Errors
-    /// When the map cannot be read.
-    pub fn has_unknown_outcomes(&mut self, slots: &[Slot]) -> Result<bool, ObserveError> {
-        drain::has_unknown_outcomes(&mut self.ebpf, slots)
+        let memory = self.memory.get_or_insert_with(|| {
+            // without CAP_SYSLOG the addresses are hidden, and the count includes what is no need
+            let text = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
+            Kallsyms::parse(&text).ranges(callers::MEMORY)
+        });
+        drain::progress(&mut self.ebpf, slots, memory)
     }
 
     /// Writes what the kernel side logged to the logger.

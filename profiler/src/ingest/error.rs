@@ -1,0 +1,71 @@
+//! Why a text could not be read.
+
+/// Why a text could not be read. Messages name what it should have been; the caller adds the path.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// Not JSON at all.
+    #[error("not valid JSON\nhint: is this the {what} that profiler wrote, complete?")]
+    Syntax {
+        /// What was expected.
+        what: &'static str,
+        /// Where it broke.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// JSON, but not this kind of file.
+    #[error("not a {what}: there is no number `schema_version`\nhint: is this the right file?")]
+    NoVersion {
+        /// What was expected.
+        what: &'static str,
+    },
+    /// Written by a newer profiler. Nothing else in the file was looked at.
+    #[error(
+        "the {what} has schema version `{found}`, and this profiler reads up to `{known}`\n\
+         hint: use a newer profiler, at least the one that wrote the file"
+    )]
+    Newer {
+        /// What it is.
+        what: &'static str,
+        /// The file's version.
+        found: u64,
+        /// The newest that is read.
+        known: u32,
+    },
+    /// The version is one that no profiler wrote.
+    #[error("the {what} has schema version `{found}`, which never existed\nhint: record again")]
+    NoSuchVersion {
+        /// What it is.
+        what: &'static str,
+        /// The file's version.
+        found: u64,
+    },
+    /// Right version, wrong content.
+    #[error(
+        "the {what} does not follow its schema\nhint: use the file as it was written, or make it again"
+    )]
+    Schema {
+        /// What it is.
+        what: &'static str,
+        /// What does not fit.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A key that means nothing here.
+    #[error("the {what} has an unknown key `{}`\nhint: remove it, or correct its spelling", .key.escape_debug())]
+    UnknownKey {
+        /// What it is.
+        what: &'static str,
+        /// Where: keys and indices, separated by dots. Hostile text.
+        key: String,
+    },
+    /// A value that its type admits but nothing else does.
+    #[error("the {what} has an invalid {field} `{}`\nhint: correct its spelling", .value.escape_debug())]
+    Value {
+        /// What it is.
+        what: &'static str,
+        /// What kind of value.
+        field: &'static str,
+        /// The value. Hostile text.
+        value: String,
+    },
+}

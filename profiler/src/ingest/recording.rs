@@ -1,0 +1,25 @@
+//! Reads `recording.json`.
+
+use crate::{
+    ingest::{error::IngestError, strict},
+    model::recording::{Recording, SCHEMA_VERSION},
+};
+
+const WHAT: &str = "recording";
+
+/// Reads a recording. Its facts may be in any order; [`crate::model::merge::canonical`] sorts them.
+///
+/// # Errors
+/// When the text is not JSON, is of a newer schema, has unknown or doubled keys, or names a run that it does not
+/// describe.
+pub fn parse(text: &str) -> Result<Recording, IngestError> {
+    let recording: Recording = strict::parse_versioned(WHAT, SCHEMA_VERSION, text)?;
+    let syscalls = recording.syscalls.iter().flat_map(|fact| fact.seen.keys());
+    let capabilities = recording.capabilities.iter().flat_map(|fact| fact.seen.keys());
+    let denials = recording.denials.iter().flat_map(|fact| fact.seen.keys());
+    let mut named = syscalls.chain(capabilities).chain(denials);
+    match named.find(|id| !recording.runs.contains_key(*id)) {
+        Some(id) => Err(IngestError::Value { what: WHAT, field: "run id", value: id.clone() }),
+        None => Ok(recording),
+    }
+}

@@ -1,0 +1,133 @@
+//! Reading versioned JSON without losing anything.
+//!
+//! Owns the order of checks: syntax, then version, then schema, then that everything in the text came
+//! through. serde refuses unknown keys in structs, but not beside the tag of a unit variant, nor does it
+//! see a key given twice in a map; comparing what was read with what it would be written as finds both.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Map, Value};
+
+use super::error::IngestError;
+
+/// Reads `text` as a `T` whose schema version is at most `known`.
+pub(super) fn parse_versioned<T: DeserializeOwned + Serialize>(
+    what: &'static str,
+    known: u32,
+    text: &str,
+) -> Result<T, IngestError> {
+    let NoDuplicates(value) = serde_json::from_str(text).map_err(|source| {
+        if source.is_data() {
+            IngestError::Schema { what, source }
+        } else {
+            IngestError::Syntax { what, source }
+        }
+    })?;
+    let found = value.get("schema_version").and_then(Value::as_u64);
+    match found.ok_or(IngestError::NoVersion { what })? {
+        0 => return Err(IngestError::NoSuchVersion { what, found: 0 }),
+        found if found > u64::from(known) => return Err(IngestError::Newer { what, found, known }),
+        _ => {}
+    }
+    // From the text, not the value: the error then says where.
+    let parsed: T =
+        serde_json::from_str(text).map_err(|source| IngestError::Schema { what, source })?;
+    let written =
+        serde_json::to_value(&parsed).map_err(|source| IngestError::Schema { what, source })?;
+    match lost_key(&value, &written) {
+        Some(key) => Err(IngestError::UnknownKey { what, key }),
+        None => Ok(parsed),
+    }
+}
+
+/// The path of the first key of `read` that `written` has not. Empty values may be left out on writing.
+fn lost_key(read: &Value, written: &Value) -> Option<String> {
+    let below = |key: &str, read: &Value, written: &Value| {
+        lost_key(read, written).map(|rest| format!("{key}.{rest}"))
+    };
+    match (read, written) {
+        (Value::Object(read), Value::Object(written)) => {
+            read.iter().find_map(|(key, value)| match written.get(key) {
+                Some(written) => below(key, value, written),
+                None if is_empty(value) => None,
+                None => Some(key.clone()),
+            })
+        }
+        (Value::Array(read), Value::Array(written)) => {
+            let mut pairs = read.iter().zip(written).enumerate();
+            pairs.find_map(|(index, (read, written))| below(&index.to_string(), read, written))
+        }
+        _ => None,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
+}
+
+/// A JSON value in which no object has a key twice.
+struct NoDuplicates(Value);
+
+impl<'de> Deserialize<'de> for NoDuplicates {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NoDuplicatesVisitor).map(NoDuplicates)
+    }
+}
+
+struct NoDuplicatesVisitor;
+
+impl<'de> Visitor<'de> for NoDuplicatesVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
+        let mut array = Vec::new();
+        while let Some(NoDuplicates(element)) = elements.next_element()? {
+            array.push(element);
+        }
+        Ok(Value::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some((key, NoDuplicates(value))) = entries.next_entry::<String, _>()? {
+            if object.contains_key(&key) {
+                let message = format!("key `{}` is given twice", key.escape_debug());
+                return Err(serde::de::Error::custom(message));
+            }
+            object.insert(key, value);
+        }
+        Ok(Value::Object(object))
+    }
+}

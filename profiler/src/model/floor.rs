@@ -1,0 +1,230 @@
+//! What an OCI runtime itself calls between loading the filter and the entry point's execve.
+//!
+//! Owns the lookup in the measured data under `profiles/floors/`, whose format is in
+//! `profiles/README.md`. It does not decide when a floor is needed: `policy` does. Floors go stale with
+//! every runtime release, so an answer always says which measurement it is.
+
+use std::{collections::BTreeSet, sync::LazyLock};
+
+use serde::{Deserialize, Serialize};
+
+/// The files, embedded. A new measurement is a new file and a line here.
+const FILES: [&str; 2] = [
+    include_str!("../../../profiles/floors/crun-1.8.1.json"),
+    include_str!("../../../profiles/floors/runc-1.1.5.json"),
+];
+
+static FLOORS: LazyLock<Vec<FloorFile>> = LazyLock::new(|| {
+    FILES
+        .iter()
+        .map(|text| serde_json::from_str(text).expect("embedded floors parse, a test says so"))
+        .collect()
+});
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FloorFile {
+    /// Version of the file's own format, 1.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the test of the embedded files reads it"))]
+    format: u32,
+    runtime: String,
+    version: String,
+    /// How it was measured, for people.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the test of the embedded files reads it"))]
+    source: String,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    no_new_privileges: bool,
+    user: RowUser,
+    syscalls: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RowUser {
+    /// Needed whoever the container runs as.
+    Any,
+    /// Needed in addition when it does not run as root.
+    NonRoot,
+}
+
+/// How a runtime was used, as far as its own calls depend on it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeUse {
+    /// `runc` or `crun`, or what the engine calls it.
+    pub runtime: String,
+    /// Its version; empty when the engine did not say.
+    pub version: String,
+    /// `no-new-privileges` was set.
+    pub no_new_privileges: bool,
+    /// Who the entry point runs as.
+    pub user: User,
+}
+
+/// Whether the entry point runs as root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum User {
+    /// Uid 0.
+    Root,
+    /// Any other.
+    NonRoot,
+}
+
+impl User {
+    /// Reads `Config.User`: `""`, `0`, `root`, `1000:1000`, `nginx`.
+    #[must_use]
+    pub fn of_setting(setting: &str) -> User {
+        match setting.split(':').next() {
+            Some("" | "0" | "root") | None => User::Root,
+            Some(_) => User::NonRoot,
+        }
+    }
+}
+
+/// One measured floor that applies to a use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Floor {
+    /// The runtime that was measured.
+    pub runtime: &'static str,
+    /// The version that was measured.
+    pub version: &'static str,
+    /// Whether runtime and version are those asked for.
+    pub exact: bool,
+    /// The calls, by name, for the native ABI.
+    pub syscalls: BTreeSet<&'static str>,
+}
+
+/// The floors for a use: the exact version's; else the nearest version's of the same runtime; for an unknown
+/// runtime or an unknown version all that could apply.
+///
+/// Nearest is the newest that is not newer than asked for, else the oldest. A distribution's suffix
+/// (`1.1.5+ds1`) makes no other version.
+#[must_use]
+pub fn lookup(usage: &RuntimeUse) -> Vec<Floor> {
+    let asked = family(&usage.runtime);
+    let same: Vec<&'static FloorFile> =
+        FLOORS.iter().filter(|file| Some(file.runtime.as_str()) == asked).collect();
+    if same.is_empty() {
+        return FLOORS.iter().map(|file| file.floor(usage, false)).collect();
+    }
+    let Some(wanted) = version_key(&usage.version) else {
+        return same.iter().map(|file| file.floor(usage, false)).collect();
+    };
+    let key = |file: &&&'static FloorFile| version_key(&file.version);
+    if let Some(file) = same.iter().find(|file| key(file) == Some(wanted)) {
+        return vec![file.floor(usage, true)];
+    }
+    let older = same.iter().filter(|file| key(file) <= Some(wanted)).max_by_key(key);
+    let nearest = older.or_else(|| same.iter().min_by_key(key));
+    nearest.map(|file| file.floor(usage, false)).into_iter().collect()
+}
+
+impl FloorFile {
+    fn floor(&'static self, usage: &RuntimeUse, exact: bool) -> Floor {
+        let rows = self.rows.iter().filter(|row| {
+            row.no_new_privileges == usage.no_new_privileges
+                && (row.user == RowUser::Any || usage.user == User::NonRoot)
+        });
+        Floor {
+            runtime: &self.runtime,
+            version: &self.version,
+            exact,
+            syscalls: rows.flat_map(|row| row.syscalls.iter().map(String::as_str)).collect(),
+        }
+    }
+}
+
+/// The measured runtime behind an engine's name for it: `io.containerd.runc.v2` is runc.
+fn family(name: &str) -> Option<&'static str> {
+    let words: Vec<&str> = name.split(['.', '/', '-', '_']).collect();
+    FLOORS.iter().map(|file| file.runtime.as_str()).find(|known| words.contains(known))
+}
+
+/// `1.1.5+ds1` as (1, 1, 5).
+fn version_key(version: &str) -> Option<(u32, u32, u32)> {
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let major = numbers.next()?.ok()?;
+    let mut rest = || numbers.next().and_then(Result::ok).unwrap_or(0);
+    Some((major, rest(), rest()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{arch::Abi, syscall};
+
+    fn usage(runtime: &str, version: &str, no_new_privileges: bool, user: User) -> RuntimeUse {
+        RuntimeUse { runtime: runtime.into(), version: version.into(), no_new_privileges, user }
+    }
+
+    #[test]
+    fn embedded_files_are_sound() {
+        for file in FLOORS.iter() {
+            assert_eq!(file.format, 1);
+            assert!(!file.source.is_empty());
+            assert!(version_key(&file.version).is_some(), "{}", file.version);
+            for row in &file.rows {
+                assert!(row.syscalls.is_sorted(), "{} {}", file.runtime, file.version);
+                for name in &row.syscalls {
+                    assert!(syscall::number(Abi::X86_64, name).is_some(), "{name}");
+                }
+            }
+            for no_new_privileges in [false, true] {
+                let floor = file.floor(&usage("", "", no_new_privileges, User::Root), true);
+                assert!(floor.syscalls.contains("execve"), "{} {}", file.runtime, file.version);
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_are_the_measured_ones() {
+        let size = |runtime, version, nnp, user| {
+            let floors = lookup(&usage(runtime, version, nnp, user));
+            assert!(floors.len() == 1 && floors[0].exact);
+            floors[0].syscalls.len()
+        };
+        assert_eq!(size("runc", "1.1.5", false, User::Root), 18);
+        assert_eq!(size("runc", "1.1.5", false, User::NonRoot), 19);
+        assert_eq!(size("runc", "1.1.5", true, User::NonRoot), 6);
+        assert_eq!(size("runc", "1.1.5+ds1", true, User::Root), 6);
+        assert_eq!(size("crun", "1.8.1", false, User::Root), 8);
+        assert_eq!(size("crun", "1.8.1", true, User::Root), 1);
+    }
+
+    #[test]
+    fn other_versions_get_the_nearest_and_are_told() {
+        for version in ["1.2.0", "1.0.0", "unknown", ""] {
+            let floors = lookup(&usage("io.containerd.runc.v2", version, false, User::Root));
+            assert_eq!(floors.len(), 1, "{version}");
+            assert_eq!(
+                (floors[0].runtime, floors[0].version, floors[0].exact),
+                ("runc", "1.1.5", false)
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_runtime_gets_all() {
+        for runtime in ["kata", "", "mycrunch"] {
+            let floors = lookup(&usage(runtime, "3.0", false, User::Root));
+            assert_eq!(floors.len(), 2, "{runtime}");
+            assert!(floors.iter().all(|floor| !floor.exact));
+        }
+    }
+
+    #[test]
+    fn users_are_read_from_the_setting() {
+        for root in ["", "0", "root", "0:0", "root:adm"] {
+            assert_eq!(User::of_setting(root), User::Root, "{root}");
+        }
+        for other in ["1000", "nginx", "1000:0"] {
+            assert_eq!(User::of_setting(other), User::NonRoot, "{other}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What a reader of a profile must know about the evidence behind it.
+//!
+//! Owns the wording. A note is the same for the same evidence: no counts, times or run ids, because the notes are
+//! part of a committed file. Names that the workload chose are quoted as they are; whoever prints escapes.
+
+use std::collections::BTreeSet;
+
+use crate::model::{
+    arch::Abi,
+    profile::{Note, NoteKind, SyscallReason, SyscallRule},
+    recording::{Missing, Phase, Recording, Target, TargetKind},
+    syscall,
+};
+
+/// The notes for a recording whose allowed calls are `rules`. Sorted, each once.
+#[must_use]
+pub fn derive(recording: &Recording, rules: &[SyscallRule]) -> Vec<Note> {
+    let mut notes = BTreeSet::new();
+    let mut note = |kind, text: String| {
+        notes.insert(Note { kind, text });
+    };
+    let target = &recording.target;
+
+    let mut lost = BTreeSet::new();
+    for missing in recording.runs.values().flat_map(|run| &run.missing) {
+        match missing {
+            Missing::Startup => note(NoteKind::Startup, startup(target)),
+            Missing::Shutdown => note(
+                NoteKind::Shutdown,
+                "shut-down was not seen: the recording ended while the target still ran".into(),
+            ),
+            Missing::Capabilities { reason } => note(
+                NoteKind::Capabilities,
+                format!("capability checks could not be seen, so none may be dropped: {reason}"),
+            ),
+            Missing::Handover => note(
+                NoteKind::Handover,
+                "the container ran unconfined: what its runtime calls under a filter comes from \
+                 measurements, not from this recording\nhint: record it under profiles/permissive.json"
+                    .into(),
+            ),
+            Missing::Filtered => note(NoteKind::Filtered, filtered(recording)),
+            Missing::IoUring => note(NoteKind::IoUring, io_uring()),
+            Missing::Lost { what, .. } => {
+                lost.insert(what.as_str());
+            }
+            Missing::Engine => note(
+                NoteKind::Engine,
+                "the engine went away while recording: containers started after that were not seen"
+                    .into(),
+            ),
+        }
+    }
+    if !lost.is_empty() {
+        let tables = lost.into_iter().collect::<Vec<_>>().join(", ");
+        note(
+            NoteKind::Lost,
+            format!("evidence was lost because tables were full: {tables}\nhint: record again"),
+        );
+    }
+
+    let workload = |rule: &SyscallRule| {
+        rule.reasons.iter().any(|reason| matches!(reason, SyscallReason::Workload { .. }))
+    };
+    if !rules.iter().any(workload) {
+        note(
+            NoteKind::Empty,
+            "no call of the workload was seen: the profile allows nothing it needs".into(),
+        );
+    }
+    if rules.iter().any(|rule| rule.name == "io_uring_setup" && workload(rule)) {
+        note(NoteKind::IoUring, io_uring());
+    }
+    let unnamed: Vec<String> = rules
+        .iter()
+        .filter(|rule| syscall::is_unnamed(&rule.name))
+        .map(|rule| format!("{} {}", rule.abi, rule.name))
+        .collect();
+    if !unnamed.is_empty() {
+        let list = unnamed.join(", ");
+        note(
+            NoteKind::UnnamedSyscalls,
+            format!(
+                "no table names these calls, so a seccomp file cannot allow them and they will be denied: \
+                 {list}\nhint: use a newer profiler"
+            ),
+        );
+    }
+
+    let containers = recording.runs.values().filter_map(|run| run.container.as_ref());
+    let settings: BTreeSet<bool> =
+        containers.map(|container| container.no_new_privileges).collect();
+    if settings.len() > 1 {
+        note(
+            NoteKind::NoNewPrivileges,
+            "no-new-privileges was set in some runs only: the profile allows what both need and does not \
+             set it"
+                .into(),
+        );
+    }
+    notes.into_iter().collect()
+}
+
+fn startup(target: &Target) -> String {
+    let fact = "start-up was not seen: the target already ran when the recording began";
+    match target.kind {
+        TargetKind::Container => {
+            let name = shell_word(&target.name);
+            format!(
+                "{fact}\nhint: profiler record --restart --container {name} -- COMMAND, or start \
+                 the container while profiler waits for it"
+            )
+        }
+        TargetKind::Command | TargetKind::Cgroup => {
+            format!("{fact}\nhint: start it while profiler records")
+        }
+    }
+}
+
+fn filtered(recording: &Recording) -> String {
+    let denied: BTreeSet<(Abi, String)> = recording
+        .denials
+        .iter()
+        .filter(|fact| fact.phase != Phase::Setup)
+        .map(|fact| (fact.abi, syscall::display(fact.abi, fact.nr).into_owned()))
+        .collect();
+    let calls = if denied.is_empty() {
+        "it refused nothing that was seen".to_owned()
+    } else {
+        let names: BTreeSet<String> = denied.into_iter().map(|(_, name)| name).collect();
+        format!("it refused {}", names.into_iter().collect::<Vec<_>>().join(", "))
+    };
+    format!(
+        "the target ran under a filter that denies, and {calls}: what it does after a refused call was not \
+         seen\nhint: record it with --security-opt seccomp=profiles/permissive.json"
+    )
+}
+
+fn io_uring() -> String {
+    "io_uring is used: its operations are not syscalls, so they were not seen and no seccomp filter stops them"
+        .into()
+}
+
+/// `text` as one word of a shell.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ':');
+    if !text.is_empty() && text.chars().all(plain) && !text.starts_with('-') {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}

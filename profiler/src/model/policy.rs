@@ -1,0 +1,251 @@
+//! From evidence to policy: which calls a profile allows.
+//!
+//! Owns the rules by which a recording becomes a profile, and nothing of how either is written. The
+//! allowed set only grows with evidence: merging in another run never removes a call. A run is the unit:
+//! whether the runtime's floor is added is decided for each run by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{
+    arch::Abi,
+    floor::{self, RuntimeUse, User},
+    needs::{self, program_name},
+    notes,
+    profile::{self, DeniedCall, MadeFor, Profile, SyscallReason, SyscallRule},
+    recording::{Missing, Phase, Recording, Run, RunId, SeccompSetting, TargetKind},
+    syscall,
+};
+
+/// Calls that are allowed whatever was seen: ends of processes and signal handlers, restarts made by the
+/// kernel, and the calls behind the vDSO, which are real calls on a host whose clock source has none.
+pub const ALWAYS_ALLOWED: [&str; 10] = [
+    "clock_gettime",
+    "clock_gettime64",
+    "exit",
+    "exit_group",
+    "getcpu",
+    "gettimeofday",
+    "restart_syscall",
+    "rt_sigreturn",
+    "sigreturn",
+    "time",
+];
+
+/// Choices that a user makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Also allow the calls that a filter refused while recording.
+    pub learn_denied: bool,
+}
+
+/// The ABI of a machine's own programs, by `uname -m`.
+#[must_use]
+pub fn native_abi(machine: &str) -> Option<Abi> {
+    match machine {
+        "x86_64" => Some(Abi::X86_64),
+        "i386" | "i486" | "i586" | "i686" => Some(Abi::Ia32),
+        "aarch64" => Some(Abi::Aarch64),
+        "armv6l" | "armv7l" | "armv8l" => Some(Abi::Arm),
+        "riscv64" => Some(Abi::Riscv64),
+        _ => None,
+    }
+}
+
+/// Derives the policy from the evidence.
+#[must_use]
+pub fn derive(recording: &Recording, options: &Options) -> Profile {
+    let mut rules = Rules::default();
+    let mut architectures: BTreeSet<Abi> =
+        recording.runs.values().filter_map(|run| native_abi(&run.host.machine)).collect();
+
+    for fact in recording.syscalls.iter().filter(|fact| fact.phase != Phase::Setup) {
+        architectures.insert(fact.abi);
+        let programs = fact.seen.values().filter_map(|seen| program_name(seen.by.as_ref()));
+        match fact.phase {
+            Phase::Workload => rules.made(fact.abi, fact.nr, programs),
+            _ => rules.handed_over(fact.abi, fact.nr, recording, fact.seen.keys()),
+        }
+    }
+    for fact in recording.denials.iter().filter(|fact| fact.phase != Phase::Setup) {
+        // Its programs ran although the call was refused, so its ABI is one that the target uses.
+        architectures.insert(fact.abi);
+        if options.learn_denied {
+            let programs =
+                fact.seen.values().filter_map(|seen| program_name(seen.first.by.as_ref()));
+            rules.denied(fact.abi, fact.nr, programs);
+        }
+    }
+    for (id, run) in &recording.runs {
+        let Some(native) = native_abi(&run.host.machine) else { continue };
+        if let Some(usage) = runtime_use(run)
+            && needs_floor(recording, id, run)
+        {
+            rules.floor(native, &usage);
+        }
+    }
+    // After all floors, so that the order of runs does not show.
+    for run in recording.runs.values() {
+        if let Some(native) = native_abi(&run.host.machine) {
+            rules.launch(native, recording.target.kind);
+        }
+    }
+    for &abi in &architectures {
+        for name in ALWAYS_ALLOWED {
+            if let Some(nr) = syscall::number(abi, name) {
+                rules.add(abi, nr, SyscallReason::AlwaysAllowed {});
+            }
+        }
+    }
+
+    let syscalls = rules.finish();
+    Profile {
+        schema_version: profile::SCHEMA_VERSION,
+        target: recording.target.clone(),
+        made_for: MadeFor {
+            runtimes: distinct(recording.runs.values().filter_map(runtime_use)),
+            recorded_under: distinct(
+                recording.runs.values().filter_map(|run| Some(run.container.as_ref()?.seccomp)),
+            ),
+        },
+        architectures: architectures.into_iter().collect(),
+        notes: notes::derive(recording, &syscalls),
+        syscalls,
+        denied: denied(recording),
+        capabilities: needs::derive(recording),
+    }
+}
+
+/// The calls that a run's runtime makes under the filter were not, or not all, seen.
+fn needs_floor(recording: &Recording, id: &RunId, run: &Run) -> bool {
+    let unconfined = run
+        .container
+        .as_ref()
+        .is_some_and(|container| container.seccomp == SeccompSetting::Unconfined);
+    // A late start may still see the hand-over of a process that joins; the first one's differs.
+    let missing = run.missing.iter().any(|m| matches!(m, Missing::Handover | Missing::Startup));
+    let seen = || {
+        let mut handover = recording.syscalls.iter().filter(|fact| fact.phase == Phase::Handover);
+        handover.any(|fact| fact.seen.contains_key(id))
+    };
+    unconfined || missing || !seen()
+}
+
+/// How the run's runtime was used; `None` for a target that no runtime started.
+fn runtime_use(run: &Run) -> Option<RuntimeUse> {
+    let container = run.container.as_ref()?;
+    Some(RuntimeUse {
+        runtime: container.runtime.clone(),
+        version: container.runtime_version.clone(),
+        no_new_privileges: container.no_new_privileges,
+        user: User::of_setting(&container.user),
+    })
+}
+
+fn denied(recording: &Recording) -> Vec<DeniedCall> {
+    let mut found: BTreeMap<(Abi, String, i32), BTreeSet<String>> = BTreeMap::new();
+    for fact in recording.denials.iter().filter(|fact| fact.phase != Phase::Setup) {
+        let name = syscall::display(fact.abi, fact.nr).into_owned();
+        let programs = fact.seen.values().filter_map(|seen| program_name(seen.first.by.as_ref()));
+        found.entry((fact.abi, name, fact.errno)).or_default().extend(programs);
+    }
+    let call = |((abi, name, errno), programs): (_, BTreeSet<_>)| DeniedCall {
+        abi,
+        name,
+        errno,
+        programs: programs.into_iter().collect(),
+    };
+    found.into_iter().map(call).collect()
+}
+
+/// Sorted, each once.
+fn distinct<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
+    items.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The rules while they are collected.
+#[derive(Default)]
+struct Rules {
+    made: BTreeMap<(Abi, u32), BTreeSet<String>>,
+    denied: BTreeMap<(Abi, u32), BTreeSet<String>>,
+    other: BTreeMap<(Abi, u32), BTreeSet<SyscallReason>>,
+}
+
+impl Rules {
+    fn made(&mut self, abi: Abi, nr: u32, programs: impl Iterator<Item = String>) {
+        self.made.entry((abi, nr)).or_default().extend(programs);
+    }
+
+    fn denied(&mut self, abi: Abi, nr: u32, programs: impl Iterator<Item = String>) {
+        self.denied.entry((abi, nr)).or_default().extend(programs);
+    }
+
+    fn add(&mut self, abi: Abi, nr: u32, reason: SyscallReason) {
+        self.other.entry((abi, nr)).or_default().insert(reason);
+    }
+
+    fn handed_over<'a>(
+        &mut self,
+        abi: Abi,
+        nr: u32,
+        recording: &Recording,
+        runs: impl Iterator<Item = &'a RunId>,
+    ) {
+        let uses = runs.filter_map(|id| recording.runs.get(id).and_then(runtime_use));
+        let mut reasons: BTreeSet<_> = uses
+            .map(|usage| SyscallReason::Handover { runtime: usage.runtime, version: usage.version })
+            .collect();
+        if reasons.is_empty() {
+            // Joined from outside into a target that no runtime is known of.
+            reasons
+                .insert(SyscallReason::Handover { runtime: String::new(), version: String::new() });
+        }
+        self.other.entry((abi, nr)).or_default().extend(reasons);
+    }
+
+    fn floor(&mut self, native: Abi, usage: &RuntimeUse) {
+        for floor in floor::lookup(usage) {
+            let stands_in_for = (!floor.exact)
+                .then(|| format!("{} {}", usage.runtime, usage.version).trim().into());
+            for name in &floor.syscalls {
+                let Some(nr) = syscall::number(native, name) else { continue };
+                let reason = SyscallReason::Floor {
+                    runtime: floor.runtime.into(),
+                    version: floor.version.into(),
+                    no_new_privileges: usage.no_new_privileges,
+                    stands_in_for: stands_in_for.clone(),
+                };
+                self.add(native, nr, reason);
+            }
+        }
+    }
+
+    /// Whatever loads the filter then executes the target. A container's runtime was seen doing it, or has it in its floor.
+    fn launch(&mut self, native: Abi, kind: TargetKind) {
+        let Some(nr) = syscall::number(native, "execve") else { return };
+        if kind != TargetKind::Container || !self.other.contains_key(&(native, nr)) {
+            self.add(native, nr, SyscallReason::Launch {});
+        }
+    }
+
+    fn finish(self) -> Vec<SyscallRule> {
+        let mut reasons = self.other;
+        for (call, programs) in self.made {
+            let programs = programs.into_iter().collect();
+            reasons.entry(call).or_default().insert(SyscallReason::Workload { programs });
+        }
+        for (call, programs) in self.denied {
+            let programs = programs.into_iter().collect();
+            reasons.entry(call).or_default().insert(SyscallReason::Denied { programs });
+        }
+        let mut rules: Vec<_> = reasons
+            .into_iter()
+            .map(|((abi, nr), reasons)| SyscallRule {
+                abi,
+                name: syscall::display(abi, nr).into_owned(),
+                reasons: reasons.into_iter().collect(),
+            })
+            .collect();
+        rules.sort_by(|a, b| (a.abi, &a.name).cmp(&(b.abi, &b.name)));
+        rules
+    }
+}

@@ -1,0 +1,211 @@
+//! The policy: what is allowed, and why. This is what is reviewed and committed.
+//!
+//! Owns the schema of `profile.json`. It holds no timestamps, counts, process ids or host names, and every
+//! list in it is sorted, so that the same evidence gives the same bytes. It derives nothing: `policy` does.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    arch::Abi,
+    floor::RuntimeUse,
+    recording::{SeccompSetting, Target},
+};
+
+/// The version written to `profile.json`; a larger one is refused on reading.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// What a target may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// [`SCHEMA_VERSION`] of the writer.
+    pub schema_version: u32,
+    /// What it was recorded from.
+    pub target: Target,
+    /// Under what conditions it was recorded, and so holds.
+    pub made_for: MadeFor,
+    /// The ABIs that the filter admits; calls of any other end the process. Sorted.
+    pub architectures: Vec<Abi>,
+    /// The calls that are allowed, by ABI and name.
+    pub syscalls: Vec<SyscallRule>,
+    /// Calls that a filter refused while recording, by ABI, name and error. Not allowed by being here.
+    pub denied: Vec<DeniedCall>,
+    /// The capabilities.
+    pub capabilities: Capabilities,
+    /// What a reader must know, in a fixed order.
+    pub notes: Vec<Note>,
+}
+
+/// The conditions of the recording.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MadeFor {
+    /// How OCI runtimes were used; empty for commands. Sorted.
+    pub runtimes: Vec<RuntimeUse>,
+    /// The filters that the target ran under while it was recorded; empty for commands. Sorted.
+    pub recorded_under: Vec<SeccompSetting>,
+}
+
+impl MadeFor {
+    /// Whether every recorded run had `no-new-privileges` set.
+    #[must_use]
+    pub fn no_new_privileges(&self) -> bool {
+        !self.runtimes.is_empty() && self.runtimes.iter().all(|usage| usage.no_new_privileges)
+    }
+}
+
+/// An allowed call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SyscallRule {
+    /// Number space.
+    pub abi: Abi,
+    /// The kernel's name, or `syscall_NR` for a number that no table names.
+    pub name: String,
+    /// Why; never empty. Sorted.
+    pub reasons: Vec<SyscallReason>,
+}
+
+/// Why a call is allowed.
+// No unit variants: serde would let them carry unknown keys.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum SyscallReason {
+    /// The target made it.
+    Workload {
+        /// Executables that made it first in a run; empty when that was not seen. Sorted. Hostile text.
+        programs: Vec<String>,
+    },
+    /// The OCI runtime made it after it had loaded the filter.
+    Handover {
+        /// The runtime.
+        runtime: String,
+        /// Its version; empty when the engine did not say.
+        version: String,
+    },
+    /// The OCI runtime is known to need it; the recording could not see that part.
+    Floor {
+        /// The runtime that was measured.
+        runtime: String,
+        /// The version that was measured.
+        version: String,
+        /// The `no-new-privileges` setting that it was measured for.
+        no_new_privileges: bool,
+        /// The runtime and version in use, when those were not measured themselves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stands_in_for: Option<String>,
+    },
+    /// Whoever loads the filter starts the target with it.
+    Launch {},
+    /// Tests rarely make it, and nothing works without.
+    AlwaysAllowed {},
+    /// A filter refused it while recording, and denials were to be learned.
+    Denied {
+        /// Executables that asked for it first in a run. Sorted. Hostile text.
+        programs: Vec<String>,
+    },
+}
+
+/// A call that a filter refused while recording.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeniedCall {
+    /// Number space.
+    pub abi: Abi,
+    /// The kernel's name, or `syscall_NR`.
+    pub name: String,
+    /// The error that the caller got; 0 when the filter claimed success.
+    pub errno: i32,
+    /// Executables that asked for it first in a run. Sorted. Hostile text.
+    pub programs: Vec<String>,
+}
+
+/// What is known about capabilities.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capabilities {
+    /// Whether every run could see capability checks. If not, nothing may be dropped on the strength of this list.
+    pub known: bool,
+    /// Needed: to be added back after dropping all. By name.
+    pub required: Vec<CapabilityRule>,
+    /// Granted, but no call is known to have succeeded by it; not added. By name.
+    pub probed: Vec<CapabilityRule>,
+    /// Asked for and refused; not added. By name.
+    pub denied: Vec<CapabilityRule>,
+    /// Asked for by the OCI runtime only, which has it from the engine; not added. By name.
+    pub runtime: Vec<CapabilityRule>,
+}
+
+/// A capability, with what asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CapabilityRule {
+    /// Without `CAP_`; `CAPABILITY_NR` for a number without a name.
+    pub name: String,
+    /// Why it is in its list; never empty. Sorted.
+    pub reasons: Vec<CapabilityReason>,
+}
+
+/// A call during which the kernel asked for a capability.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CapabilityReason {
+    /// Number space.
+    pub abi: Abi,
+    /// The kernel's name, or `syscall_NR`.
+    pub syscall: String,
+    /// How the call ended.
+    pub outcome: Outcome,
+    /// Executables that made it first in a run. Sorted. Hostile text.
+    pub programs: Vec<String>,
+}
+
+/// How the calls around a capability check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// At least one succeeded.
+    Succeeded,
+    /// No end was seen. Counts as success: wrong in that direction costs minimality, not the tests.
+    NotObserved,
+    /// All failed.
+    Failed,
+}
+
+/// Something that a reader must know.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Note {
+    /// What it is about, for machines.
+    pub kind: NoteKind,
+    /// For people: one line, or two with a `hint: `. May quote hostile text.
+    pub text: String,
+}
+
+/// What a note is about, most important first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoteKind {
+    /// The recording saw no call of the workload at all.
+    Empty,
+    /// Start-up was not seen.
+    Startup,
+    /// The target ran under a filter that denies.
+    Filtered,
+    /// Calls have no name, so that no seccomp file can allow them.
+    UnnamedSyscalls,
+    /// A bounded table was full.
+    Lost,
+    /// The engine went away.
+    Engine,
+    /// Capability checks could not be seen.
+    Capabilities,
+    /// The runtime's own calls could not be seen.
+    Handover,
+    /// io_uring operations cannot be seen.
+    IoUring,
+    /// Shut-down was not seen.
+    Shutdown,
+    /// Runs differ in `no-new-privileges`.
+    NoNewPrivileges,
+}

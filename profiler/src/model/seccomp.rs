@@ -1,0 +1,283 @@
+//! Seccomp files as the engines read them: OCI's `linux.seccomp` and Docker's superset of it.
+//!
+//! Owns the strict shape of such a file and two questions about it: does it deny anything, and which
+//! calls does it let pass for a given architecture, kernel and capability set. It is for reading
+//! only. Writing goes through `render`, whose type has no Docker-only keys: runtimes behind
+//! containerd and CRI-O drop those silently, and a conditional rule becomes unconditional.
+
+use std::{collections::BTreeSet, fmt};
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use crate::model::{arch::Abi, capability, recording::SeccompSetting, syscall};
+
+/// A seccomp file. Unknown keys are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SeccompFile {
+    /// What happens to a call that no rule names.
+    pub default_action: Action,
+    /// The error of `defaultAction`; the runtimes' own default is EPERM. Docker 20.10 ignores it.
+    #[serde(default)]
+    pub default_errno_ret: Option<u32>,
+    /// `SCMP_ARCH_*`; an architecture that is not listed is killed by libseccomp.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub architectures: Vec<String>,
+    /// Docker only: the architectures that come with a native one.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub arch_map: Vec<ArchMap>,
+    /// Flags of seccomp(2).
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub flags: Vec<String>,
+    /// Socket of a user space listener.
+    #[serde(default)]
+    pub listener_path: Option<String>,
+    /// Opaque text for that listener.
+    #[serde(default)]
+    pub listener_metadata: Option<String>,
+    /// The rules.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub syscalls: Vec<Rule>,
+}
+
+/// Docker only: a native architecture and what is allowed beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ArchMap {
+    /// `SCMP_ARCH_*`.
+    pub architecture: String,
+    /// `SCMP_ARCH_*`.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub sub_architectures: Vec<String>,
+}
+
+/// One action for a set of names.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Rule {
+    /// The names.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub names: Vec<String>,
+    /// Docker before 17.x: a single name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What happens.
+    pub action: Action,
+    /// The error of `SCMP_ACT_ERRNO`.
+    #[serde(default)]
+    pub errno_ret: Option<u32>,
+    /// Conditions on arguments; the rule applies when they hold.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub args: Vec<Arg>,
+    /// For people.
+    #[serde(default)]
+    pub comment: Option<String>,
+    /// Docker only: the rule is dropped unless all of this holds.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub includes: Filter,
+    /// Docker only: the rule is dropped when any of this holds.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub excludes: Filter,
+}
+
+/// A condition on one argument.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Arg {
+    /// 0 to 5.
+    pub index: u32,
+    /// The value compared with, or the mask.
+    pub value: u64,
+    /// The second value of a masked comparison.
+    #[serde(default)]
+    pub value_two: u64,
+    /// `SCMP_CMP_*`.
+    pub op: String,
+}
+
+/// Docker's conditions on a rule.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Filter {
+    /// Capabilities, with `CAP_`.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub caps: Vec<String>,
+    /// Architectures in libseccomp's spelling: `amd64`, `arm64`.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub arches: Vec<String>,
+    /// The oldest kernel.
+    #[serde(default)]
+    pub min_kernel: Option<KernelVersion>,
+}
+
+/// The two numbers of a kernel version that Docker compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KernelVersion {
+    /// The 6 of 6.18.
+    pub major: u32,
+    /// The 18 of 6.18.
+    pub minor: u32,
+}
+
+impl KernelVersion {
+    /// Reads the beginning of `uname -r`, such as `6.18.44-cloud-amd64`.
+    #[must_use]
+    pub fn of_release(release: &str) -> Option<KernelVersion> {
+        let (major, rest) = release.split_once('.')?;
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        Some(KernelVersion { major: major.parse().ok()?, minor: digits.parse().ok()? })
+    }
+}
+
+impl<'de> Deserialize<'de> for KernelVersion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        KernelVersion::of_release(&text)
+            .ok_or_else(|| D::Error::custom(format!("`{text}` is no kernel version like `4.8`")))
+    }
+}
+
+impl fmt::Display for KernelVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// What a filter does with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Action {
+    /// Let it pass.
+    #[serde(rename = "SCMP_ACT_ALLOW")]
+    Allow,
+    /// Let it pass and write an audit record.
+    #[serde(rename = "SCMP_ACT_LOG")]
+    Log,
+    /// Answer with an error.
+    #[serde(rename = "SCMP_ACT_ERRNO")]
+    Errno,
+    /// End the thread.
+    #[serde(rename = "SCMP_ACT_KILL")]
+    Kill,
+    /// End the thread.
+    #[serde(rename = "SCMP_ACT_KILL_THREAD")]
+    KillThread,
+    /// End the process.
+    #[serde(rename = "SCMP_ACT_KILL_PROCESS")]
+    KillProcess,
+    /// Raise SIGSYS.
+    #[serde(rename = "SCMP_ACT_TRAP")]
+    Trap,
+    /// Ask a tracer; ENOSYS when there is none.
+    #[serde(rename = "SCMP_ACT_TRACE")]
+    Trace,
+    /// Ask a user space listener.
+    #[serde(rename = "SCMP_ACT_NOTIFY")]
+    Notify,
+}
+
+impl Action {
+    /// Whether the call reaches the kernel whatever anyone else says.
+    #[must_use]
+    pub const fn passes(self) -> bool {
+        matches!(self, Action::Allow | Action::Log)
+    }
+}
+
+impl SeccompFile {
+    /// Whether any call can be kept from the kernel by a rule or by the default.
+    ///
+    /// Rules that Docker would drop count too: what they depend on may change with the container.
+    #[must_use]
+    pub fn denies(&self) -> bool {
+        !self.default_action.passes() || self.syscalls.iter().any(|rule| !rule.action.passes())
+    }
+
+    /// What a recording made under this file is worth.
+    #[must_use]
+    pub fn setting(&self) -> SeccompSetting {
+        if self.denies() { SeccompSetting::Custom } else { SeccompSetting::Permissive }
+    }
+
+    /// The names of the calls of `abi` that pass at least for some arguments, as Docker applies the
+    /// file to a container whose native ABI is `abi`.
+    ///
+    /// `capabilities` is the bounding set, without `CAP_`. Calls that no table names are not counted.
+    #[must_use]
+    pub fn allowed(
+        &self,
+        abi: Abi,
+        capabilities: &[&str],
+        kernel: KernelVersion,
+    ) -> BTreeSet<&'static str> {
+        let context = Context { arch: docker_arch(abi), capabilities, kernel };
+        let rules = || self.syscalls.iter().filter(|rule| rule.applies(&context));
+        let names = |rule: &Rule| -> Vec<u32> {
+            let names = rule.names.iter().chain(&rule.name);
+            names.filter_map(|name| syscall::number(abi, name)).collect()
+        };
+        let mut numbers: BTreeSet<u32> = if self.default_action.passes() {
+            let denied: BTreeSet<u32> = rules()
+                .filter(|rule| !rule.action.passes() && rule.args.is_empty())
+                .flat_map(names)
+                .collect();
+            syscall::table(abi).iter().map(|row| row.0).filter(|nr| !denied.contains(nr)).collect()
+        } else {
+            BTreeSet::new()
+        };
+        numbers.extend(rules().filter(|rule| rule.action.passes()).flat_map(names));
+        numbers.into_iter().filter_map(|nr| syscall::name(abi, nr)).collect()
+    }
+}
+
+/// What Docker knows when it decides which rules to keep.
+struct Context<'a> {
+    arch: &'static str,
+    capabilities: &'a [&'a str],
+    kernel: KernelVersion,
+}
+
+impl Context<'_> {
+    fn has(&self, name: &str) -> bool {
+        let number = capability::number(name);
+        number.is_some() && self.capabilities.iter().any(|held| capability::number(held) == number)
+    }
+
+    fn is_arch(&self, arches: &[String]) -> bool {
+        arches.iter().any(|arch| arch == self.arch)
+    }
+}
+
+impl Rule {
+    /// The order and meaning of moby's `setupSeccomp`: every include must hold, any exclude drops.
+    fn applies(&self, context: &Context<'_>) -> bool {
+        let Rule { includes, excludes, .. } = self;
+        let excluded = context.is_arch(&excludes.arches)
+            || excludes.caps.iter().any(|cap| context.has(cap))
+            || excludes.min_kernel.is_some_and(|oldest| context.kernel >= oldest);
+        let included = (includes.arches.is_empty() || context.is_arch(&includes.arches))
+            && includes.caps.iter().all(|cap| context.has(cap))
+            && includes.min_kernel.is_none_or(|oldest| context.kernel >= oldest);
+        included && !excluded
+    }
+}
+
+/// Docker's and libseccomp's word for an architecture in `includes` and `excludes`.
+const fn docker_arch(abi: Abi) -> &'static str {
+    match abi {
+        Abi::X86_64 => "amd64",
+        Abi::Ia32 => "x86",
+        Abi::X32 => "x32",
+        Abi::Aarch64 => "arm64",
+        Abi::Arm => "arm",
+        Abi::Riscv64 => "riscv64",
+    }
+}
+
+/// Go writes an empty list as `null`.
+fn null_is_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}

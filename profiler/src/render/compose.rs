@@ -1,0 +1,57 @@
+//! The compose override: one service, with its filter and its capabilities.
+//!
+//! Owns the shape of `compose.yaml`. The comment at its head holds no text from the target.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::{
+    model::{profile::Profile, recording::Recording},
+    render::yaml,
+};
+
+const HEAD: &str = "\
+# Runs the service under what profiler recorded.
+#   docker compose -f compose.yaml -f THIS_FILE up
+# Compose takes ./seccomp.json relative to the project directory, which is that of the first -f file
+# (or --project-directory), not relative to this file: copy seccomp.json there, or correct the path.
+";
+
+#[derive(Serialize)]
+struct File<'a> {
+    services: BTreeMap<&'a str, Service<'a>>,
+}
+
+#[derive(Serialize)]
+struct Service<'a> {
+    security_opt: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cap_drop: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cap_add: Vec<&'a str>,
+}
+
+/// `compose.yaml`. The service is compose's own if the container was started by it, else the container's name.
+#[must_use]
+pub fn render(recording: &Recording, profile: &Profile) -> String {
+    let mut security_opt = vec!["seccomp:./seccomp.json"];
+    if profile.made_for.no_new_privileges() {
+        security_opt.push("no-new-privileges:true");
+    }
+    let known = profile.capabilities.known;
+    let required = profile.capabilities.required.iter().map(|rule| rule.name.as_str());
+    let service = Service {
+        security_opt,
+        cap_drop: if known { vec!["ALL"] } else { Vec::new() },
+        cap_add: if known { required.collect() } else { Vec::new() },
+    };
+    let file = File { services: BTreeMap::from([(service_name(recording, profile), service)]) };
+    format!("{HEAD}{}", yaml::write(&file))
+}
+
+/// Compose's name for the target, where a run has it, else the target's own.
+pub(super) fn service_name<'a>(recording: &'a Recording, profile: &'a Profile) -> &'a str {
+    let mut containers = recording.runs.values().filter_map(|run| run.container.as_ref());
+    containers.find_map(|c| c.compose_service.as_deref()).unwrap_or(&profile.target.name)
+}

@@ -1,0 +1,141 @@
+//! The command that a recording runs: started as it would be without us, or in a cgroup of its own.
+//!
+//! A command that is the target must be in its cgroup before its first call, and must not be
+//! counted before its own execve. So this program starts itself as `__enter FIFO -- COMMAND`, moves
+//! that process into the cgroup, and then lets it execute the command.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io::{Read as _, Write as _},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _, process::ExitStatusExt as _},
+    path::{Path, PathBuf},
+    process::ExitStatus,
+};
+
+use fs_err as fs;
+use rustix::{
+    fs::{CWD, FileType, Mode, OFlags, mknodat, open},
+    process::{Pid, Signal as Number, kill_process},
+};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use super::{error::SessionError, signals::Signal};
+
+/// Name of the hidden subcommand that [`enter`] serves.
+pub const ENTER: &str = "__enter";
+
+/// A running command.
+pub struct Running {
+    child: Child,
+    pid: Option<Pid>,
+}
+
+impl Running {
+    /// Starts a command that is not the target.
+    pub fn plain(command: &[OsString]) -> Result<Self, SessionError> {
+        let program = program_of(command)?;
+        Self::spawn(Command::new(program).args(&command[1..]), program)
+    }
+
+    /// Starts a command that is the target; `join` is called with its process id and must move it
+    /// into its cgroup. It executes the command only after that.
+    pub fn inside(
+        command: &[OsString],
+        join: impl FnOnce(u32) -> Result<(), SessionError>,
+    ) -> Result<Self, SessionError> {
+        let program = program_of(command)?;
+        let dir = TempDir::new()
+            .map_err(|source| io("create", Path::new("temporary directory"), source))?;
+        let gate = dir.path().join("gate");
+        mknodat(CWD, &gate, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .map_err(|error| io("create", &gate, error.into()))?;
+        // read-write, so that neither side's open blocks
+        let open_gate = open(&gate, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| io("open", &gate, error.into()))?;
+        let itself = std::env::current_exe()
+            .map_err(|source| io("find", Path::new("/proc/self/exe"), source))?;
+        let running = Self::spawn(
+            Command::new(itself).arg(ENTER).arg(&gate).arg("--").args(command),
+            program,
+        )?;
+        if let Some(pid) = running.pid {
+            join(pid.as_raw_nonzero().get().unsigned_abs())?;
+        }
+        fs::File::from_parts(open_gate.into(), &gate)
+            .write_all(b"!")
+            .map_err(|source| io("write", &gate, source))?;
+        // the command's side opens the gate by its path: keep it until that has happened
+        drop(dir.keep());
+        Ok(running)
+    }
+
+    fn spawn(command: &mut Command, program: &OsStr) -> Result<Self, SessionError> {
+        let child = command.spawn().map_err(|source| SessionError::Spawn {
+            program: program.to_string_lossy().into_owned(),
+            source,
+        })?;
+        let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        Ok(Running { child, pid })
+    }
+
+    /// Waits for its end. Cancel safe.
+    pub async fn wait(&mut self) -> std::io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Passes on a signal, unless the terminal sent it to the command as well.
+    pub fn pass_on(&self, signal: Signal) {
+        if let (false, Some(pid), Some(number)) =
+            (signal.from_kernel, self.pid, Number::from_named_raw(signal.number))
+        {
+            let _ = kill_process(pid, number); // it may just have ended
+        }
+    }
+}
+
+/// The status that a shell would report: the exit code, or 128 and the signal's number.
+pub fn shell_status(status: ExitStatus) -> i32 {
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1)
+}
+
+/// Serves the hidden subcommand: waits until it was moved into its cgroup, then becomes the command.
+/// Returns only when that failed.
+pub fn enter(gate: &Path, command: &[OsString]) -> std::io::Error {
+    let opened = fs::File::open(gate).and_then(|mut gate| gate.read_exact(&mut [0]));
+    if let Some(dir) = gate.parent() {
+        let _ = fs::remove_dir_all(dir); // it served its purpose
+    }
+    match (opened, command.split_first()) {
+        (Err(error), _) => error,
+        (Ok(()), None) => std::io::ErrorKind::InvalidInput.into(),
+        (Ok(()), Some((program, args))) => std::process::Command::new(program).args(args).exec(),
+    }
+}
+
+/// The program of a command, after a look whether it can be run at all.
+pub fn program_of(command: &[OsString]) -> Result<&OsStr, SessionError> {
+    let program = command.first().map_or(OsStr::new(""), OsString::as_os_str);
+    let candidates: Vec<PathBuf> = if program.as_encoded_bytes().contains(&b'/') {
+        vec![PathBuf::from(program)]
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).map(|dir| dir.join(program)).collect()
+    };
+    let files: Vec<&PathBuf> = candidates.iter().filter(|path| path.is_file()).collect();
+    let name = || program.to_string_lossy().into_owned();
+    if files.is_empty() || program.is_empty() {
+        return Err(SessionError::NoProgram { program: name() });
+    }
+    let executable = |path: &&PathBuf| {
+        path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0)
+    };
+    if !files.iter().any(|path| executable(path)) {
+        return Err(SessionError::NotExecutable { program: name() });
+    }
+    Ok(program)
+}
+
+fn io(verb: &'static str, path: &Path, source: std::io::Error) -> SessionError {
+    SessionError::Io { verb, path: path.to_owned(), source }
+}

@@ -1,0 +1,362 @@
+//! Recording containers of a Docker engine, each from its first call.
+//!
+//! While it waits, the kernel side adopts every new cgroup whose name is long enough to carry a
+//! container id as a candidate, with evidence of its own, before any task is in it. Here it is found
+//! out, a little later and with no haste, which container that is; candidates that are none of the
+//! targets are released. So nothing depends on how fast the engine's events arrive.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::{
+    child::{Running, program_of, shell_status},
+    error::SessionError,
+    event::Event,
+    followed::Followed,
+    recorder::{Outcome, Plan, Recorded, Recorder, TICK, signal_ready},
+    run::Circumstances,
+    signals,
+};
+use crate::{
+    kernel::cgroup,
+    model::recording::{Target, TargetKind},
+    observe::ebpf::{Candidate, SlotKind},
+    target::{
+        cgroup::{container_id_in, of_container, with_descendants},
+        docker::{ContainerEvent, ContainerEventKind, ContainerInfo, Docker},
+    },
+};
+
+/// How long a candidate may stay without anyone knowing its container.
+const UNKNOWN: Duration = Duration::from_secs(10);
+
+/// How long the engine's last events are waited for at the end.
+const LAST_EVENTS: Duration = Duration::from_millis(200);
+
+/// Which containers, and what may be done to them.
+pub struct ContainerPlan {
+    /// Names or ids, as the user wrote them.
+    pub names: Vec<String>,
+    /// Wait for those that are not there.
+    pub wait: bool,
+    /// Restart those that run, to see their start-up.
+    pub restart: bool,
+}
+
+/// Records containers until the command ends, or else until they do, a signal comes or time is up.
+///
+/// # Errors
+/// When the host cannot record, the engine does not answer, or a container is missing that is not
+/// waited for.
+pub async fn record_containers(
+    plan: Plan,
+    containers: ContainerPlan,
+    docker: &Docker,
+    mut tell: impl FnMut(Event),
+) -> Result<Outcome, SessionError> {
+    if !plan.command.is_empty() {
+        program_of(&plan.command)?;
+    }
+    let mut signals = signals::catch().map_err(SessionError::Signals)?;
+    // events are asked for from before the first cgroup can be adopted
+    let since = SystemTime::now();
+    let mut session = Session {
+        docker,
+        recorder: Recorder::start(plan.debug)?,
+        followed: containers.names.into_iter().map(Followed::new).collect(),
+        names: HashMap::new(),
+        unknown: HashMap::new(),
+        engine_gone: None,
+    };
+    session.recorder.observer.watch_exits(true, true)?;
+    session.recorder.observer.adopt_candidates()?;
+    let mut events = docker.events(since).await?;
+    let to_restart = session.find_all(containers.wait, containers.restart, &mut tell).await?;
+    signal_ready(plan.ready);
+    for id in to_restart {
+        docker.restart(&id).await?;
+    }
+
+    let mut running = match plan.command.as_slice() {
+        [] => None,
+        command => Some(Running::plain(command)?),
+    };
+    let mut ticks = tokio::time::interval(TICK);
+    let deadline = tokio::time::sleep(plan.duration.unwrap_or(Duration::MAX / 4));
+    tokio::pin!(deadline);
+    let status = loop {
+        tokio::select! {
+            status = wait(&mut running) => break status,
+            Some(signal) = signals.recv() => match &running {
+                Some(running) => running.pass_on(signal),
+                None if signal.asks_to_end() => break None,
+                None => {}
+            },
+            () = &mut deadline, if plan.duration.is_some() => break None,
+            event = events.next(), if session.engine_gone.is_none() => match event {
+                Ok(event) => session.happened(event, &mut tell).await?,
+                Err(gone) => session.lose_engine(gone.reason, &mut tell),
+            },
+            _ = ticks.tick() => {
+                session.resolve(&mut tell).await?;
+                let event = session.tick()?;
+                tell(event);
+                if running.is_none() && session.is_over() {
+                    break None;
+                }
+            }
+        }
+    };
+    while session.engine_gone.is_none()
+        && let Ok(event) = tokio::time::timeout(LAST_EVENTS, events.next()).await
+    {
+        match event {
+            Ok(event) => session.happened(event, &mut tell).await?,
+            Err(gone) => session.lose_engine(gone.reason, &mut tell),
+        }
+    }
+    session.recorder.observer.stop()?;
+    session.resolve(&mut tell).await?;
+    session.finish(plan.command, status)
+}
+
+/// Waits for a command, or for ever when there is none.
+async fn wait(running: &mut Option<Running>) -> Option<i32> {
+    match running {
+        Some(running) => running.wait().await.ok().map(shell_status),
+        None => std::future::pending().await,
+    }
+}
+
+struct Session<'a> {
+    docker: &'a Docker,
+    recorder: Recorder,
+    followed: Vec<Followed>,
+    /// Newest name of each container id that an event told.
+    names: HashMap<String, String>,
+    /// Since when a candidate's container could not be named, by cgroup id.
+    unknown: HashMap<u64, Instant>,
+    engine_gone: Option<String>,
+}
+
+impl Session<'_> {
+    /// Looks at every target for the first time. Returns the ids of those to restart.
+    async fn find_all(
+        &mut self,
+        wait: bool,
+        restart: bool,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<Vec<String>, SessionError> {
+        let mut to_restart = Vec::new();
+        for index in 0..self.followed.len() {
+            let name = self.followed[index].name.clone();
+            let found = self.docker.find(&name).await?;
+            if found.is_none() && !wait {
+                let endpoint = self.docker.endpoint().to_string();
+                return Err(SessionError::NoContainer { name, endpoint });
+            }
+            let Some(info) = found else {
+                tell(Event::Waiting { name });
+                continue;
+            };
+            if let Some(other) =
+                self.followed[..index].iter().find(|other| other.ids.contains(&info.id))
+            {
+                return Err(SessionError::SameContainer {
+                    first: other.name.clone(),
+                    second: name,
+                });
+            }
+            let id = info.id.clone();
+            let pid = info.pid.filter(|_| info.running);
+            self.followed[index].learn(info);
+            match pid {
+                Some(_) if restart => {
+                    to_restart.push(id);
+                    tell(Event::Waiting { name });
+                }
+                // it may have started between arming and asking: then it is a candidate
+                Some(pid) if !self.is_candidate(&id)? => {
+                    self.watch_running(index, pid, &id)?;
+                    tell(Event::Recording { kind: "container", name });
+                }
+                _ => tell(Event::Waiting { name }),
+            }
+        }
+        Ok(to_restart)
+    }
+
+    fn is_candidate(&mut self, id: &str) -> Result<bool, SessionError> {
+        let candidates = self.recorder.observer.candidates()?;
+        Ok(candidates.iter().any(|candidate| container_id_in(&candidate.name) == Some(id)))
+    }
+
+    /// Records a container that already runs, from now on.
+    fn watch_running(&mut self, index: usize, pid: i32, id: &str) -> Result<(), SessionError> {
+        let root = Path::new("/");
+        let setup = cgroup::detect(root)?;
+        let cgroup = of_container(root, &setup, pid, id)?;
+        let ids: Vec<u64> = with_descendants(&cgroup)?.iter().map(|cgroup| cgroup.id).collect();
+        let slot = self.recorder.observer.watch(&ids, SlotKind::Container)?;
+        let followed = &mut self.followed[index];
+        followed.slots.push(slot);
+        followed.started_before = true;
+        followed.runs();
+        Ok(())
+    }
+
+    /// Takes note of an event of the engine's.
+    async fn happened(
+        &mut self,
+        event: ContainerEvent,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<(), SessionError> {
+        self.names.insert(event.id.clone(), event.name.clone());
+        let Some(index) = self.followed.iter().position(|one| one.is(&event.id, &event.name))
+        else {
+            return Ok(());
+        };
+        match event.kind {
+            ContainerEventKind::Create | ContainerEventKind::Start => {
+                let info = self.ask(&event.id, tell).await;
+                let followed = &mut self.followed[index];
+                followed.ids.insert(event.id);
+                if let Some(info) = info {
+                    followed.learn(info);
+                }
+                self.resolve(tell).await?;
+            }
+            ContainerEventKind::Die => {
+                self.resolve(tell).await?; // one that ended at once is found first
+                let followed = &mut self.followed[index];
+                if followed.ended(Instant::now()) {
+                    tell(Event::Ended { name: followed.name.clone() });
+                }
+            }
+            ContainerEventKind::Destroy => self.followed[index].removed(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Finds out which containers the candidates are; keeps the targets, releases the others.
+    async fn resolve(&mut self, tell: &mut impl FnMut(Event)) -> Result<(), SessionError> {
+        for candidate in self.recorder.observer.candidates()? {
+            if self.followed.iter().any(|followed| followed.slots.contains(&candidate.slot)) {
+                continue;
+            }
+            let Some(id) = container_id_in(&candidate.name).map(str::to_owned) else {
+                self.recorder.observer.release(&candidate)?;
+                continue;
+            };
+            match self.whose(&id, &candidate, tell).await {
+                Whose::Target(index, info) => {
+                    self.recorder.observer.keep(&candidate)?;
+                    let followed = &mut self.followed[index];
+                    followed.ids.insert(id);
+                    followed.slots.push(candidate.slot);
+                    if let Some(info) = info {
+                        followed.learn(*info);
+                    }
+                    if followed.runs() {
+                        tell(Event::Caught { name: followed.name.clone() });
+                    }
+                }
+                Whose::Other => self.recorder.observer.release(&candidate)?,
+                Whose::Unknown => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn whose(
+        &mut self,
+        id: &str,
+        candidate: &Candidate,
+        tell: &mut impl FnMut(Event),
+    ) -> Whose {
+        if let Some(index) = self.followed.iter().position(|one| one.ids.contains(id)) {
+            return Whose::Target(index, None);
+        }
+        let info = self.ask(id, tell).await;
+        let name = info.as_ref().map(|info| &info.name).or_else(|| self.names.get(id));
+        let Some(name) = name else {
+            let since = *self.unknown.entry(candidate.cgroup_id).or_insert_with(Instant::now);
+            return if since.elapsed() < UNKNOWN { Whose::Unknown } else { Whose::Other };
+        };
+        match self.followed.iter().position(|one| one.is(id, name)) {
+            Some(index) => Whose::Target(index, info.map(Box::new)),
+            None => Whose::Other,
+        }
+    }
+
+    /// Asks the engine about a container; one that does not answer is no reason to stop recording.
+    async fn ask(&mut self, id: &str, tell: &mut impl FnMut(Event)) -> Option<ContainerInfo> {
+        if self.engine_gone.is_some() {
+            return None;
+        }
+        match self.docker.find(id).await {
+            Ok(info) => info,
+            Err(error) => {
+                self.lose_engine(error.to_string(), tell);
+                None
+            }
+        }
+    }
+
+    fn lose_engine(&mut self, reason: String, tell: &mut impl FnMut(Event)) {
+        if self.engine_gone.is_none() {
+            tell(Event::EngineGone { reason: reason.clone() });
+            self.engine_gone = Some(reason);
+        }
+    }
+
+    fn tick(&mut self) -> Result<Event, SessionError> {
+        let slots: Vec<u32> =
+            self.followed.iter().flat_map(|followed| followed.slots.iter().copied()).collect();
+        let expecting = self.followed.iter().any(|followed| !followed.is_running());
+        let denying = self.followed.iter().any(Followed::is_filtered);
+        self.recorder.tick(&slots, expecting, denying)
+    }
+
+    fn is_over(&self) -> bool {
+        let now = Instant::now();
+        self.followed.iter().all(|followed| followed.ran() && followed.is_over(now))
+    }
+
+    fn finish(
+        mut self,
+        command: Vec<std::ffi::OsString>,
+        command_status: Option<i32>,
+    ) -> Result<Outcome, SessionError> {
+        let mut recordings = Vec::new();
+        let mut never_ran = Vec::new();
+        for followed in std::mem::take(&mut self.followed) {
+            if !followed.ran() {
+                never_ran.push(followed.name);
+                continue;
+            }
+            let circumstances = Circumstances {
+                target: Target { kind: TargetKind::Container, name: followed.name.clone() },
+                clock: self.recorder.clock,
+                command: command.clone(),
+                command_status,
+                missing: followed.missing(self.engine_gone.is_some()),
+                container: followed.facts,
+            };
+            let recording = self.recorder.recording(&followed.slots, circumstances)?;
+            recordings.push(Recorded { name: followed.name, recording });
+        }
+        Ok(Outcome { recordings, never_ran, command_status })
+    }
+}
+
+/// Whose container a candidate is.
+enum Whose {
+    Target(usize, Option<Box<ContainerInfo>>),
+    Other,
+    Unknown,
+}

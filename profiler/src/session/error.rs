@@ -1,0 +1,84 @@
+//! Why a session could not start or go on.
+
+use std::{io, path::PathBuf};
+
+use thiserror::Error;
+
+use crate::{
+    kernel::cgroup::CgroupError,
+    observe::ebpf::ObserveError,
+    target::{cgroup::ScopeError, command::CommandCgroupError, docker::EngineError},
+};
+
+/// Failures of a session.
+#[derive(Debug, Error)]
+pub enum SessionError {
+    /// The observer.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The host's cgroups.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// The command's own cgroup.
+    #[error(transparent)]
+    CommandCgroup(#[from] CommandCgroupError),
+    /// The container's cgroup.
+    #[error(transparent)]
+    Scope(#[from] ScopeError),
+    /// There is no such container, and waiting was not wanted.
+    #[error(
+        "no container `{name}` at {endpoint}\nhint: docker ps --all, or leave out --no-wait to wait for it"
+    )]
+    NoContainer {
+        /// As the user wrote it.
+        name: String,
+        /// Where it was looked for.
+        endpoint: String,
+    },
+    /// Two names mean the same container.
+    #[error("`{first}` and `{second}` are the same container")]
+    SameContainer {
+        /// One name.
+        first: String,
+        /// Another.
+        second: String,
+    },
+    /// The program does not exist.
+    #[error("cannot find the program `{program}`\nhint: check the spelling, or give its path")]
+    NoProgram {
+        /// As the user wrote it.
+        program: String,
+    },
+    /// The program is there but cannot be run.
+    #[error("cannot run the program `{program}`\nhint: chmod +x {program}")]
+    NotExecutable {
+        /// As the user wrote it.
+        program: String,
+    },
+    /// A process could not be started.
+    #[error("cannot start `{program}`")]
+    Spawn {
+        /// What was to be started.
+        program: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Reading or writing a file failed.
+    #[error("cannot {verb} `{}`", path.display())]
+    Io {
+        /// `read`, `write`, `create`.
+        verb: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Signals could not be caught.
+    #[error("cannot catch signals")]
+    Signals(#[source] io::Error),
+}

@@ -1,0 +1,134 @@
+//! What is known of one container that is being recorded, across its restarts. No I/O.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use profiler_common::scope::Slot;
+
+use crate::{
+    model::recording::{Container, Missing, SeccompSetting},
+    target::docker::{ContainerInfo, is_named},
+};
+
+/// How long a container must have been gone to count as ended: `docker restart` is quicker.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A container by the name that the user wrote.
+pub struct Followed {
+    /// As the user wrote it.
+    pub name: String,
+    /// Evidence slots, one for each start that was seen.
+    pub slots: Vec<Slot>,
+    /// Its settings, from the last inspection.
+    pub facts: Option<Container>,
+    /// Ids of its incarnations.
+    pub ids: BTreeSet<String>,
+    /// It ran before the recording began.
+    pub started_before: bool,
+    /// The engine starts it again by itself.
+    restart_policy: bool,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Expected,
+    Running,
+    Ended(Instant),
+    Removed,
+}
+
+impl Followed {
+    /// Nothing is known yet.
+    pub fn new(name: String) -> Self {
+        Followed {
+            name,
+            slots: Vec::new(),
+            facts: None,
+            ids: BTreeSet::new(),
+            started_before: false,
+            restart_policy: false,
+            state: State::Expected,
+        }
+    }
+
+    /// Whether a container with this id and name is meant.
+    pub fn is(&self, id: &str, name: &str) -> bool {
+        self.ids.contains(id) || is_named(&self.name, id, name)
+    }
+
+    /// Takes over what an inspection says.
+    pub fn learn(&mut self, info: ContainerInfo) {
+        self.ids.insert(info.id);
+        self.restart_policy = info.restart_policy;
+        let mut facts = info.facts;
+        facts.ids = self.ids.iter().cloned().collect();
+        self.facts = Some(facts);
+    }
+
+    /// It runs; true when it did not before.
+    pub fn runs(&mut self) -> bool {
+        let started = self.state != State::Running;
+        self.state = State::Running;
+        started
+    }
+
+    /// It ended; true when it ran before.
+    pub fn ended(&mut self, now: Instant) -> bool {
+        let ran = self.state == State::Running;
+        if self.state != State::Removed {
+            self.state = State::Ended(now);
+        }
+        ran
+    }
+
+    /// It was removed.
+    pub fn removed(&mut self) {
+        if self.state != State::Expected {
+            self.state = State::Removed;
+        }
+    }
+
+    /// It runs now.
+    pub fn is_running(&self) -> bool {
+        self.state == State::Running
+    }
+
+    /// It ran at some time while it was recorded.
+    pub fn ran(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
+    /// It will not come back by itself.
+    pub fn is_over(&self, now: Instant) -> bool {
+        match self.state {
+            State::Expected | State::Running => false,
+            State::Removed => true,
+            State::Ended(at) => !self.restart_policy && now.duration_since(at) >= GRACE,
+        }
+    }
+
+    /// Its filter denies, as far as is known.
+    pub fn is_filtered(&self) -> bool {
+        self.facts.as_ref().is_some_and(|facts| {
+            matches!(facts.seccomp, SeccompSetting::EngineDefault | SeccompSetting::Custom)
+        })
+    }
+
+    /// What its recording lacks.
+    pub fn missing(&self, engine_gone: bool) -> Vec<Missing> {
+        let mut missing = Vec::new();
+        if self.started_before {
+            missing.push(Missing::Startup);
+        }
+        if self.is_running() {
+            missing.push(Missing::Shutdown);
+        }
+        if engine_gone {
+            missing.push(Missing::Engine);
+        }
+        missing
+    }
+}

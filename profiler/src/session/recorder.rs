@@ -1,0 +1,121 @@
+//! What every recording has in common: an observer, a clock, ticks, and the end of a command.
+
+use std::{ffi::OsString, fs::File, io::Write as _, path::Path, time::Duration};
+
+use fs_err as fs;
+
+use super::{
+    error::SessionError,
+    event::Event,
+    exits::Exits,
+    run::{self, Circumstances, Clock},
+};
+use crate::{
+    model::recording::Recording,
+    observe::{
+        ebpf::{Observer, Options},
+        evidence::Progress,
+    },
+};
+
+/// How often the recorder looks at what was found.
+pub const TICK: Duration = Duration::from_millis(250);
+
+/// What to do, whatever the target.
+pub struct Plan {
+    /// Name of the result, for commands.
+    pub name: String,
+    /// The tests, or the workload itself.
+    pub command: Vec<OsString>,
+    /// End after this time.
+    pub duration: Option<Duration>,
+    /// Receives a byte when everything is attached.
+    pub ready: Option<File>,
+    /// Log what the kernel side says.
+    pub debug: bool,
+}
+
+/// One finished recording.
+pub struct Recorded {
+    /// The target as the user named it.
+    pub name: String,
+    /// The evidence.
+    pub recording: Recording,
+}
+
+/// What came out of a session.
+pub struct Outcome {
+    /// A recording for each target that ran.
+    pub recordings: Vec<Recorded>,
+    /// Targets that never ran.
+    pub never_ran: Vec<String>,
+    /// Status of the command, as a shell would report it.
+    pub command_status: Option<i32>,
+}
+
+/// An armed observer, and what was found by it.
+pub struct Recorder {
+    /// The kernel side.
+    pub observer: Observer,
+    /// Since when.
+    pub clock: Clock,
+    exits: Exits,
+    found: Progress,
+    last_new: Duration,
+}
+
+impl Recorder {
+    /// Loads and attaches everything. No target is in scope yet.
+    pub fn start(debug: bool) -> Result<Self, SessionError> {
+        let observer = Observer::start(Path::new("/sys"), Options { debug })?;
+        Ok(Recorder {
+            observer,
+            clock: Clock::start(),
+            exits: Exits::default(),
+            found: Progress::default(),
+            last_new: Duration::ZERO,
+        })
+    }
+
+    /// Looks at what was found, and decides whether `sys_exit` stays.
+    ///
+    /// `expecting` holds while a target may yet start, `denying` while a target's filter denies.
+    pub fn tick(
+        &mut self,
+        slots: &[u32],
+        expecting: bool,
+        denying: bool,
+    ) -> Result<Event, SessionError> {
+        let elapsed = self.clock.elapsed();
+        let found = self.observer.progress(slots)?;
+        if found != self.found {
+            self.found = found;
+            self.last_new = elapsed;
+        }
+        let outcomes = self.exits.outcomes(elapsed, found.checks, expecting);
+        self.observer.watch_exits(outcomes, denying || expecting)?;
+        self.observer.flush_log();
+        Ok(Event::Progress { elapsed, quiet: elapsed.saturating_sub(self.last_new), found })
+    }
+
+    /// The recording of one target. Call [`Observer::stop`] first.
+    pub fn recording(
+        &mut self,
+        slots: &[u32],
+        circumstances: Circumstances,
+    ) -> Result<Recording, SessionError> {
+        let id = run::new_id()?;
+        // without CAP_SYSLOG the addresses are zero, and every check counts as a real one
+        let kallsyms = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
+        let armed_ns = circumstances.clock.armed_ns();
+        let evidence = self.observer.evidence(slots, &id, armed_ns, &kallsyms)?;
+        Ok(run::recording(id, circumstances, evidence))
+    }
+}
+
+/// Tells whoever waits on `--ready-fd`.
+pub fn signal_ready(ready: Option<File>) {
+    if let Some(mut ready) = ready {
+        let _ = ready.write_all(b"\n"); // a reader that went away needs no byte
+    }
+}

@@ -1,0 +1,139 @@
+//! The circumstances of a run, and what follows from evidence about what it could not see.
+
+use std::{ffi::OsString, io::Read as _, path::Path, time::SystemTime};
+
+use fs_err as fs;
+use rustix::{
+    system::uname,
+    time::{ClockId, clock_gettime},
+};
+
+use crate::{
+    kernel::cgroup,
+    model::recording::{
+        Container, Host, Missing, Phase, Recording, Run, RunId, SCHEMA_VERSION, SeccompSetting,
+        Target,
+    },
+    observe::evidence::Evidence,
+    session::error::SessionError,
+};
+
+/// `io_uring_setup`, on every architecture.
+const IO_URING_SETUP: u32 = 425;
+
+/// Where a run stands in time.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    started: SystemTime,
+    armed_ns: u64,
+}
+
+impl Clock {
+    /// Starts now.
+    pub fn start() -> Self {
+        Clock { started: SystemTime::now(), armed_ns: monotonic_ns() }
+    }
+
+    /// CLOCK_MONOTONIC at the start, as `bpf_ktime_get_ns` counts.
+    pub fn armed_ns(&self) -> u64 {
+        self.armed_ns
+    }
+
+    /// Since the start.
+    pub fn elapsed(&self) -> std::time::Duration {
+        std::time::Duration::from_nanos(monotonic_ns().saturating_sub(self.armed_ns))
+    }
+}
+
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// What is known of a run beside its evidence.
+pub struct Circumstances {
+    /// What was observed.
+    pub target: Target,
+    /// When.
+    pub clock: Clock,
+    /// The command line, of the tests or of the target.
+    pub command: Vec<OsString>,
+    /// How it ended, as a shell would report it.
+    pub command_status: Option<i32>,
+    /// The container's settings.
+    pub container: Option<Container>,
+    /// What the session knows to be missing.
+    pub missing: Vec<Missing>,
+}
+
+/// Draws a run id.
+pub fn new_id() -> Result<RunId, SessionError> {
+    let path = Path::new("/dev/urandom");
+    let mut bytes = [0; 8];
+    fs::File::open(path)
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|source| SessionError::Io { verb: "read", path: path.to_owned(), source })?;
+    Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
+}
+
+/// A recording of one run.
+pub fn recording(id: RunId, circumstances: Circumstances, evidence: Evidence) -> Recording {
+    let Circumstances { target, clock, command, command_status, container, mut missing } =
+        circumstances;
+    missing.extend(evidence.missing.iter().cloned());
+    missing.extend(implied(&evidence, container.as_ref()));
+    missing.sort();
+    missing.dedup();
+    let run = Run {
+        started_unix_s: clock
+            .started
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs()),
+        duration_ms: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
+        profiler_version: env!("CARGO_PKG_VERSION").to_owned(),
+        command: command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+        command_status,
+        host: host(),
+        container,
+        missing,
+    };
+    Recording {
+        schema_version: SCHEMA_VERSION,
+        target,
+        runs: [(id, run)].into(),
+        syscalls: evidence.syscalls,
+        capabilities: evidence.capabilities,
+        denials: evidence.denials,
+    }
+}
+
+/// What the evidence itself says is missing.
+fn implied(evidence: &Evidence, container: Option<&Container>) -> Vec<Missing> {
+    let mut missing = Vec::new();
+    let seen_in = |phase| evidence.syscalls.iter().any(|fact| fact.phase == phase);
+    if let Some(container) = container {
+        if !seen_in(Phase::Handover) {
+            missing.push(Missing::Handover);
+        }
+        if matches!(container.seccomp, SeccompSetting::EngineDefault | SeccompSetting::Custom) {
+            missing.push(Missing::Filtered);
+        }
+    }
+    let sets_up_ring = |fact: &crate::model::recording::SyscallFact| {
+        fact.nr == IO_URING_SETUP && fact.phase == Phase::Workload
+    };
+    if evidence.syscalls.iter().any(sets_up_ring) {
+        missing.push(Missing::IoUring);
+    }
+    missing
+}
+
+fn host() -> Host {
+    let uname = uname();
+    Host {
+        kernel: uname.release().to_string_lossy().into_owned(),
+        machine: uname.machine().to_string_lossy().into_owned(),
+        cgroups: cgroup::detect(Path::new("/"))
+            .map_or_else(|_| "unknown".to_owned(), |setup| setup.layout.name().to_owned()),
+    }
+}

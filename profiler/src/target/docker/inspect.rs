@@ -1,0 +1,448 @@
+//! A container's settings as the kernel will enforce them, from the engine's `inspect`. Pure.
+//!
+//! What the engine leaves out is filled in with the engine's defaults, which are not the same for docker and
+//! podman.
+
+use std::collections::BTreeSet;
+
+use bollard::models::{ContainerInspectResponse, HostConfig, RestartPolicyNameEnum};
+use serde::Deserialize;
+
+use crate::{
+    model::recording::{Container, SeccompSetting},
+    target::docker::{engine::EngineInfo, events::bare_name},
+};
+
+/// Gives the text of a profile that the engine knows by its path; `None` when it cannot be read.
+pub(super) type ReadProfile<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// A container, as the engine describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerInfo {
+    /// Its full id.
+    pub id: String,
+    /// Its name, without a slash.
+    pub name: String,
+    /// Its first process runs.
+    pub running: bool,
+    /// The host's number of that process, when it runs.
+    pub pid: Option<i32>,
+    /// When it was started last, by RFC 3339; absent when it never was.
+    pub started_at: Option<String>,
+    /// The engine starts it again by itself.
+    pub restart_policy: bool,
+    /// What goes into a recording.
+    pub facts: Container,
+}
+
+/// The capabilities of a container that asks for nothing, docker: oci/caps/defaults.go of moby.
+const DOCKER_DEFAULT: [&str; 14] = [
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
+/// The same of podman 4 and later: pkg/config/default.go of containers/common.
+const PODMAN_DEFAULT: [&str; 11] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
+/// Every capability of include/uapi/linux/capability.h, by number; the last came with Linux 5.9.
+const ALL: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+/// `None` when the answer names no container.
+pub(super) fn container_info(
+    answer: ContainerInspectResponse,
+    engine: &EngineInfo,
+    read: ReadProfile<'_>,
+) -> Option<ContainerInfo> {
+    let id = answer.id.filter(|id| !id.is_empty())?;
+    let state = answer.state.unwrap_or_default();
+    let host = answer.host_config.unwrap_or_default();
+    let config = answer.config.unwrap_or_default();
+    let running = state.running.unwrap_or(false);
+    let runtime = engine.runtime_program(host.runtime.as_deref().unwrap_or_default());
+    let labels = config.labels.unwrap_or_default();
+    let facts = Container {
+        engine: engine.name.clone(),
+        engine_version: engine.version.clone(),
+        runtime_version: engine.runtime_versions.get(&runtime).cloned().unwrap_or_default(),
+        runtime,
+        image: config.image.unwrap_or_default(),
+        image_id: answer.image.unwrap_or_default(),
+        ids: vec![id.clone()],
+        no_new_privileges: no_new_privileges(security_options(&host), engine),
+        privileged: host.privileged.unwrap_or(false),
+        user: config.user.unwrap_or_default(),
+        seccomp: seccomp(&host, engine, read),
+        capabilities: capabilities(&host, engine),
+        compose_service: labels.get("com.docker.compose.service").cloned(),
+    };
+    Some(ContainerInfo {
+        id,
+        name: bare_name(answer.name.as_deref().unwrap_or_default()),
+        running,
+        pid: state.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| running && *pid > 0),
+        started_at: state.started_at.filter(|at| !at.is_empty() && !at.starts_with("0001-")),
+        restart_policy: host.restart_policy.and_then(|policy| policy.name).is_some_and(|name| {
+            !matches!(name, RestartPolicyNameEnum::NO | RestartPolicyNameEnum::EMPTY)
+        }),
+        facts,
+    })
+}
+
+fn security_options(host: &HostConfig) -> &[String] {
+    host.security_opt.as_deref().unwrap_or_default()
+}
+
+/// The value of the last option of that name; both `=` and the older `:` part the two.
+fn option_value<'a>(options: &'a [String], name: &str) -> Option<&'a str> {
+    options.iter().rev().find_map(|option| {
+        let rest = option.strip_prefix(name)?;
+        if rest.is_empty() { Some("") } else { rest.strip_prefix(['=', ':']) }
+    })
+}
+
+fn no_new_privileges(options: &[String], engine: &EngineInfo) -> bool {
+    match option_value(options, "no-new-privileges") {
+        Some(value) => value != "false",
+        None => engine.default_no_new_privileges,
+    }
+}
+
+fn seccomp(host: &HostConfig, engine: &EngineInfo, read: ReadProfile<'_>) -> SeccompSetting {
+    let value = option_value(security_options(host), "seccomp").filter(|value| !value.is_empty());
+    if host.privileged.unwrap_or(false) {
+        // Before version 27, docker gave privileged containers no filter even when they asked for one
+        // (moby pull request 47500); podman does as it is told.
+        let honoured = engine.name != "docker" || engine.major() >= 27;
+        if !honoured || value.is_none() {
+            return SeccompSetting::Unconfined;
+        }
+    }
+    match value {
+        None => engine.default_seccomp,
+        Some("builtin" | "default") => SeccompSetting::EngineDefault,
+        Some("unconfined") => SeccompSetting::Unconfined,
+        Some(profile) => profile_setting(profile, read),
+    }
+}
+
+/// A profile given as its text, as docker's client sends it, or as a path.
+pub(super) fn profile_setting(profile: &str, read: ReadProfile<'_>) -> SeccompSetting {
+    let permissive = if profile.trim_start().starts_with('{') {
+        is_permissive(profile)
+    } else {
+        read(profile).is_some_and(|text| is_permissive(&text))
+    };
+    if permissive { SeccompSetting::Permissive } else { SeccompSetting::Custom }
+}
+
+/// Every action lets the call pass. What is not understood is taken to deny.
+fn is_permissive(profile: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Profile {
+        #[serde(rename = "defaultAction")]
+        default_action: String,
+        #[serde(default)]
+        syscalls: Option<Vec<Rule>>,
+    }
+    #[derive(Deserialize)]
+    struct Rule {
+        action: String,
+    }
+    let passes = |action: &str| matches!(action, "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG");
+    serde_json::from_str::<Profile>(profile).is_ok_and(|profile| {
+        passes(&profile.default_action)
+            && profile.syscalls.iter().flatten().all(|rule| passes(&rule.action))
+    })
+}
+
+/// What could be granted at all, by the engine's own rule: `--privileged`, then `ALL` added, then `ALL`
+/// dropped, then the default less the dropped and with the added.
+fn capabilities(host: &HostConfig, engine: &EngineInfo) -> Vec<String> {
+    let add = normalised(host.cap_add.as_deref());
+    let drop = normalised(host.cap_drop.as_deref());
+    let all = || ALL.iter().map(|name| (*name).to_owned());
+    let default: &[&str] = if engine.name == "podman" { &PODMAN_DEFAULT } else { &DOCKER_DEFAULT };
+    let set: BTreeSet<String> = if host.privileged.unwrap_or(false) {
+        all().collect()
+    } else if add.contains("ALL") {
+        all().filter(|name| !drop.contains(name)).collect()
+    } else if drop.contains("ALL") {
+        add
+    } else {
+        let kept = default.iter().map(|name| (*name).to_owned());
+        kept.filter(|name| !drop.contains(name)).chain(add).collect()
+    };
+    set.into_iter().collect()
+}
+
+fn normalised(names: Option<&[String]>) -> BTreeSet<String> {
+    names
+        .unwrap_or_default()
+        .iter()
+        .map(|name| {
+            let name = name.trim().to_ascii_uppercase();
+            name.strip_prefix("CAP_").map(str::to_owned).unwrap_or(name)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const ID: &str = "b34304da0dc77125be7190d46974a31d8120ee1a3edebca1afdd4b0c35002d16";
+
+    fn engine(name: &str, version: &str) -> EngineInfo {
+        EngineInfo {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            api_version: "1.41".to_owned(),
+            kernel: "6.1.0".to_owned(),
+            default_runtime: "runc".to_owned(),
+            runtime_versions: BTreeMap::from([("runc".to_owned(), "1.1.5".to_owned())]),
+            runtime_programs: BTreeMap::new(),
+            rootless: false,
+            cgroup_driver: "cgroupfs".to_owned(),
+            default_seccomp: SeccompSetting::EngineDefault,
+            default_no_new_privileges: false,
+        }
+    }
+
+    fn docker() -> EngineInfo {
+        engine("docker", "20.10.24+dfsg1")
+    }
+
+    /// A container with this `HostConfig`.
+    fn with_host(host: &str, engine: &EngineInfo) -> Container {
+        let answer = format!(r#"{{"Id":"{ID}","HostConfig":{host}}}"#);
+        let answer = serde_json::from_str(&answer).expect("an answer");
+        container_info(answer, engine, &|_| None).expect("a container").facts
+    }
+
+    fn seccomp_of(host: &str, engine: &EngineInfo) -> SeccompSetting {
+        with_host(host, engine).seccomp
+    }
+
+    #[test]
+    fn a_running_container_of_docker_20_10_is_read() {
+        let answer = format!(
+            r#"{{"Id":"{ID}","Created":"2026-11-22T04:30:34.460831893Z","Path":"sleep","Args":["600"],
+            "State":{{"Status":"running","Running":true,"Paused":false,"Restarting":false,"OOMKilled":false,
+            "Dead":false,"Pid":29378,"ExitCode":0,"Error":"","StartedAt":"2026-11-22T04:30:34.849692715Z",
+            "FinishedAt":"0001-01-01T00:00:00Z"}},"Image":"sha256:121023c5273e","Name":"/backend","ExecIDs":null,
+            "HostConfig":{{"RestartPolicy":{{"Name":"unless-stopped","MaximumRetryCount":0}},"CapAdd":null,
+            "CapDrop":null,"Privileged":false,"SecurityOpt":null,"Runtime":"runc"}},
+            "Config":{{"User":"www-data","Image":"localhost/busybox:1","Labels":{{"com.docker.compose.service":"web"}}}}}}"#
+        );
+        let answer = serde_json::from_str(&answer).expect("an answer");
+        let info = container_info(answer, &docker(), &|_| None).expect("a container");
+        assert_eq!((info.id.as_str(), info.name.as_str()), (ID, "backend"));
+        assert_eq!((info.running, info.pid), (true, Some(29378)));
+        assert_eq!(info.started_at.as_deref(), Some("2026-11-22T04:30:34.849692715Z"));
+        assert!(info.restart_policy);
+        let facts = info.facts;
+        assert_eq!((facts.runtime.as_str(), facts.runtime_version.as_str()), ("runc", "1.1.5"));
+        assert_eq!(facts.image, "localhost/busybox:1");
+        assert_eq!(facts.user, "www-data");
+        assert_eq!(facts.capabilities, DOCKER_DEFAULT);
+        assert_eq!(facts.seccomp, SeccompSetting::EngineDefault);
+        assert_eq!(facts.compose_service.as_deref(), Some("web"));
+        assert!(!facts.privileged && !facts.no_new_privileges);
+    }
+
+    #[test]
+    fn nulls_and_absent_fields_are_the_defaults() {
+        let answer = format!(
+            r#"{{"Id":"{ID}","Name":null,"State":{{"Running":false,"Pid":0,"StartedAt":"0001-01-01T00:00:00Z"}},
+               "HostConfig":null,"Config":null}}"#
+        );
+        let answer = serde_json::from_str(&answer).expect("an answer");
+        let info = container_info(answer, &docker(), &|_| None).expect("a container");
+        assert_eq!((info.pid, info.started_at, info.restart_policy), (None, None, false));
+        assert_eq!(info.facts.runtime, "runc");
+        let empty = serde_json::from_str("{}").expect("an answer");
+        assert_eq!(container_info(empty, &docker(), &|_| None), None);
+    }
+
+    #[test]
+    fn the_pid_of_a_stopped_container_is_not_believed() {
+        let answer = format!(r#"{{"Id":"{ID}","State":{{"Running":false,"Pid":12}}}}"#);
+        let answer = serde_json::from_str(&answer).expect("an answer");
+        assert_eq!(container_info(answer, &docker(), &|_| None).expect("a container").pid, None);
+    }
+
+    #[test]
+    fn unconfined_is_said_in_two_spellings() {
+        for option in ["seccomp=unconfined", "seccomp:unconfined"] {
+            let host = format!(r#"{{"SecurityOpt":["label=disable","{option}"]}}"#);
+            assert_eq!(seccomp_of(&host, &docker()), SeccompSetting::Unconfined, "{option}");
+        }
+        assert_eq!(
+            seccomp_of(r#"{"SecurityOpt":["seccomp=builtin"]}"#, &docker()),
+            SeccompSetting::EngineDefault
+        );
+    }
+
+    #[test]
+    fn the_engines_default_is_taken_when_nothing_is_asked_for() {
+        let unconfined = EngineInfo { default_seccomp: SeccompSetting::Unconfined, ..docker() };
+        assert_eq!(seccomp_of("{}", &unconfined), SeccompSetting::Unconfined);
+    }
+
+    #[test]
+    fn an_inline_profile_is_permissive_only_if_all_of_it_is() {
+        let setting = |profile: &str| {
+            let option = serde_json::to_string(&format!("seccomp={profile}")).expect("a string");
+            seccomp_of(&format!(r#"{{"SecurityOpt":[{option}]}}"#), &docker())
+        };
+        for permissive in [
+            r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#,
+            r#"{"defaultAction":"SCMP_ACT_LOG","syscalls":null}"#,
+            r#"{"defaultAction":"SCMP_ACT_LOG","architectures":["SCMP_ARCH_X86_64"],
+                "syscalls":[{"names":["read"],"action":"SCMP_ACT_ALLOW"}]}"#,
+        ] {
+            assert_eq!(setting(permissive), SeccompSetting::Permissive, "{permissive}");
+        }
+        for denying in [
+            r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[]}"#,
+            r#"{"defaultAction":"SCMP_ACT_TRACE"}"#,
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["ptrace"],"action":"SCMP_ACT_KILL"}]}"#,
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["ptrace"]}]}"#,
+            r#"{"syscalls":[]}"#,
+            r#"{"defaultAction":"SCMP_ACT_ALLOW""#,
+        ] {
+            assert_eq!(setting(denying), SeccompSetting::Custom, "{denying}");
+        }
+    }
+
+    #[test]
+    fn a_profile_given_by_path_is_read_where_it_can_be() {
+        let read = |path: &str| {
+            (path == "/p.json").then(|| r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#.to_owned())
+        };
+        assert_eq!(profile_setting("/p.json", &read), SeccompSetting::Permissive);
+        assert_eq!(profile_setting("/other.json", &read), SeccompSetting::Custom);
+    }
+
+    #[test]
+    fn privileged_means_unconfined_unless_the_engine_honours_a_profile() {
+        let plain = r#"{"Privileged":true}"#;
+        let asked = r#"{"Privileged":true,"SecurityOpt":["seccomp={\"defaultAction\":\"SCMP_ACT_ERRNO\"}"]}"#;
+        for (engine, of_asked) in [
+            (docker(), SeccompSetting::Unconfined),
+            (engine("docker", "26.1.5"), SeccompSetting::Unconfined),
+            (engine("docker", "27.0.1"), SeccompSetting::Custom),
+            (engine("podman", "4.3.1"), SeccompSetting::Custom),
+        ] {
+            assert_eq!(seccomp_of(plain, &engine), SeccompSetting::Unconfined);
+            assert_eq!(seccomp_of(asked, &engine), of_asked, "{} {}", engine.name, engine.version);
+        }
+    }
+
+    #[test]
+    fn no_new_privileges_is_said_in_several_ways() {
+        for (option, expected) in [
+            ("no-new-privileges", true),
+            ("no-new-privileges:true", true),
+            ("no-new-privileges=true", true),
+            ("no-new-privileges:false", false),
+            ("no-new-privileges=false", false),
+            ("no-new-privilegesx", false),
+        ] {
+            let host = format!(r#"{{"SecurityOpt":["{option}"]}}"#);
+            assert_eq!(with_host(&host, &docker()).no_new_privileges, expected, "{option}");
+        }
+        let strict = EngineInfo { default_no_new_privileges: true, ..docker() };
+        assert!(with_host("{}", &strict).no_new_privileges);
+        let host = r#"{"SecurityOpt":["no-new-privileges=false"]}"#;
+        assert!(!with_host(host, &strict).no_new_privileges);
+    }
+
+    #[test]
+    fn capabilities_follow_the_engines_rule() {
+        let of = |host: &str| with_host(host, &docker()).capabilities;
+        assert_eq!(
+            of(r#"{"CapDrop":["ALL"],"CapAdd":["cap_net_raw","CHOWN"]}"#),
+            ["CHOWN", "NET_RAW"]
+        );
+        assert_eq!(of(r#"{"CapDrop":["all"]}"#), Vec::<String>::new());
+        let less = of(r#"{"CapDrop":["CAP_MKNOD"],"CapAdd":["SYS_NICE"]}"#);
+        assert_eq!(less.len(), 14);
+        assert!(less.contains(&"SYS_NICE".to_owned()) && !less.contains(&"MKNOD".to_owned()));
+        let more = of(r#"{"CapAdd":["ALL"],"CapDrop":["SYS_ADMIN"]}"#);
+        assert_eq!(more.len(), 40);
+        assert!(!more.contains(&"SYS_ADMIN".to_owned()));
+        let everything = of(r#"{"Privileged":true,"CapDrop":["ALL"]}"#);
+        assert_eq!(everything.len(), 41);
+        assert!(everything.is_sorted());
+        assert_eq!(with_host("{}", &engine("podman", "4.3.1")).capabilities, PODMAN_DEFAULT);
+    }
+}
