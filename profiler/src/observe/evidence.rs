@@ -24,4 +24,6 @@ pub struct Progress {
     pub capabilities: usize,
     /// Distinct kinds of capability check of the workload.
     pub checks: usize,
+    /// Distinct calls that a filter answered.
+    pub denials: usize,
 }

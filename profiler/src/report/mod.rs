@@ -1,1 +1,15 @@
-//! Placeholder paragraph, replaced with the module.
+//! Recordings and checks for people and machines: formatting only.
+//!
+//! Takes data, writes text; examines nothing, reads no file, decides no colour. Styles are written always and
+//! are taken out by the stream of the binary where they are not wanted. All text that others control goes through
+//! [`escape`].
+
+pub mod doctor;
+pub mod escape;
+mod next;
+pub mod progress;
+pub mod shell;
+mod style;
+pub mod summary;
+mod text;
+mod warning;

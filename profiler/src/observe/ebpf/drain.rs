@@ -64,7 +64,18 @@ pub fn progress(
         .filter(|(key, check)| key.flags & check::DENIED == 0 && check.failed <= check.succeeded)
         .map(|(key, _)| key.capability)
         .collect();
-    Ok(Progress { syscalls: calls.len(), capabilities: capabilities.len(), checks: checks.len() })
+    let denials: BTreeSet<(u8, u32)> = hash::<DenialKey, Denial>(ebpf, "DENIALS")?
+        .keys()
+        .filter_map(Result::ok)
+        .filter(|key| slots.contains(&key.call.slot) && key.call.phase != phase::SETUP)
+        .map(|key| (key.call.abi, key.call.nr))
+        .collect();
+    Ok(Progress {
+        syscalls: calls.len(),
+        capabilities: capabilities.len(),
+        checks: checks.len(),
+        denials: denials.len(),
+    })
 }
 
 /// Everything that was written to the slots, as facts of one run.

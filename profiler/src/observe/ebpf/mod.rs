@@ -6,12 +6,13 @@
 
 mod attach;
 mod callers;
+mod doctor;
 mod drain;
 mod error;
 mod observer;
 mod slots;
 
-pub use attach::{AttachPoint, attach_points};
+pub use doctor::checks;
 pub use error::ObserveError;
 pub use observer::{Observer, Options};
 pub use slots::{Candidate, SlotKind};

@@ -1,0 +1,169 @@
+//! What can be typed.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Record what a container or command asks of the kernel; write the profile that it needs.
+#[derive(Debug, Parser)]
+#[command(name = "profiler", version, max_term_width = 100)]
+pub struct Cli {
+    /// Log what the tool and its kernel side do
+    #[arg(long, global = true)]
+    pub debug: bool,
+
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Record a container or a command, and write its profile
+    Record(RecordArgs),
+    /// Write a profile and its renderings from recordings
+    Generate(GenerateArgs),
+    /// Show what this host can do, and what is missing
+    Doctor(DoctorArgs),
+    /// Print the seccomp profile to record a container under: it loads, and denies nothing
+    Permissive,
+    /// Wait at GATE, then become COMMAND
+    #[command(name = "__enter", hide = true)]
+    Enter(EnterArgs),
+}
+
+/// Without --container, COMMAND itself is recorded, from its first call. With it, COMMAND is the
+/// test run: recording ends when it ends.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  profiler record -o out -- ls -l
+  profiler record --container backend -- make integration-test
+  profiler record --container backend --duration 30s
+
+Exit status: the command's when it fails; 0 done; 2 usage or environment; 3 evidence incomplete.")]
+pub struct RecordArgs {
+    /// Record the container of this name or id; it need not exist yet (repeatable)
+    #[arg(long = "container", value_name = "NAME")]
+    pub containers: Vec<String>,
+
+    /// Write results to DIR (default: profiles/NAME); with several containers, to DIR/NAME
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+
+    /// Call the result NAME (default: the container's name, or the command's file name)
+    #[arg(long)]
+    pub name: Option<String>,
+
+    /// End after this time: 90s, 5m, 1h30m
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "command")]
+    pub duration: Option<Duration>,
+
+    /// Wait for containers that do not exist or do not run yet (default)
+    #[arg(long, overrides_with = "no_wait")]
+    pub wait: bool,
+
+    /// Fail when a container does not exist
+    #[arg(long)]
+    pub no_wait: bool,
+
+    /// Restart containers that already run, so that their start-up is recorded
+    #[arg(long, requires = "containers")]
+    pub restart: bool,
+
+    /// Write a byte to this file descriptor when everything is attached
+    #[arg(long, value_name = "FD")]
+    pub ready_fd: Option<u32>,
+
+    /// Ask the engine at this address (default: DOCKER_HOST, then the context, then the socket)
+    #[arg(long, value_name = "URL", requires = "containers")]
+    pub docker_host: Option<String>,
+
+    /// The test run, or the workload itself
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// Recordings of one target; several are merged
+    #[arg(required = true, value_name = "RECORDING")]
+    pub recordings: Vec<PathBuf>,
+
+    /// Write results to DIR
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+
+    /// Allow what a filter denied while recording
+    #[arg(long)]
+    pub learn_denied: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+
+    /// Ask the engine at this address too
+    #[arg(long, value_name = "URL")]
+    pub docker_host: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Human,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct EnterArgs {
+    pub gate: PathBuf,
+    #[arg(last = true)]
+    pub command: Vec<OsString>,
+}
+
+/// `90`, `90s`, `5m`, `1h30m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let expected = || format!("`{text}` is no time: write `90s`, `5m` or `1h30m`");
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let number: u64 = rest[..digits].parse().map_err(|_| expected())?;
+        let unit = rest[digits..].chars().next();
+        let seconds = match unit {
+            Some('s') | None => 1,
+            Some('m') => 60,
+            Some('h') => 3600,
+            Some(_) => return Err(expected()),
+        };
+        let part = number.checked_mul(seconds).ok_or_else(expected)?;
+        total = total.checked_add(Duration::from_secs(part)).ok_or_else(expected)?;
+        rest = &rest[digits + usize::from(unit.is_some())..];
+    }
+    if total.is_zero() { Err(expected()) } else { Ok(total) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_with_units_and_nothing_else() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        for bad in
+            ["", "s", "5x", "-1s", "0", "1.5s", "99999999999999999999s", "18446744073709551615h"]
+        {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+}

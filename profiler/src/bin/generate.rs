@@ -1,0 +1,41 @@
+//! `profiler generate`: the same files as a recording writes, from recordings alone.
+
+use std::{io::Write as _, path::Path, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use fs_err as fs;
+use profiler::{
+    ingest,
+    model::{merge, policy, recording::Recording},
+    render,
+    session::store,
+};
+
+use crate::{args::GenerateArgs, tell};
+
+/// The profile to record under.
+const PERMISSIVE: &str = include_str!("../../../profiles/permissive.json");
+
+/// Reads and joins recordings, and writes their profile.
+pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
+    let recordings: Vec<Recording> =
+        args.recordings.iter().map(|path| read(path)).collect::<Result<_>>()?;
+    let recording = merge::merge(recordings)?;
+    let options = policy::Options { learn_denied: args.learn_denied };
+    let profile = policy::derive(&recording, &options);
+    let files = render::bundle(&recording, &profile);
+    store::write(&args.output, &files)?;
+    tell::summary(&recording, &profile, &args.output, &files);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the profile to record under.
+pub fn permissive() -> Result<ExitCode> {
+    std::io::stdout().write_all(PERMISSIVE.as_bytes()).context("cannot write to stdout")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(path: &Path) -> Result<Recording> {
+    let text = fs::read_to_string(path)?;
+    ingest::recording::parse(&text).with_context(|| format!("cannot use `{}`", path.display()))
+}

@@ -1,0 +1,218 @@
+//! The story, on stderr. What a target controls is escaped by `report`.
+
+use std::{
+    io::{IsTerminal as _, Write as _, stderr},
+    path::Path,
+};
+
+use profiler::{
+    model::{
+        baseline,
+        policy::native_abi,
+        profile::{CapabilityReason, CapabilityRule, Outcome, Profile, SyscallReason},
+        recording::Recording,
+        seccomp::KernelVersion,
+        syscall,
+    },
+    report::{
+        escape,
+        progress::{Progress, ProgressLine, Surface},
+        summary::{self, CapabilityLine, PolicySummary, REQUIRED, Summary, WrittenFile},
+    },
+    session::Event,
+};
+use tracing_subscriber::EnvFilter;
+
+/// Columns of a terminal that does not say how many it has.
+const COLUMNS: usize = 80;
+
+/// Where the permissive profile is, in this repository; `profiler permissive` prints it anywhere.
+const PERMISSIVE_PROFILE: &str = "profiles/permissive.json";
+
+/// Lets `--debug` show what the library and the kernel side log.
+pub fn init_log(debug: bool) {
+    if debug {
+        let filter = EnvFilter::new("warn,profiler=debug");
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).init();
+    }
+}
+
+/// A whole error: the message with its causes, then the hint.
+pub fn error(error: &anyhow::Error) {
+    let mut causes: Vec<String> = Vec::new();
+    let mut hint = None;
+    for cause in error.chain() {
+        let text = cause.to_string();
+        let (message, its_hint) = match text.split_once("\nhint: ") {
+            Some((message, hint)) => (message, Some(hint.to_owned())),
+            None => (text.as_str(), None),
+        };
+        // some errors repeat their source
+        if !causes.iter().any(|said| said.contains(message)) {
+            causes.push(message.to_owned());
+        }
+        hint = hint.or(its_hint);
+    }
+    say(&format!("error: {}", escape::line(&causes.join(": "))));
+    if let Some(hint) = hint {
+        say(&format!("hint: {}", escape::line(&hint)));
+    }
+}
+
+/// Tells a session's events: lines for what happens, one status line for progress.
+pub struct Teller {
+    line: ProgressLine,
+    targets: Vec<String>,
+    denied: usize,
+}
+
+impl Teller {
+    /// Nothing told yet.
+    pub fn new() -> Self {
+        let surface = if stderr().is_terminal() {
+            let columns = rustix::termios::tcgetwinsize(stderr()).map_or(0, |size| size.ws_col);
+            Surface::Terminal { columns: if columns == 0 { COLUMNS } else { usize::from(columns) } }
+        } else {
+            Surface::Lines
+        };
+        Teller { line: ProgressLine::new(surface), targets: Vec::new(), denied: 0 }
+    }
+
+    /// Tells one event.
+    pub fn event(&mut self, event: &Event) {
+        match event {
+            Event::Waiting { name } => {
+                self.target("container", name);
+                self.say(&format!("waiting for container `{name}`"));
+            }
+            Event::Recording { kind, name } => {
+                self.target(kind, name);
+                self.say(&format!("recording {kind} `{name}`"));
+            }
+            Event::Caught { name } => self.say(&format!("container `{name}` started: recording")),
+            Event::Ended { name } => self.say(&format!("container `{name}` ended")),
+            Event::EngineGone { reason } => {
+                self.say(&format!("warning: {reason}; containers that start now are not found"));
+            }
+            Event::Progress { elapsed, quiet, found } => {
+                self.denied = found.denials;
+                let progress = Progress {
+                    target: self.targets.join(", "),
+                    elapsed: *elapsed,
+                    syscalls: found.syscalls,
+                    capabilities: found.capabilities,
+                    denied: self.denied,
+                    since_new: (found.syscalls > 0).then_some(*quiet),
+                };
+                if let Some(text) = self.line.update(&progress) {
+                    write_raw(&text);
+                }
+            }
+        }
+    }
+
+    /// Removes the status line.
+    pub fn end(&mut self) {
+        if let Some(text) = self.line.clear() {
+            write_raw(text);
+        }
+    }
+
+    fn target(&mut self, kind: &str, name: &str) {
+        self.targets.push(format!("{kind} `{name}`"));
+    }
+
+    fn say(&mut self, text: &str) {
+        self.end();
+        say(&escape::line(text));
+    }
+}
+
+/// The summary of a finished recording.
+pub fn summary(recording: &Recording, profile: &Profile, dir: &Path, files: &[(&str, String)]) {
+    let dir = dir.display().to_string();
+    let files: Vec<WrittenFile> = files
+        .iter()
+        .map(|(name, _)| WrittenFile { path: format!("{dir}/{name}"), purpose: purpose(name) })
+        .collect();
+    let summary = Summary {
+        recording,
+        policy: &policy_summary(recording, profile),
+        dir: &dir,
+        files: &files,
+        permissive_profile: PERMISSIVE_PROFILE,
+        syscall_name: &syscall::name,
+    };
+    let _ = summary::write(&summary, &mut anstream::stderr()); // nobody is left to tell
+}
+
+fn policy_summary(recording: &Recording, profile: &Profile) -> PolicySummary {
+    let newest = recording.runs.values().max_by_key(|run| run.started_unix_s);
+    let docker_default = newest.and_then(|run| {
+        let kernel = KernelVersion::of_release(&run.host.kernel)?;
+        Some(baseline::docker_default(native_abi(&run.host.machine)?, kernel).len())
+    });
+    let for_runtime = |reasons: &[SyscallReason]| {
+        reasons.iter().all(|reason| {
+            matches!(reason, SyscallReason::Handover { .. } | SyscallReason::Floor { .. })
+        })
+    };
+    let capabilities = &profile.capabilities;
+    let classes = [
+        (REQUIRED, &capabilities.required),
+        ("probed", &capabilities.probed),
+        ("denied", &capabilities.denied),
+        ("runtime", &capabilities.runtime),
+    ];
+    PolicySummary {
+        allowed: profile.syscalls.len(),
+        by_runtime_only: profile.syscalls.iter().filter(|rule| for_runtime(&rule.reasons)).count(),
+        docker_default: docker_default.unwrap_or(0),
+        capabilities: classes
+            .into_iter()
+            .flat_map(|(class, rules)| rules.iter().map(move |rule| capability_line(class, rule)))
+            .collect(),
+        notes: Vec::new(),
+    }
+}
+
+fn capability_line(class: &'static str, rule: &CapabilityRule) -> CapabilityLine {
+    CapabilityLine {
+        name: rule.name.clone(),
+        class,
+        reasons: rule.reasons.iter().map(capability_reason).collect(),
+    }
+}
+
+fn capability_reason(reason: &CapabilityReason) -> String {
+    let programs = match reason.programs.as_slice() {
+        [] => String::new(),
+        programs => format!(" by {}", programs.join(", ")),
+    };
+    let outcome = match reason.outcome {
+        Outcome::Succeeded => "",
+        Outcome::NotObserved => " (outcome not observed)",
+        Outcome::Failed => " (failed)",
+    };
+    format!("{}{programs}{outcome}", reason.syscall)
+}
+
+fn purpose(file: &str) -> &'static str {
+    match file {
+        "recording.json" => "evidence: keep it as a CI artifact",
+        "profile.json" => "policy with reasons: commit it",
+        "seccomp.json" => "filter for Docker, podman, containerd, CRI-O",
+        "compose.yaml" => "override for compose",
+        "kubernetes.yaml" => "securityContext patch",
+        _ => "",
+    }
+}
+
+fn say(text: &str) {
+    write_raw(&format!("{text}\n"));
+}
+
+fn write_raw(text: &str) {
+    let mut out = anstream::stderr();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush()); // nobody is left to tell
+}

@@ -1,0 +1,97 @@
+//! The commands that a person types next, with the target's own names in them, quoted.
+
+use std::borrow::Cow;
+
+use crate::{
+    model::recording::{Container, Recording, Run, TargetKind},
+    report::shell,
+};
+
+/// Starts the target under its profile.
+pub(super) fn enforce(recording: &Recording, dir: &str, capabilities: &[&str]) -> Vec<String> {
+    let container = newest(recording).and_then(|run| run.container.as_ref());
+    let mut commands = Vec::new();
+    if let Some(Container { compose_service: Some(service), engine, .. }) = container {
+        commands.push(shell::join([
+            program(engine),
+            "compose",
+            "-f",
+            "compose.yaml",
+            "-f",
+            &join_path(dir, "compose.yaml"),
+            "up",
+            service,
+        ]));
+    }
+    let engine = container.map_or("docker", |container| program(&container.engine));
+    let mut words = vec![engine.to_owned(), "run".to_owned()];
+    if container.is_some_and(|container| container.no_new_privileges) {
+        words.extend(["--security-opt", "no-new-privileges"].map(str::to_owned));
+    }
+    words.push("--security-opt".to_owned());
+    words.push(format!("seccomp={}", join_path(dir, "seccomp.json")));
+    words.extend(["--cap-drop", "ALL"].map(str::to_owned));
+    for capability in capabilities {
+        words.extend(["--cap-add".to_owned(), (*capability).to_owned()]);
+    }
+    commands.push(format!("{} {}", shell::join(words), image(container)));
+    commands
+}
+
+/// Records the target once more, from its first syscall when that means to restart it.
+pub(super) fn record_again(recording: &Recording, dir: &str, restart: bool) -> String {
+    let mut words = vec!["profiler", "record"];
+    if recording.target.kind == TargetKind::Container {
+        words.extend(["--container", &recording.target.name]);
+    }
+    if restart {
+        words.push("--restart");
+    }
+    words.extend(["-o", dir]);
+    if let Some(run) = newest(recording)
+        && !run.command.is_empty()
+    {
+        words.push("--");
+        words.extend(run.command.iter().map(String::as_str));
+    }
+    shell::join(words)
+}
+
+/// Ways to start a container so that nothing is denied while it is recorded.
+pub(super) fn permissive(recording: &Recording, profile: &str) -> Vec<String> {
+    let container = newest(recording).and_then(|run| run.container.as_ref());
+    let engine = container.map_or("docker", |container| program(&container.engine));
+    let option = format!("seccomp={profile}");
+    let words = shell::join([engine, "run", "--security-opt", &option]);
+    let mut ways = vec![format!("{words} ... {}", image(container))];
+    if let Some(service) = container.and_then(|container| container.compose_service.as_ref()) {
+        ways.push(format!(
+            "or, for service {} in compose.yaml: security_opt: [{}]",
+            shell::quote(service),
+            shell::quote(&format!("seccomp:{profile}")),
+        ));
+    }
+    ways
+}
+
+/// As configured, or a word to be replaced.
+fn image(container: Option<&Container>) -> Cow<'_, str> {
+    match container {
+        Some(container) if !container.image.is_empty() => shell::quote(&container.image),
+        _ => Cow::Borrowed("IMAGE"),
+    }
+}
+
+/// The run that began last.
+pub(super) fn newest(recording: &Recording) -> Option<&Run> {
+    recording.runs.values().max_by_key(|run| run.started_unix_s)
+}
+
+/// Only the two that are known: this becomes a command.
+fn program(engine: &str) -> &'static str {
+    if engine == "podman" { "podman" } else { "docker" }
+}
+
+fn join_path(dir: &str, file: &str) -> String {
+    format!("{}/{file}", dir.trim_end_matches('/'))
+}

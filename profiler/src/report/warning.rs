@@ -1,0 +1,163 @@
+//! What a recording could not see, said to people, with what they can do about it.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    model::recording::{Missing, Recording, Run},
+    report::{escape, next},
+};
+
+/// Something that the reader should know before relying on the profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Warning {
+    /// What is so, and what follows from it.
+    pub(super) text: String,
+    /// What to do, a line each; a command stands at the end of its line.
+    pub(super) hints: Vec<String>,
+    /// The profile stands without it.
+    pub(super) minor: bool,
+}
+
+/// One warning for each thing that is missing, grave ones first.
+///
+/// What one run missed and another saw is not missing. Losses and io_uring are facts of any run.
+pub(super) fn warnings(recording: &Recording, dir: &str, permissive_profile: &str) -> Vec<Warning> {
+    let mut found = Vec::new();
+    let mut lost: BTreeMap<&str, u64> = BTreeMap::new();
+    for missing in all_missing(recording) {
+        match missing {
+            Missing::Lost { what, count } => *lost.entry(what).or_default() += count,
+            missing => found.push(one(missing, recording, dir, permissive_profile)),
+        }
+    }
+    found.extend(lost.into_iter().map(|(what, count)| lost_entries(what, count)));
+    if let Some(status) = next::newest(recording).and_then(|run| run.command_status)
+        && status != 0
+    {
+        found.push(failed_command(status));
+    }
+    found.sort_by_key(|warning| warning.minor);
+    found
+}
+
+/// Every value once, in the model's order, losses of each run apart.
+fn all_missing(recording: &Recording) -> Vec<&Missing> {
+    let runs: Vec<&Run> = recording.runs.values().collect();
+    let mut found: Vec<&Missing> = Vec::new();
+    for missing in runs.iter().flat_map(|run| &run.missing) {
+        let of_any_run =
+            matches!(missing, Missing::Lost { .. } | Missing::IoUring | Missing::Engine);
+        let in_all =
+            || runs.iter().all(|run| run.missing.iter().any(|other| same_kind(missing, other)));
+        let repeated = !matches!(missing, Missing::Lost { .. })
+            && found.iter().any(|known| same_kind(known, missing));
+        if !repeated && (of_any_run || in_all()) {
+            found.push(missing);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn same_kind(one: &Missing, other: &Missing) -> bool {
+    std::mem::discriminant(one) == std::mem::discriminant(other)
+}
+
+fn one(missing: &Missing, recording: &Recording, dir: &str, permissive: &str) -> Warning {
+    let warning = |minor: bool, text: &str, hints: Vec<String>| Warning {
+        text: text.to_owned(),
+        hints,
+        minor,
+    };
+    match missing {
+        Missing::Startup => warning(
+            false,
+            "start-up was not seen: the target already ran when the recording began, so what it needs to start is not in the profile",
+            vec![
+                format!(
+                    "restart it under observation: {}",
+                    next::record_again(recording, dir, true)
+                ),
+                "or remove it, run the same without `--restart`, and start it while profiler waits"
+                    .to_owned(),
+            ],
+        ),
+        Missing::Filtered => {
+            let mut hints =
+                vec!["start it so that nothing is denied, then record again".to_owned()];
+            hints.extend(next::permissive(recording, permissive));
+            warning(
+                false,
+                "the target ran under a filter that denies: what it does when such a call succeeds was not seen",
+                hints,
+            )
+        }
+        Missing::Capabilities { reason } => warning(
+            false,
+            &format!("capability checks were not seen: {}", escape::line(reason)),
+            vec!["see what this kernel offers: profiler doctor".to_owned()],
+        ),
+        Missing::IoUring => warning(
+            false,
+            "the target sets up io_uring: its operations are no system calls, so they are neither recorded nor held by a seccomp filter",
+            vec![
+                "turn io_uring off in the target, or accept that the profile does not cover it"
+                    .to_owned(),
+            ],
+        ),
+        Missing::Engine => warning(
+            false,
+            "the engine went away during the recording: containers that started after that were not found",
+            vec![format!(
+                "start the engine, then record again: {}",
+                next::record_again(recording, dir, false)
+            )],
+        ),
+        Missing::Handover => {
+            let mut hints = vec!["to see them, start it under the permissive profile".to_owned()];
+            hints.extend(next::permissive(recording, permissive));
+            warning(
+                true,
+                "the target ran without a filter, so the runtime's own calls between filter and entry point are taken from the list for its version",
+                hints,
+            )
+        }
+        Missing::Shutdown => warning(
+            true,
+            "shut-down was not seen: the target still ran when the recording ended",
+            vec!["let the tests end by stopping the target".to_owned()],
+        ),
+        Missing::Lost { what, count } => lost_entries(what, *count),
+    }
+}
+
+fn lost_entries(what: &str, count: u64) -> Warning {
+    let entries = if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") };
+    let what = escape::line(what).into_owned();
+    if what == "attribution" {
+        return Warning {
+            text: format!(
+                "{entries} of table `{what}` did not fit: who made some calls first is not known; the calls are all there"
+            ),
+            hints: vec![],
+            minor: true,
+        };
+    }
+    Warning {
+        text: format!("{entries} of table `{what}` did not fit: the evidence is incomplete"),
+        hints: vec![
+            "record parts of the tests one after the other and merge the recordings".to_owned(),
+        ],
+        minor: false,
+    }
+}
+
+fn failed_command(status: i32) -> Warning {
+    Warning {
+        text: format!(
+            "the command ended with status {status}: tests that failed may not have reached all of the target"
+        ),
+        hints: vec![],
+        minor: false,
+    }
+}
