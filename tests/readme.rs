@@ -1,3 +1,113 @@
-pub fn tests() -> Vec<crate::harness::test::Test> {
-    Vec::new()
+//! What README.md claims: its verbs and flags exist, its links lead somewhere, its examples run.
+//!
+//! A fenced block below the comment `<!-- run -->` is run by `sh -eu` in an empty directory, with the binary under test in
+//! PATH; below `<!-- run with engine -->` it finds an engine, too. Blocks share the directory and run in the file's order.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::{Result, ensure};
+
+use crate::harness::{
+    machine::{Machine, Need},
+    program,
+    test::Test,
+};
+
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// The tests of this file.
+pub fn tests() -> Vec<Test> {
+    vec![
+        Test::new("readme::verbs_and_flags_exist", &[], verbs),
+        Test::new("readme::links_lead_somewhere", &[], links),
+        Test::new("readme::examples_run", &[Need::Bpf], |m| examples(m, "<!-- run -->")),
+        Test::new("readme::examples_with_an_engine_run", &[Need::Bpf, Need::Engine], |m| {
+            examples(m, "<!-- run with engine -->")
+        }),
+    ]
+}
+
+fn text(machine: &Machine) -> Result<String> {
+    Ok(fs_err::read_to_string(machine.root.join("README.md"))?)
+}
+
+/// Everything that looks like a command line of `profiler` is one: the verb is there, and so is each flag.
+fn verbs(machine: &Machine) -> Result<()> {
+    let text = text(machine)?;
+    let mut seen = BTreeSet::new();
+    for line in text.lines().flat_map(|line| line.split(['`', '|', ';', '&'])) {
+        let Some(rest) = line
+            .trim()
+            .trim_start_matches("$ ")
+            .trim_start_matches("sudo ")
+            .strip_prefix("profiler ")
+        else {
+            continue;
+        };
+        let mut words =
+            rest.split_whitespace().take_while(|word| *word != "--" && !word.starts_with('#'));
+        let Some(verb) = words.next().filter(|verb| verb.bytes().all(|b| b.is_ascii_lowercase()))
+        else {
+            continue;
+        };
+        let flags: Vec<_> = words
+            .filter(|word| word.starts_with('-'))
+            .map(|flag| flag.split('=').next().unwrap_or(flag))
+            .collect();
+        let known =
+            ["record", "generate", "merge", "diff", "explain", "verify", "monitor", "doctor"];
+        if !known.contains(&verb) && flags.is_empty() {
+            continue; // prose
+        }
+        let help = program::run(&mut program::command(&machine.profiler, [verb, "--help"]), LIMIT)?
+            .expect(0)?;
+        for flag in flags {
+            let listed =
+                help.stdout.split([' ', ',', '\n', '=', '[', ']']).any(|word| word == flag);
+            ensure!(listed, "`profiler {verb}` has no `{flag}`:\n{}", help.stdout);
+        }
+        seen.insert(verb.to_owned());
+    }
+    for verb in ["record", "generate", "doctor"] {
+        ensure!(seen.contains(verb), "README.md does not show `profiler {verb}`");
+    }
+    Ok(())
+}
+
+fn links(machine: &Machine) -> Result<()> {
+    let text = text(machine)?;
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    for target in targets.filter(|target| !target.contains("://") && !target.starts_with('#')) {
+        let path = target.split('#').next().unwrap_or(target);
+        ensure!(
+            machine.root.join(path).exists(),
+            "README.md links to `{path}`, which is not there"
+        );
+    }
+    Ok(())
+}
+
+fn examples(machine: &Machine, marker: &str) -> Result<()> {
+    let text = text(machine)?;
+    let scratch = machine.scratch()?;
+    let mut blocks = 0;
+    for (_, rest) in text.match_indices(marker).map(|(at, found)| text.split_at(at + found.len())) {
+        let block = rest.trim_start().strip_prefix("```").and_then(|block| block.split_once('\n'));
+        let script = block.and_then(|(_, block)| block.split("\n```").next());
+        ensure!(script.is_some(), "no fenced block below `{marker}`");
+        let script = script.unwrap_or_default();
+        let bin = machine.profiler.parent().map_or("", |dir| dir.as_str());
+        let mut shell = program::command("sh", ["-euc", script]);
+        if let Ok(engine) = machine.engine() {
+            engine.environment(&mut shell);
+        }
+        shell
+            .current_dir(scratch.path())
+            .env("PATH", format!("{bin}:{}", crate::harness::machine::search_path()));
+        let output = program::run(&mut shell, LIMIT)?;
+        ensure!(output.status == 0, "status {} of\n{script}\n{}", output.status, output.text());
+        blocks += 1;
+    }
+    ensure!(blocks > 0, "README.md has no block below `{marker}`");
+    Ok(())
 }

@@ -39,7 +39,8 @@ fn main() -> ExitCode {
     }
     if !arguments.list {
         println!("binary under test: {}", machine.profiler);
-        for skip in &skips {
+        let filter = arguments.filter.as_deref().unwrap_or_default();
+        for skip in skips.iter().filter(|skip| skip.contains(filter)) {
             println!("skipped {skip}");
         }
     }
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
 fn tests() -> Vec<Test> {
     [
         command::complete::tests(),
+        command::hostile::tests(),
         command::truth::tests(),
         command::transparent::tests(),
         command::stable::tests(),

@@ -92,22 +92,20 @@ fn expect_refusal(output: &Output, words: &[&str]) -> Result<()> {
 fn flags(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
     let touched = scratch.join("touched");
-    let workload = ["--", "/bin/touch", touched.as_str()];
-    let cases: [(&[&str], &str); 8] = [
-        (&["record", "--duration", "soon"], "soon"),
-        (&["record", "--duration", "-3s"], "-3s"),
-        (&["record", "--duration", "0s"], "0s"),
-        (&["record", "--ready-fd", "99"], "99"),
-        (&["record", "--ready-fd", "x"], "x"),
-        (
-            &["record", "--docker-host", "ftp://example.invalid", "--container", "x"],
-            "ftp://example.invalid",
-        ),
-        (&["record", "--container", ""], "container"),
-        (&["record", "--no-such-flag"], "--no-such-flag"),
+    let cases: [(&[&str], &str); 10] = [
+        (&["--container", "x", "--duration", "soon"], "soon"),
+        (&["--container", "x", "--duration=-3s"], "-3s"),
+        (&["--container", "x", "--duration", "0s"], "0s"),
+        (&["--duration", "3s", "--", "/bin/touch", touched.as_str()], "--duration"),
+        (&["--ready-fd", "99", "--", "/bin/touch", touched.as_str()], "99"),
+        (&["--ready-fd", "x", "--", "/bin/touch", touched.as_str()], "x"),
+        (&["--docker-host", "ftp://example.invalid", "--container", "x"], "ftp://example.invalid"),
+        (&["--container", ""], "container"),
+        (&["--no-such-flag", "--", "/bin/touch", touched.as_str()], "--no-such-flag"),
+        (&["--restart", "--", "/bin/touch", touched.as_str()], "--restart"),
     ];
     for (args, word) in cases {
-        refused(machine, &[args, &workload].concat(), &[word])?;
+        refused(machine, &[&["record"], args].concat(), &[word])?;
     }
     refused(machine, &["doctor", "--format", "yaml"], &["yaml"])?;
     refused(machine, &["no-such-verb"], &["no-such-verb"])?;

@@ -26,7 +26,6 @@ pub fn tests() -> Vec<Test> {
         Test::new("command::terminal_interrupt_ends_normally", &LOOK, terminal_interrupt).alone(),
         Test::new("command::termination_is_passed_on", &NEEDS, termination),
         Test::new("command::ready_only_when_armed", &NEEDS, ready),
-        Test::new("command::duration_ends_it", &NEEDS, duration),
         Test::new("command::nothing_stays", &LOOK, nothing_stays).alone(),
         Test::new("command::nothing_stays_after_a_kill", &LOOK, killed).alone(),
     ]
@@ -148,17 +147,6 @@ fn ready(machine: &Machine) -> Result<()> {
     );
     session.finish()?.expect(0)?;
     Ok(())
-}
-
-fn duration(machine: &Machine) -> Result<()> {
-    let scratch = machine.scratch()?;
-    let recorded = Record::new(machine, scratch.join("out"))
-        .args(["--duration", "1s"])
-        .workload(["/bin/sleep", "1000"])
-        .limit(Duration::from_secs(20))
-        .run()?;
-    recorded.emitted().committed()?;
-    recorded.recording()?.expect_numbers(&[230])
 }
 
 fn nothing_stays(machine: &Machine) -> Result<()> {

@@ -72,7 +72,9 @@ pub fn request(stream: &TcpStream, line: &str, headers: &str, body: &[u8]) -> Re
     let mut body = Vec::new();
     let length =
         head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
-    if let Some(length) = length {
+    if matches!(code, 204 | 304) {
+        // Never a body.
+    } else if let Some(length) = length {
         body.resize(length, 0);
         reader.read_exact(&mut body)?;
     } else if head.contains("transfer-encoding: chunked") {

@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use crate::harness::syscalls;
 
-/// The files that are committed to a repository.
-pub const COMMITTED: [&str; 4] =
-    ["profile.json", "seccomp.json", "compose.yaml", "kubernetes.yaml"];
+/// The files that are committed to a repository: of a command, and what is added of a container.
+const COMMITTED: [&str; 2] = ["profile.json", "seccomp.json"];
+const OF_CONTAINERS: [&str; 2] = ["compose.yaml", "kubernetes.yaml"];
 
 /// A `recording.json`.
 pub struct Recording {
@@ -107,15 +107,35 @@ impl Emitted {
         self.dir.join(name)
     }
 
-    /// The bytes of every committed file.
+    /// The text of every committed file.
     ///
     /// # Errors
-    /// When one is not there.
+    /// When one that belongs to this kind of target is not there.
     pub fn committed(&self) -> Result<BTreeMap<&'static str, String>> {
-        COMMITTED
-            .into_iter()
-            .map(|name| Ok((name, fs_err::read_to_string(self.path(name))?)))
-            .collect()
+        let mut names = COMMITTED.to_vec();
+        if self.is_of_container()? {
+            names.extend(OF_CONTAINERS);
+        }
+        names.into_iter().map(|name| Ok((name, fs_err::read_to_string(self.path(name))?))).collect()
+    }
+
+    /// Fails unless every committed file has the same bytes as in `other`.
+    ///
+    /// # Errors
+    /// When one differs or is not there.
+    pub fn expect_same(&self, other: &Self) -> Result<()> {
+        let (own, others) = (self.committed()?, other.committed()?);
+        for (name, text) in &own {
+            let theirs = others.get(name).with_context(|| format!("no {name}"))?;
+            if text != theirs {
+                bail!("{name} differs:\n{text}\n--- and\n{theirs}");
+            }
+        }
+        Ok(())
+    }
+
+    fn is_of_container(&self) -> Result<bool> {
+        Ok(read_json(&self.path("profile.json"))?["target"]["kind"] == "container")
     }
 
     /// The OCI filter.
@@ -141,30 +161,40 @@ impl Emitted {
         Ok(Seccomp { json })
     }
 
-    /// The capabilities that the compose override adds, without `CAP_`. It must drop all others, and the Kubernetes
-    /// patch must say the same.
+    /// The capabilities that the profile asks for, without `CAP_`. For a container the compose override and the
+    /// Kubernetes patch must drop all others and add the same.
     ///
     /// # Errors
     /// When the files are not there, differ, or do not drop the rest.
     pub fn capabilities(&self) -> Result<BTreeSet<String>> {
+        let profile = read_json(&self.path("profile.json"))?;
+        if profile["capabilities"]["known"] != true {
+            bail!("capability checks were not seen: {}", profile["capabilities"]);
+        }
+        let required = profile["capabilities"]["required"].as_array().context("a list")?;
+        let required: BTreeSet<String> =
+            required.iter().filter_map(|rule| rule["name"].as_str().map(str::to_owned)).collect();
+        if !self.is_of_container()? {
+            return Ok(required);
+        }
         let compose = read_yaml(&self.path("compose.yaml"))?;
         let services = compose["services"].as_object().context("compose.yaml has services")?;
         let service = services.values().next().context("compose.yaml has a service")?;
         let kubernetes = read_yaml(&self.path("kubernetes.yaml"))?;
         let patch =
             find(&kubernetes, "capabilities").context("kubernetes.yaml has capabilities")?;
-        for (what, dropped) in
-            [("compose.yaml", &service["cap_drop"]), ("kubernetes.yaml", &patch["drop"])]
-        {
+        for (what, dropped, added) in [
+            ("compose.yaml", &service["cap_drop"], &service["cap_add"]),
+            ("kubernetes.yaml", &patch["drop"], &patch["add"]),
+        ] {
             if strings(dropped) != BTreeSet::from(["ALL".to_owned()]) {
                 bail!("{what} does not drop ALL but {dropped}");
             }
+            if strings(added) != required {
+                bail!("{what} adds {added}, profile.json requires {required:?}");
+            }
         }
-        let (added, patched) = (strings(&service["cap_add"]), strings(&patch["add"]));
-        if added != patched {
-            bail!("compose.yaml adds {added:?}, kubernetes.yaml {patched:?}");
-        }
-        Ok(added)
+        Ok(required)
     }
 }
 

@@ -54,8 +54,13 @@ impl Test {
                 let _beside = others.read();
                 (self.run)(&machine)
             };
-            outcome.map_err(|error| Failed::from(format!("{error:?}")))
+            outcome.map_err(|error| Failed::from(told(&error)))
         });
         (trial.with_ignored_flag(skip.is_some()), skip)
     }
+}
+
+/// An error and its causes, a line each; no backtrace, whatever the environment says.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).collect::<Vec<_>>().join("\n  by: ")
 }
