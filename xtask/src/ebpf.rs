@@ -20,6 +20,8 @@ const LINKER_VERSION: &str = "0.13.0";
 const RUSTC: &str = "/usr/bin/rustc";
 const LLVM: &str = "/usr/lib/llvm-22";
 const TARGET: &str = "bpfel-unknown-none";
+/// The recorder's programs, and the empty ones that `cargo xtask bench` compares them with.
+const OBJECTS: [&str; 2] = ["profiler", "floor"];
 
 /// Arguments of `cargo xtask ebpf`.
 #[derive(clap::Args)]
@@ -39,16 +41,18 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     if !args.check {
         let built = build()?;
-        fs::copy(&built, object())?;
+        for name in OBJECTS {
+            fs::copy(built.join(name), object(name))?;
+            say(format!("built {}", object(name)));
+        }
         fs::write(sums(), current_sums()?)?;
-        say(format!("built {}", object()));
         return Ok(());
     }
     let recorded = fs::read_to_string(sums())?;
     if recorded != current_sums()? {
         bail!(
             "the committed eBPF object was not made from these sources\n\
-             hint: cargo xtask ebpf, then commit profiler-ebpf/profiler.bpf.o and profiler-ebpf/profiler.bpf.sha256"
+             hint: cargo xtask ebpf, then commit what it wrote to profiler-ebpf"
         );
     }
     if args.rebuild {
@@ -65,7 +69,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds the object, installing what that needs, and returns where it is.
+/// Builds the objects, installing what that needs, and returns the directory they are in.
 fn build() -> Result<Utf8PathBuf> {
     apt::ensure(PACKAGES)?;
     let linker = linker()?;
@@ -87,7 +91,7 @@ fn build() -> Result<Utf8PathBuf> {
         .env("CARGO_TARGET_DIR", root().join("target/ebpf"))
         .env("PATH", format!("{}:{path}", linker.parent().unwrap_or(&linker)))
         .run()?;
-    Ok(root().join("target/ebpf").join(TARGET).join("release/profiler"))
+    Ok(root().join("target/ebpf").join(TARGET).join("release"))
 }
 
 /// bpf-linker, built once into the target folder.
@@ -114,8 +118,8 @@ fn cargo_home() -> Result<String> {
     }
 }
 
-fn object() -> Utf8PathBuf {
-    root().join("profiler-ebpf/profiler.bpf.o")
+fn object(name: &str) -> Utf8PathBuf {
+    root().join("profiler-ebpf").join(format!("{name}.bpf.o"))
 }
 
 fn sums() -> Utf8PathBuf {
@@ -128,6 +132,7 @@ fn current_sums() -> Result<String> {
         "profiler-common/Cargo.toml".into(),
         "profiler-ebpf/Cargo.lock".into(),
         "profiler-ebpf/Cargo.toml".into(),
+        "profiler-ebpf/floor.bpf.o".into(),
         "profiler-ebpf/profiler.bpf.o".into(),
     ];
     for dir in ["profiler-common/src", "profiler-ebpf/src"] {

@@ -17,7 +17,8 @@ const LIBRARY: &str = "profiler/src";
 /// A layer and the layers that it may import.
 const LAYERS: [(&str, &[&str]); 9] = [
     ("model", &[]),
-    ("kernel", &[]),
+    // What a part finds out about the host is told by `model::check`.
+    ("kernel", &["model"]),
     ("target", &["kernel", "model"]),
     ("observe", &["kernel", "model"]),
     ("session", &["target", "observe", "kernel", "model"]),

@@ -3,12 +3,14 @@
 //! This file only dispatches: a verb is a module, with its arguments and its `run`.
 
 mod apt;
+mod codegen;
 mod ebpf;
 mod engines;
 mod images;
 mod layers;
 mod mounts;
 mod sh;
+mod test;
 
 use std::process::ExitCode;
 
@@ -17,19 +19,29 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The project's own verbs")]
 enum Verb {
+    /// Generate the syscall tables from the kernel's headers, or check the committed ones.
+    Codegen {
+        /// Write nothing: fail when the tables are not what the headers give.
+        #[arg(long)]
+        check: bool,
+    },
     /// Build the kernel side, or check that the committed object is the sources'.
     Ebpf(ebpf::Args),
     /// Install, start and stop real container engines with locally made images.
     Engines(engines::Args),
     /// Check who imports whom, and where `unsafe` stands.
     Layers,
+    /// Run every test: unit, command line, real kernel, real engines.
+    Test(test::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Verb::parse() {
+        Verb::Codegen { check } => codegen::run(check),
         Verb::Ebpf(args) => ebpf::run(&args),
         Verb::Engines(args) => engines::run(&args),
         Verb::Layers => layers::run(),
+        Verb::Test(args) => test::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     kernel::cgroup,
     model::recording::{Target, TargetKind},
-    observe::ebpf::{Candidate, SlotKind},
+    observe::ebpf::{Candidate, Slot, SlotKind},
     target::{
         cgroup::{container_id_in, of_container, with_descendants},
         docker::{ContainerEvent, ContainerEventKind, ContainerInfo, Docker},
@@ -315,7 +315,7 @@ impl Session<'_> {
     }
 
     fn tick(&mut self) -> Result<Event, SessionError> {
-        let slots: Vec<u32> =
+        let slots: Vec<Slot> =
             self.followed.iter().flat_map(|followed| followed.slots.iter().copied()).collect();
         let expecting = self.followed.iter().any(|followed| !followed.is_running());
         let denying = self.followed.iter().any(Followed::is_filtered);

@@ -5,10 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use profiler_common::scope::Slot;
-
 use crate::{
     model::recording::{Container, Missing, SeccompSetting},
+    observe::ebpf::Slot,
     target::docker::{ContainerInfo, is_named},
 };
 

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     model::recording::Recording,
     observe::{
-        ebpf::{Observer, Options},
+        ebpf::{Observer, Options, Slot},
         evidence::Progress,
     },
 };
@@ -82,7 +82,7 @@ impl Recorder {
     /// `expecting` holds while a target may yet start, `denying` while a target's filter denies.
     pub fn tick(
         &mut self,
-        slots: &[u32],
+        slots: &[Slot],
         expecting: bool,
         denying: bool,
     ) -> Result<Event, SessionError> {
@@ -101,7 +101,7 @@ impl Recorder {
     /// The recording of one target. Call [`Observer::stop`] first.
     pub fn recording(
         &mut self,
-        slots: &[u32],
+        slots: &[Slot],
         circumstances: Circumstances,
     ) -> Result<Recording, SessionError> {
         let id = run::new_id()?;

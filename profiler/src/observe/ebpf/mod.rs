@@ -15,4 +15,5 @@ mod slots;
 pub use doctor::checks;
 pub use error::ObserveError;
 pub use observer::{Observer, Options};
+pub use profiler_common::scope::Slot;
 pub use slots::{Candidate, SlotKind};
