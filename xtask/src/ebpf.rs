@@ -57,11 +57,13 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if args.rebuild {
         let built = build()?;
-        if fs::read(&built)? != fs::read(object())? {
-            bail!(
-                "a rebuild of the same sources gave another object: compare {built} with {}",
-                object()
-            );
+        for name in OBJECTS {
+            let (new, old) = (built.join(name), object(name));
+            if fs::read(&new)? != fs::read(&old)? {
+                bail!(
+                    "a rebuild of the same sources gave another object: compare {new} with {old}"
+                );
+            }
         }
         say("ebpf: a rebuild gives the same bytes");
     }
