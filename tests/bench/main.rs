@@ -40,7 +40,7 @@ fn syscall() -> Result<()> {
     for other in others::ALL {
         match other.measure()? {
             Some(ns) => compared.push(Row::of(other.name, ns)),
-            None => eprintln!("{}: not installed, left out", other.name),
+            None => eprintln!("{}: not installed, or it did not start; left out", other.name),
         }
     }
     print!("{}", table::markdown(&rows, &compared));
