@@ -118,7 +118,7 @@ fn flags(machine: &Machine) -> Result<()> {
 fn public_copy(machine: &Machine, dir: &camino::Utf8Path) -> Result<String> {
     let copy = dir.join("profiler");
     fs_err::copy(&machine.profiler, &copy)?;
-    program::shell(&format!("chmod 755 {dir} {copy}"))?;
+    program::shell(&format!("chmod 755 {copy} && chmod 777 {dir}"))?;
     Ok(copy.into_string())
 }
 
@@ -127,14 +127,11 @@ const AS_NOBODY: [&str; 4] =
 
 fn not_root(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
-    let copy = public_copy(machine, scratch.path())?;
-    let args = [
-        AS_NOBODY.as_slice(),
-        &[&copy, "record", "-o", "/tmp/profiler-test-nobody", "--", "/bin/true"],
-    ]
-    .concat();
+    let (copy, out) = (public_copy(machine, scratch.path())?, scratch.join("out"));
+    let args =
+        [AS_NOBODY.as_slice(), &[&copy, "record", "-o", out.as_str(), "--", "/bin/true"]].concat();
     expect_refusal(&program::run(&mut program::command("setpriv", args), LIMIT)?, &["root"])?;
-    ensure!(!fs_err::exists("/tmp/profiler-test-nobody")?, "an output directory was made");
+    ensure!(!out.exists(), "an output directory was made");
     Ok(())
 }
 
@@ -316,12 +313,9 @@ fn no_engine(machine: &Machine) -> Result<()> {
 /// Root of a user namespace can do nothing to an engine's socket that others may not.
 fn no_permission(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
-    let copy = public_copy(machine, scratch.path())?;
-    let args = [
-        AS_NOBODY.as_slice(),
-        &[&copy, "record", "--container", "x", "-o", "/tmp/profiler-test-nobody"],
-    ]
-    .concat();
+    let (copy, out) = (public_copy(machine, scratch.path())?, scratch.join("out"));
+    let args =
+        [AS_NOBODY.as_slice(), &[&copy, "record", "--container", "x", "-o", out.as_str()]].concat();
     let mut record = program::command("setpriv", args);
     machine.engine()?.environment(&mut record);
     expect_refusal(&program::run(&mut record, LIMIT)?, &[])

@@ -5,6 +5,7 @@ use anyhow::{Result, ensure};
 use crate::{
     docker::NEEDS,
     harness::{
+        docker::Container,
         machine::Machine,
         record::{Record, Recorded},
         test::Test,
@@ -32,9 +33,17 @@ fn record(
     options: &[&str],
     args: &[&str],
 ) -> Result<Recorded> {
-    let engine = machine.engine()?;
-    let image = engine.fixture_image(machine)?;
-    let container = engine.name("phases");
+    record_as(machine, &machine.engine()?.name("phases"), dir, options, args)
+}
+
+fn record_as(
+    machine: &Machine,
+    container: &Container<'_>,
+    dir: &camino::Utf8Path,
+    options: &[&str],
+    args: &[&str],
+) -> Result<Recorded> {
+    let image = machine.engine()?.fixture_image(machine)?;
     let seccomp = format!("seccomp={}", machine.permissive());
     let session =
         Record::containers(machine, dir, &[&container.name])?.args(["--name", "app"]).start()?;
@@ -75,8 +84,9 @@ fn phases(machine: &Machine, options: &[&str]) -> Result<()> {
 fn twice(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
     let args = ["/bin/sh", "-c", "ls -l /bin; cat /etc/passwd; /bin/calls -q 278"];
-    let first = record(machine, &scratch.join("first"), &[], &args)?;
-    let second = record(machine, &scratch.join("second"), &[], &args)?;
+    let container = machine.engine()?.name("twice");
+    let first = record_as(machine, &container, &scratch.join("first"), &["--rm"], &args)?;
+    let second = record_as(machine, &container, &scratch.join("second"), &["--rm"], &args)?;
     first.emitted().expect_same(&second.emitted())
 }
 

@@ -14,6 +14,9 @@ use crate::{
 
 const NEEDS: [Need; 3] = [Need::Bpf, Need::Engine, Need::Tool("gcc", "gcc")];
 
+/// Without it runc makes calls of its own under the filter, faccessat2 among them, and these are allowed then.
+const NO_NEW_PRIVILEGES: [&str; 2] = ["--security-opt", "no-new-privileges"];
+
 const EPERM: i64 = 1;
 const ENOSYS: i64 = 38;
 
@@ -49,7 +52,8 @@ fn record(machine: &Machine, dir: &camino::Utf8Path, args: &[&str]) -> Result<Re
     let container = engine.name("record");
     let seccomp = format!("seccomp={}", machine.permissive());
     let session = Record::containers(machine, dir, &[&container.name])?.start()?;
-    let words = [&["--network=none", "--security-opt", &seccomp, &image], args].concat();
+    let filter = ["--network=none", "--security-opt", &seccomp];
+    let words = [&filter, NO_NEW_PRIVILEGES.as_slice(), &[&image], args].concat();
     container.run(&words)?.expect(0)?;
     session.finish()?.expect(0)
 }
@@ -61,6 +65,7 @@ fn enforced(machine: &Machine, recorded: &Recorded, args: &[&str]) -> Result<Str
     let container = engine.name("enforce");
     let flags = flags(recorded)?;
     let mut words = vec!["--network=none"];
+    words.extend(NO_NEW_PRIVILEGES);
     words.extend(flags.iter().map(String::as_str));
     words.push(&image);
     words.extend(args);
@@ -108,6 +113,7 @@ fn other_abis(machine: &Machine) -> Result<()> {
     let container = engine.name("ia32");
     let flags = flags(&recorded)?;
     let mut words: Vec<&str> = flags.iter().map(String::as_str).collect();
+    words.extend(NO_NEW_PRIVILEGES);
     words.extend([image.as_str(), "/bin/calls", "276", "i20", "i224"]);
     let output = container.run(&words)?;
     let through = output.stdout.lines().any(|line| {

@@ -128,7 +128,11 @@ impl Emitted {
         for (name, text) in &own {
             let theirs = others.get(name).with_context(|| format!("no {name}"))?;
             if text != theirs {
-                bail!("{name} differs:\n{text}\n--- and\n{theirs}");
+                bail!(
+                    "{name} differs:\n{}{}",
+                    lines_without(text, theirs, '-'),
+                    lines_without(theirs, text, '+')
+                );
             }
         }
         Ok(())
@@ -223,6 +227,15 @@ fn read_json(path: &Utf8Path) -> Result<Value> {
 fn read_yaml(path: &Utf8Path) -> Result<Value> {
     let text = fs_err::read_to_string(path)?;
     serde_saphyr::from_str(&text).with_context(|| format!("`{path}` is no YAML"))
+}
+
+/// The lines of `text` that `other` has not, each behind `mark`.
+fn lines_without(text: &str, other: &str, mark: char) -> String {
+    let known: BTreeSet<&str> = other.lines().collect();
+    text.lines()
+        .filter(|line| !known.contains(line))
+        .map(|line| format!("{mark}{line}\n"))
+        .collect()
 }
 
 fn number(value: &Value) -> Option<u32> {
