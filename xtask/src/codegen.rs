@@ -81,7 +81,8 @@ pub fn run(check: bool) -> Result<()> {
         }
     }
     if !differences.is_empty() {
-        let list = differences.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ");
+        let list =
+            differences.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ");
         bail!("{list} differ from the headers of {}\nhint: cargo xtask codegen", package.version);
     }
     if check {
@@ -114,7 +115,9 @@ fn fetch(work: &Utf8Path, wanted: Option<&str>) -> Result<Package> {
     }
     let mirror = mirror()?;
     let sources = SUITES.map(|suite| {
-        format!("deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror} {suite} main\n")
+        format!(
+            "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror} {suite} main\n"
+        )
     });
     fs_err::write(work.join("sources.list"), sources.concat())?;
 
@@ -126,14 +129,19 @@ fn fetch(work: &Utf8Path, wanted: Option<&str>) -> Result<Package> {
             .args(["-oDir::Etc::sourceparts=-", "-oAPT::Sandbox::User=root"])
             .arg(format!("-oDir::State::lists={work}/lists"))
             .arg(format!("-oDir::Cache::archives={work}/archives"))
-            .args(["-oDir::Cache::pkgcache=", "-oDir::Cache::srcpkgcache=", "-oAcquire::Languages=none"])
+            .args([
+                "-oDir::Cache::pkgcache=",
+                "-oDir::Cache::srcpkgcache=",
+                "-oAcquire::Languages=none",
+            ])
             .args(arguments);
         output(command)
     };
     apt("apt-get", &["-qq", "update"])?;
     // `linux-libc-dev | 7.3.4-1 | URL suite/main amd64 Packages`
     let offered = apt("apt-cache", &["madison", PACKAGE])?;
-    let versions = offered.lines().filter_map(|line| Some(line.split('|').nth(1)?.trim().to_owned()));
+    let versions =
+        offered.lines().filter_map(|line| Some(line.split('|').nth(1)?.trim().to_owned()));
     let mut newest: Option<String> = None;
     let mut found = None;
     for version in versions {
@@ -162,7 +170,8 @@ fn fetch(work: &Utf8Path, wanted: Option<&str>) -> Result<Package> {
             // apt writes the epoch's colon as %3a; these versions have none.
             entry.file_name().starts_with(&format!("{PACKAGE}_{version}_"))
         });
-        let archive = archive.with_context(|| format!("apt did not download `{PACKAGE}` {version}"))?;
+        let archive =
+            archive.with_context(|| format!("apt did not download `{PACKAGE}` {version}"))?;
         // Renamed into place when complete: the directory's existence is what the next run trusts.
         let partial = work.join("unpacked/partial");
         if partial.exists() {
@@ -231,7 +240,12 @@ fn read_rows(headers: &Utf8Path, table: &Table) -> Result<BTreeMap<u32, String>>
             }
         }
     }
-    ensure!(rows.len() > 300, "only {} calls for `{}`: the headers have moved", rows.len(), table.stem);
+    ensure!(
+        rows.len() > 300,
+        "only {} calls for `{}`: the headers have moved",
+        rows.len(),
+        table.stem
+    );
     Ok(rows)
 }
 
@@ -255,7 +269,8 @@ fn file(table: &Table, rows: &BTreeMap<u32, String>, version: &str) -> String {
 /// Whether each committed row is among the rows of a newer kernel.
 fn is_subset(committed: &str, rows: &BTreeMap<u32, String>) -> bool {
     let mut lines = committed.lines().filter_map(|line| {
-        let (number, name) = line.trim().strip_prefix('(')?.strip_suffix("\"),")?.split_once(", \"")?;
+        let (number, name) =
+            line.trim().strip_prefix('(')?.strip_suffix("\"),")?.split_once(", \"")?;
         Some((number.parse::<u32>().ok()?, name))
     });
     lines.all(|(number, name)| rows.get(&number).is_some_and(|known| known == name))
