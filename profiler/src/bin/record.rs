@@ -80,7 +80,7 @@ fn write(outcome: &Outcome, dir: &Path, several: bool) -> Result<ExitCode> {
     for recorded in &outcome.recordings {
         let dir = if several { dir.join(file_name(&recorded.name)) } else { dir.to_owned() };
         let profile = policy::derive(&recorded.recording, &policy::Options::default());
-        let files = render::bundle(&recorded.recording, &profile);
+        let files = render::bundle(&recorded.recording, &profile, &dir.to_string_lossy());
         store::write(&dir, &files)?;
         tell::summary(&recorded.recording, &profile, &dir, &files);
     }

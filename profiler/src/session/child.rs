@@ -130,7 +130,7 @@ pub fn program_of(command: &[OsString]) -> Result<&OsStr, SessionError> {
     let executable = |path: &&PathBuf| {
         path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0)
     };
-    if !files.iter().any(|path| executable(path)) {
+    if !files.iter().any(executable) {
         return Err(SessionError::NotExecutable { program: name() });
     }
     Ok(program)

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use aya::Ebpf;
 use profiler_common::{
     evidence::{
-        CallKey, Check, CheckKey, DENSE_SYSCALLS, Denial, DenialKey, Seen, Sighting as RawSighting,
-        abi, check, phase,
+        CallKey, Check, CheckKey, Denial, DenialKey, Seen, Sighting as RawSighting, abi, check,
+        phase,
     },
     scope::{Slot, loss},
 };
@@ -25,7 +25,7 @@ use crate::{
             Program, Sighting, SyscallFact, UserNamespace, Verdict,
         },
     },
-    observe::evidence::{Evidence, Progress},
+    observe::evidence::{Evidence, Found},
 };
 
 /// Names of the loss counters, by index.
@@ -38,12 +38,12 @@ const LOSSES: [(u32, &str); loss::COUNT as usize] = [
     (loss::THREADS, "threads"),
 ];
 
-/// Counts of distinct findings.
-pub fn progress(
+/// What has been found so far.
+pub fn found(
     ebpf: &mut Ebpf,
     slots: &[Slot],
     symbols: &mut Symbols,
-) -> Result<Progress, ObserveError> {
+) -> Result<Found, ObserveError> {
     let calls: BTreeSet<(u8, u32)> = calls(ebpf, slots)?
         .into_iter()
         .filter(|key| key.phase != phase::SETUP)
@@ -64,12 +64,7 @@ pub fn progress(
         .filter(|key| slots.contains(&key.call.slot) && key.call.phase != phase::SETUP)
         .map(|key| (key.call.abi, key.call.nr))
         .collect();
-    Ok(Progress {
-        syscalls: calls.len(),
-        capabilities: capabilities.len(),
-        checks: checks.len(),
-        denials: denials.len(),
-    })
+    Ok(Found { syscalls: calls, capabilities, denials, checks: checks.len() })
 }
 
 /// Everything that was written to the slots, as facts of one run.
@@ -230,9 +225,9 @@ fn calls(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<CallKey>, ObserveError> 
     let seen = array::<Seen>(ebpf, "SEEN")?;
     for slot in slots {
         let calls = seen.get(slot, 0).map_err(map_error("SEEN"))?.calls;
-        for phase in 0..phase::COUNT {
-            for abi in 0..abi::DENSE {
-                for nr in (0..DENSE_SYSCALLS).filter(|nr| calls[phase][abi][*nr] != 0) {
+        for (phase, abis) in calls.iter().enumerate() {
+            for (abi, numbers) in abis.iter().enumerate() {
+                for (nr, _) in numbers.iter().enumerate().filter(|(_, seen)| **seen != 0) {
                     found.push(CallKey {
                         slot: *slot,
                         nr: nr as u32,

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     kernel::btf::Btf,
     model::recording::Missing,
-    observe::evidence::{Evidence, Progress},
+    observe::evidence::{Evidence, Found},
 };
 
 /// The kernel side, built from `profiler-ebpf` by `cargo xtask ebpf`.
@@ -186,8 +186,8 @@ impl Observer {
     ///
     /// # Errors
     /// When the maps cannot be read.
-    pub fn progress(&mut self, slots: &[Slot]) -> Result<Progress, ObserveError> {
-        drain::progress(&mut self.ebpf, slots, &mut self.symbols)
+    pub fn found(&mut self, slots: &[Slot]) -> Result<Found, ObserveError> {
+        drain::found(&mut self.ebpf, slots, &mut self.symbols)
     }
 
     /// Writes what the kernel side logged to the logger.
