@@ -3,6 +3,7 @@
 //! This file only dispatches: a verb is a module, with its arguments and its `run`.
 
 mod apt;
+mod bench;
 mod codegen;
 mod demo;
 mod ebpf;
@@ -20,6 +21,9 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The project's own verbs")]
 enum Verb {
+    /// Measure what recording costs.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Generate the syscall tables from the kernel's headers, or check the committed ones.
     Codegen {
         /// Write nothing: fail when the tables are not what the headers give.
@@ -40,6 +44,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let result = match Verb::parse() {
+        Verb::Bench(bench) => bench::run(&bench),
         Verb::Codegen { check } => codegen::run(check),
         Verb::Demo => demo::run(),
         Verb::Ebpf(args) => ebpf::run(&args),

@@ -40,7 +40,17 @@ struct FloorFile {
 struct Row {
     no_new_privileges: bool,
     user: RowUser,
+    made: Made,
     syscalls: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Made {
+    /// In every start.
+    Always,
+    /// In some starts, depending on timing: what Go's scheduler does.
+    Sometimes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -96,8 +106,10 @@ pub struct Floor {
     pub version: &'static str,
     /// Whether runtime and version are those asked for.
     pub exact: bool,
-    /// The calls, by name, for the native ABI.
-    pub syscalls: BTreeSet<&'static str>,
+    /// The calls that it makes in every start, by name. A recording of a start has them all.
+    pub always: BTreeSet<&'static str>,
+    /// Those that it makes in some starts only, and fails without. No recording can be relied on for them.
+    pub sometimes: BTreeSet<&'static str>,
 }
 
 /// The floors for a use: the exact version's; else the nearest version's of the same runtime; for an unknown
@@ -127,15 +139,20 @@ pub fn lookup(usage: &RuntimeUse) -> Vec<Floor> {
 
 impl FloorFile {
     fn floor(&'static self, usage: &RuntimeUse, exact: bool) -> Floor {
-        let rows = self.rows.iter().filter(|row| {
-            row.no_new_privileges == usage.no_new_privileges
-                && (row.user == RowUser::Any || usage.user == User::NonRoot)
-        });
+        let calls = |made| {
+            let rows = self.rows.iter().filter(|row| {
+                row.made == made
+                    && row.no_new_privileges == usage.no_new_privileges
+                    && (row.user == RowUser::Any || usage.user == User::NonRoot)
+            });
+            rows.flat_map(|row| row.syscalls.iter().map(String::as_str)).collect()
+        };
         Floor {
             runtime: &self.runtime,
             version: &self.version,
             exact,
-            syscalls: rows.flat_map(|row| row.syscalls.iter().map(String::as_str)).collect(),
+            always: calls(Made::Always),
+            sometimes: calls(Made::Sometimes),
         }
     }
 }
@@ -177,24 +194,25 @@ mod tests {
             }
             for no_new_privileges in [false, true] {
                 let floor = file.floor(&usage("", "", no_new_privileges, User::Root), true);
-                assert!(floor.syscalls.contains("execve"), "{} {}", file.runtime, file.version);
+                assert!(floor.always.contains("execve"), "{} {}", file.runtime, file.version);
+                assert!(floor.always.is_disjoint(&floor.sometimes));
             }
         }
     }
 
     #[test]
     fn sizes_are_the_measured_ones() {
-        let size = |runtime, version, nnp, user| {
+        let sizes = |runtime, version, nnp, user| {
             let floors = lookup(&usage(runtime, version, nnp, user));
             assert!(floors.len() == 1 && floors[0].exact);
-            floors[0].syscalls.len()
+            (floors[0].always.len(), floors[0].sometimes.len())
         };
-        assert_eq!(size("runc", "1.1.5", false, User::Root), 18);
-        assert_eq!(size("runc", "1.1.5", false, User::NonRoot), 19);
-        assert_eq!(size("runc", "1.1.5", true, User::NonRoot), 6);
-        assert_eq!(size("runc", "1.1.5+ds1", true, User::Root), 6);
-        assert_eq!(size("crun", "1.8.1", false, User::Root), 8);
-        assert_eq!(size("crun", "1.8.1", true, User::Root), 1);
+        assert_eq!(sizes("runc", "1.1.5", false, User::Root), (19, 2));
+        assert_eq!(sizes("runc", "1.1.5", false, User::NonRoot), (19, 2));
+        assert_eq!(sizes("runc", "1.1.5", true, User::NonRoot), (6, 2));
+        assert_eq!(sizes("runc", "1.1.5+ds1", true, User::Root), (6, 2));
+        assert_eq!(sizes("crun", "1.8.1", false, User::Root), (8, 0));
+        assert_eq!(sizes("crun", "1.8.1", true, User::Root), (1, 0));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{
     arch::Abi,
     floor::{self, RuntimeUse, User},
+    merge,
     needs::{self, program_name},
     notes,
     profile::{self, DeniedCall, MadeFor, Profile, SyscallReason, SyscallRule},
@@ -51,9 +52,11 @@ pub fn native_abi(machine: &str) -> Option<Abi> {
     }
 }
 
-/// Derives the policy from the evidence.
+/// Derives the policy from the evidence, whatever the order of its facts.
 #[must_use]
 pub fn derive(recording: &Recording, options: &Options) -> Profile {
+    // Two accounts of one fact in one run are one sighting, as they would be after writing and reading.
+    let recording = &merge::canonical(recording.clone());
     let mut rules = Rules::default();
     let mut architectures: BTreeSet<Abi> =
         recording.runs.values().filter_map(|run| native_abi(&run.host.machine)).collect();
@@ -77,10 +80,8 @@ pub fn derive(recording: &Recording, options: &Options) -> Profile {
     }
     for (id, run) in &recording.runs {
         let Some(native) = native_abi(&run.host.machine) else { continue };
-        if let Some(usage) = runtime_use(run)
-            && needs_floor(recording, id, run)
-        {
-            rules.floor(native, &usage);
+        if let Some(usage) = runtime_use(run) {
+            rules.floor(native, &usage, needs_floor(recording, id, run));
         }
     }
     // After all floors, so that the order of runs does not show.
@@ -115,7 +116,7 @@ pub fn derive(recording: &Recording, options: &Options) -> Profile {
     }
 }
 
-/// The calls that a run's runtime makes under the filter were not, or not all, seen.
+/// The calls that a run's runtime always makes under the filter were not, or not all, seen.
 fn needs_floor(recording: &Recording, id: &RunId, run: &Run) -> bool {
     let unconfined = run
         .container
@@ -202,11 +203,21 @@ impl Rules {
         self.other.entry((abi, nr)).or_default().extend(reasons);
     }
 
-    fn floor(&mut self, native: Abi, usage: &RuntimeUse) {
+    /// `whole`: the part that a recording of a start would have, too.
+    fn floor(&mut self, native: Abi, usage: &RuntimeUse, whole: bool) {
         for floor in floor::lookup(usage) {
             let stands_in_for = (!floor.exact)
                 .then(|| format!("{} {}", usage.runtime, usage.version).trim().into());
-            for name in &floor.syscalls {
+            for name in &floor.sometimes {
+                // Whether a run happened to see it must not show in a committed file.
+                let seen =
+                    syscall::number(native, name).and_then(|nr| self.other.get_mut(&(native, nr)));
+                if let Some(reasons) = seen {
+                    reasons.retain(|reason| !matches!(reason, SyscallReason::Handover { .. }));
+                }
+            }
+            let always = floor.always.iter().filter(|_| whole);
+            for name in always.chain(&floor.sometimes) {
                 let Some(nr) = syscall::number(native, name) else { continue };
                 let reason = SyscallReason::Floor {
                     runtime: floor.runtime.into(),
@@ -239,10 +250,14 @@ impl Rules {
         }
         let mut rules: Vec<_> = reasons
             .into_iter()
-            .map(|((abi, nr), reasons)| SyscallRule {
-                abi,
-                name: syscall::display(abi, nr).into_owned(),
-                reasons: reasons.into_iter().collect(),
+            .map(|((abi, nr), mut reasons)| {
+                // Allowed whoever makes it; whether a run happens to depends on timing and on the vDSO.
+                let always = SyscallReason::AlwaysAllowed {};
+                if reasons.contains(&always) {
+                    reasons = BTreeSet::from([always]);
+                }
+                let name = syscall::display(abi, nr).into_owned();
+                SyscallRule { abi, name, reasons: reasons.into_iter().collect() }
             })
             .collect();
         rules.sort_by(|a, b| (a.abi, &a.name).cmp(&(b.abi, &b.name)));

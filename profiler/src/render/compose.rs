@@ -2,13 +2,9 @@
 //!
 //! Owns the shape of `compose.yaml`. The comment at its head holds no text from the target.
 
-use std::collections::BTreeMap;
-
-use serde::Serialize;
-
 use crate::{
     model::{profile::Profile, recording::Recording},
-    render::yaml,
+    render::yaml::Yaml,
 };
 
 const HEAD: &str = "\
@@ -18,20 +14,6 @@ const HEAD: &str = "\
 # (or --project-directory), not relative to this file: copy seccomp.json there, or correct the path.
 ";
 
-#[derive(Serialize)]
-struct File<'a> {
-    services: BTreeMap<&'a str, Service<'a>>,
-}
-
-#[derive(Serialize)]
-struct Service<'a> {
-    security_opt: Vec<&'static str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    cap_drop: Vec<&'static str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    cap_add: Vec<&'a str>,
-}
-
 /// `compose.yaml`. The service is compose's own if the container was started by it, else the container's name.
 #[must_use]
 pub fn render(recording: &Recording, profile: &Profile) -> String {
@@ -39,15 +21,18 @@ pub fn render(recording: &Recording, profile: &Profile) -> String {
     if profile.made_for.no_new_privileges() {
         security_opt.push("no-new-privileges:true");
     }
-    let known = profile.capabilities.known;
-    let required = profile.capabilities.required.iter().map(|rule| rule.name.as_str());
-    let service = Service {
-        security_opt,
-        cap_drop: if known { vec!["ALL"] } else { Vec::new() },
-        cap_add: if known { required.collect() } else { Vec::new() },
-    };
-    let file = File { services: BTreeMap::from([(service_name(recording, profile), service)]) };
-    format!("{HEAD}{}", yaml::write(&file))
+    let mut service = vec![("security_opt", Yaml::texts(security_opt))];
+    // Without evidence nothing may be dropped.
+    if profile.capabilities.known {
+        let required = &profile.capabilities.required;
+        service.push(("cap_drop", Yaml::texts(["ALL"])));
+        if !required.is_empty() {
+            let names = required.iter().map(|rule| rule.name.as_str());
+            service.push(("cap_add", Yaml::texts(names)));
+        }
+    }
+    let services = Yaml::map([(service_name(recording, profile), Yaml::map(service))]);
+    format!("{HEAD}{}", Yaml::map([("services", services)]).document())
 }
 
 /// Compose's name for the target, where a run has it, else the target's own.

@@ -159,12 +159,12 @@ impl Formatter for Layout {
 }
 
 /// Whether showing the character does something else than showing it: control characters (C1 too), marks that
-/// change the direction of text, line separators, and characters without width.
-fn acts(character: char) -> bool {
+/// change the direction of text, line separators, characters without width, and what is no character.
+pub(super) fn acts(character: char) -> bool {
     character.is_control()
         || matches!(character,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]

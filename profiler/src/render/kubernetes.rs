@@ -2,11 +2,9 @@
 //!
 //! Owns the shape of `kubernetes.yaml`. The comment at its head holds no text from the target.
 
-use serde::Serialize;
-
 use crate::{
     model::{profile::Profile, recording::Recording},
-    render::{compose::service_name, yaml},
+    render::{compose::service_name, yaml::Yaml},
 };
 
 const HEAD: &str = "\
@@ -16,78 +14,34 @@ const HEAD: &str = "\
 # (/var/lib/kubelet/seccomp unless configured otherwise).
 ";
 
-#[derive(Serialize)]
-struct Patch<'a> {
-    spec: Template<'a>,
-}
-
-#[derive(Serialize)]
-struct Template<'a> {
-    template: Pod<'a>,
-}
-
-#[derive(Serialize)]
-struct Pod<'a> {
-    spec: Containers<'a>,
-}
-
-#[derive(Serialize)]
-struct Containers<'a> {
-    containers: Vec<Container<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Container<'a> {
-    name: &'a str,
-    security_context: SecurityContext<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct SecurityContext<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    allow_privilege_escalation: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    capabilities: Option<Capabilities<'a>>,
-    seccomp_profile: SeccompProfile,
-}
-
-#[derive(Serialize)]
-struct Capabilities<'a> {
-    drop: Vec<&'static str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    add: Vec<&'a str>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct SeccompProfile {
-    r#type: &'static str,
-    localhost_profile: String,
-}
-
 /// `kubernetes.yaml`.
 #[must_use]
 pub fn render(recording: &Recording, profile: &Profile) -> String {
     let name = service_name(recording, profile);
-    let required = profile.capabilities.required.iter().map(|rule| rule.name.as_str());
-    let capabilities = profile
-        .capabilities
-        .known
-        .then(|| Capabilities { drop: vec!["ALL"], add: required.collect() });
-    let context = SecurityContext {
-        // It sets no_new_privs, under which the profile was recorded only if this says so.
-        allow_privilege_escalation: profile.made_for.no_new_privileges().then_some(false),
-        capabilities,
-        seccomp_profile: SeccompProfile {
-            r#type: "Localhost",
-            localhost_profile: format!("profiler/{}.json", file_stem(name)),
-        },
-    };
-    let containers = vec![Container { name, security_context: context }];
-    let pod = Pod { spec: Containers { containers } };
-    format!("{HEAD}{}", yaml::write(&Patch { spec: Template { template: pod } }))
+    let mut context = Vec::new();
+    // It sets no_new_privs, under which the profile was recorded only if this says so.
+    if profile.made_for.no_new_privileges() {
+        context.push(("allowPrivilegeEscalation", Yaml::Bool(false)));
+    }
+    // Without evidence nothing may be dropped.
+    if profile.capabilities.known {
+        let required = &profile.capabilities.required;
+        let mut capabilities = vec![("drop", Yaml::texts(["ALL"]))];
+        if !required.is_empty() {
+            let names = required.iter().map(|rule| rule.name.as_str());
+            capabilities.push(("add", Yaml::texts(names)));
+        }
+        context.push(("capabilities", Yaml::map(capabilities)));
+    }
+    let path = format!("profiler/{}.json", file_stem(name));
+    let seccomp = [("type", Yaml::text("Localhost")), ("localhostProfile", Yaml::text(&path))];
+    context.push(("seccompProfile", Yaml::map(seccomp)));
+
+    let container = [("name", Yaml::text(name)), ("securityContext", Yaml::map(context))];
+    let pod = Yaml::map([("containers", Yaml::List(vec![Yaml::map(container)]))]);
+    let template = Yaml::map([("spec", pod)]);
+    let patch = Yaml::map([("spec", Yaml::map([("template", template)]))]);
+    format!("{HEAD}{}", patch.document())
 }
 
 /// `name` as a file name: the kubelet takes a relative path, in which slashes and `..` must not come from a target.

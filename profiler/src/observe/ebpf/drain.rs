@@ -1,9 +1,6 @@
 //! From maps to facts.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use aya::Ebpf;
 use profiler_common::{
@@ -18,9 +15,9 @@ use super::{
     callers::classify,
     error::ObserveError,
     slots::{array, hash, map_error, text},
+    symbols::Symbols,
 };
 use crate::{
-    kernel::kallsyms::Kallsyms,
     model::{
         arch::Abi,
         recording::{
@@ -41,24 +38,21 @@ const LOSSES: [(u32, &str); loss::COUNT as usize] = [
     (loss::THREADS, "threads"),
 ];
 
-/// Counts of distinct findings. `memory` is where the functions of memory accounting lie.
+/// Counts of distinct findings.
 pub fn progress(
     ebpf: &mut Ebpf,
     slots: &[Slot],
-    memory: &[Range<u64>],
+    symbols: &mut Symbols,
 ) -> Result<Progress, ObserveError> {
     let calls: BTreeSet<(u8, u32)> = calls(ebpf, slots)?
         .into_iter()
         .filter(|key| key.phase != phase::SETUP)
         .map(|key| (key.abi, key.nr))
         .collect();
-    let checks: Vec<(CheckKey, Check)> = checks(ebpf, slots)?
-        .into_iter()
-        .filter(|(key, _)| key.phase == phase::WORKLOAD)
-        .filter(|(key, _)| {
-            !key.callers.iter().any(|at| memory.iter().any(|range| range.contains(at)))
-        })
-        .collect();
+    let mut checks = checks(ebpf, slots)?;
+    checks.retain(|(key, _)| key.phase == phase::WORKLOAD);
+    symbols.learn(checks.iter().map(|(key, _)| key));
+    checks.retain(|(key, _)| classify(&symbols.callers(key)).0 == AuditClass::Audited);
     let capabilities: BTreeSet<u8> = checks
         .iter()
         .filter(|(key, check)| key.flags & check::DENIED == 0 && check.failed <= check.succeeded)
@@ -84,12 +78,11 @@ pub fn evidence(
     slots: &[Slot],
     run: &str,
     armed_ns: u64,
-    kallsyms: &str,
+    symbols: &mut Symbols,
 ) -> Result<Evidence, ObserveError> {
-    let symbols = Kallsyms::parse(kallsyms);
     Ok(Evidence {
         syscalls: syscall_facts(ebpf, slots, run, armed_ns)?,
-        capabilities: capability_facts(ebpf, slots, run, armed_ns, &symbols)?,
+        capabilities: capability_facts(ebpf, slots, run, armed_ns, symbols)?,
         denials: denial_facts(ebpf, slots, run, armed_ns)?,
         missing: losses(ebpf)?,
     })
@@ -123,13 +116,14 @@ fn capability_facts(
     slots: &[Slot],
     run: &str,
     armed_ns: u64,
-    symbols: &Kallsyms,
+    symbols: &mut Symbols,
 ) -> Result<Vec<CapabilityFact>, ObserveError> {
     type Key = (u8, Phase, Verdict, AuditClass, UserNamespace, bool, Abi, u32, String);
     let mut found: BTreeMap<Key, Check> = BTreeMap::new();
-    for (key, check) in checks(ebpf, slots)? {
-        let names: Vec<&str> = key.callers.iter().map_while(|at| symbols.name(*at)).collect();
-        let (audit, asked_by) = classify(&names);
+    let checks = checks(ebpf, slots)?;
+    symbols.learn(checks.iter().map(|(key, _)| key));
+    for (key, check) in checks {
+        let (audit, asked_by) = classify(&symbols.callers(&key));
         let key = (
             key.capability,
             phase_of(key.phase),

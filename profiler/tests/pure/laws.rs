@@ -1,0 +1,140 @@
+//! What holds for every recording: merging is a union, deriving is monotone, writing loses nothing.
+
+use std::collections::BTreeSet;
+
+use profiler::{
+    ingest,
+    model::{
+        merge::{MergeError, canonical, merge},
+        policy::{self, Options},
+        profile::Profile,
+        recording::Recording,
+    },
+    render,
+};
+use proptest::prelude::*;
+
+use crate::evidence::{any_recording, recording};
+
+fn join(recordings: &[&Recording]) -> Recording {
+    merge(recordings.iter().map(|&r| r.clone())).expect("same target, same runs")
+}
+
+fn allowed(profile: &Profile) -> BTreeSet<(&'static str, String)> {
+    profile.syscalls.iter().map(|rule| (rule.abi.name(), rule.name.clone())).collect()
+}
+
+fn required(profile: &Profile) -> BTreeSet<&str> {
+    profile.capabilities.required.iter().map(|rule| rule.name.as_str()).collect()
+}
+
+const STRICT: Options = Options { learn_denied: false };
+const LEARNING: Options = Options { learn_denied: true };
+
+proptest! {
+    #[test]
+    fn merge_is_commutative(a in any_recording(), b in any_recording()) {
+        prop_assert_eq!(join(&[&a, &b]), join(&[&b, &a]));
+    }
+
+    #[test]
+    fn merge_is_associative(a in any_recording(), b in any_recording(), c in any_recording()) {
+        let left = join(&[&join(&[&a, &b]), &c]);
+        prop_assert_eq!(&left, &join(&[&a, &join(&[&b, &c])]));
+        prop_assert_eq!(&left, &join(&[&a, &b, &c]));
+    }
+
+    #[test]
+    fn merge_is_idempotent(a in any_recording()) {
+        let once = canonical(a.clone());
+        prop_assert_eq!(&join(&[&a, &a]), &once);
+        prop_assert_eq!(&join(&[&once, &a]), &once);
+        prop_assert_eq!(canonical(once.clone()), once);
+    }
+
+    #[test]
+    fn another_run_never_removes_a_need(a in recording(vec![0, 1, 2]), b in recording(vec![3, 4, 5])) {
+        let both = join(&[&a, &b]);
+        for options in [STRICT, LEARNING] {
+            let (small, large) = (policy::derive(&a, &options), policy::derive(&both, &options));
+            prop_assert!(allowed(&small).is_subset(&allowed(&large)));
+            prop_assert!(required(&small).is_subset(&required(&large)));
+        }
+    }
+
+    #[test]
+    fn learning_denials_only_adds(a in any_recording()) {
+        let (strict, learning) = (policy::derive(&a, &STRICT), policy::derive(&a, &LEARNING));
+        prop_assert!(allowed(&strict).is_subset(&allowed(&learning)));
+        prop_assert_eq!(strict.denied, learning.denied);
+    }
+
+    #[test]
+    fn a_profile_does_not_depend_on_the_order_of_facts(a in any_recording()) {
+        let mut reversed = a.clone();
+        reversed.syscalls.reverse();
+        reversed.capabilities.reverse();
+        reversed.denials.reverse();
+        for run in reversed.runs.values_mut() {
+            run.missing.reverse();
+        }
+        let (one, other) = (policy::derive(&a, &STRICT), policy::derive(&canonical(reversed.clone()), &STRICT));
+        prop_assert_eq!(render::bundle(&a, &one), render::bundle(&reversed, &other));
+    }
+
+    #[test]
+    fn every_entry_has_a_reason_and_every_list_an_order(a in any_recording()) {
+        let profile = policy::derive(&a, &LEARNING);
+        prop_assert!(profile.syscalls.iter().all(|rule| !rule.reasons.is_empty() && rule.reasons.is_sorted()));
+        prop_assert!(profile.syscalls.windows(2).all(|w| (w[0].abi, &w[0].name) < (w[1].abi, &w[1].name)));
+        let c = &profile.capabilities;
+        for list in [&c.required, &c.probed, &c.denied, &c.runtime] {
+            prop_assert!(list.windows(2).all(|w| w[0].name < w[1].name));
+            prop_assert!(list.iter().all(|rule| !rule.reasons.is_empty()));
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read(a in any_recording()) {
+        let profile = policy::derive(&a, &LEARNING);
+        let text = render::json::recording(&a);
+        prop_assert_eq!(ingest::recording::parse(&text).expect("own output"), canonical(a));
+        let text = render::json::profile(&profile);
+        prop_assert_eq!(ingest::profile::parse(&text).expect("own output"), profile);
+    }
+
+    #[test]
+    fn a_seccomp_file_never_has_two_actions_for_a_name(a in any_recording()) {
+        let file = render::seccomp::render(&policy::derive(&a, &STRICT));
+        let file = ingest::seccomp::parse(&file).expect("own output");
+        let mut names = BTreeSet::new();
+        for name in file.syscalls.iter().flat_map(|rule| &rule.names) {
+            prop_assert!(names.insert(name), "{name} is named twice");
+        }
+        prop_assert!(file.denies());
+    }
+
+    #[test]
+    fn recordings_of_different_targets_are_not_merged(a in any_recording(), b in any_recording()) {
+        let mut b = b;
+        b.target.name = "other\u{1b}".into();
+        let error = merge([a, b]).expect_err("different targets");
+        prop_assert!(error.to_string().contains("container `other\\u{1b}`"), "{}", error);
+    }
+}
+
+#[test]
+fn nothing_cannot_be_merged() {
+    assert_eq!(merge([]), Err(MergeError::Empty));
+}
+
+#[test]
+fn an_edited_run_is_noticed() {
+    let one = crate::evidence::parse(crate::evidence::COMMAND);
+    let mut other = one.clone();
+    for run in other.runs.values_mut() {
+        run.duration_ms += 1;
+    }
+    let error = merge([one, other]).expect_err("same id, different run");
+    assert!(matches!(error, MergeError::Runs { .. }), "{error}");
+}

@@ -1,0 +1,7 @@
+//! The pure half by its contract: text in, model, policy, text out. No privileges, no I/O but the fixtures.
+
+mod evidence;
+mod ingest;
+mod laws;
+mod policy;
+mod render;

@@ -1,0 +1,113 @@
+//! The set-ups that are compared: what is attached while the caller calls.
+
+use std::{os::unix::fs::MetadataExt as _, path::Path};
+
+use anyhow::{Context as _, Result};
+use aya::{Ebpf, programs::RawTracePoint};
+use profiler::{
+    kernel::cgroup,
+    observe::ebpf::{Observer, Options, SlotKind},
+    target::command::CommandCgroup,
+};
+
+use crate::caller;
+
+static FLOOR: &[u8] = aya::include_bytes_aligned!("../../profiler-ebpf/floor.bpf.o");
+
+/// What is attached, and where the caller is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetUp {
+    /// Nothing.
+    Untraced,
+    /// An empty program on `sys_enter`.
+    Floor,
+    /// The recorder, after it has detached `sys_exit`; the caller is the target.
+    Recorded,
+    /// The same; the caller is not the target.
+    Bystander,
+    /// Empty programs on `sys_enter` and `sys_exit`.
+    FloorBoth,
+    /// The recorder while it waits for outcomes; the caller is the target.
+    RecordedOutcomes,
+    /// The same; the caller is not the target.
+    BystanderOutcomes,
+    /// The recorder under a filter that denies; the caller is the target.
+    RecordedDenials,
+    /// The recorder with 10,000 cgroups in scope; the caller is not in one.
+    BystanderOfMany,
+}
+
+impl SetUp {
+    /// In the order of the table.
+    pub const ALL: [SetUp; 9] = [
+        SetUp::Untraced,
+        SetUp::Floor,
+        SetUp::Recorded,
+        SetUp::Bystander,
+        SetUp::BystanderOfMany,
+        SetUp::FloorBoth,
+        SetUp::RecordedOutcomes,
+        SetUp::BystanderOutcomes,
+        SetUp::RecordedDenials,
+    ];
+
+    /// Its name in the table.
+    pub const fn name(self) -> &'static str {
+        match self {
+            SetUp::Untraced => "untraced",
+            SetUp::Floor => "floor: empty program on sys_enter",
+            SetUp::Recorded => "recorded",
+            SetUp::Bystander => "bystander",
+            SetUp::BystanderOfMany => "bystander of 10,000 cgroups in scope",
+            SetUp::FloorBoth => "empty programs on sys_enter and sys_exit",
+            SetUp::RecordedOutcomes => "recorded, outcomes wanted (first seconds)",
+            SetUp::BystanderOutcomes => "bystander, outcomes wanted (first seconds)",
+            SetUp::RecordedDenials => "recorded, denials wanted (filter that denies)",
+        }
+    }
+
+    /// Nanoseconds per call.
+    pub fn measure(self, calls: u64) -> Result<f64> {
+        match self {
+            SetUp::Untraced => caller::measure(calls, None, &[]),
+            SetUp::Floor => floor(calls, &["floor_enter"]),
+            SetUp::FloorBoth => floor(calls, &["floor_enter", "floor_exit"]),
+            _ => self.recorder(calls),
+        }
+    }
+
+    fn recorder(self, calls: u64) -> Result<f64> {
+        let root = Path::new("/");
+        let setup = cgroup::detect(root)?;
+        let own = CommandCgroup::create(root, &setup)?;
+        let dir = own.cgroup().dir.clone();
+        let mut observer = Observer::start(Path::new("/sys"), Options::default())?;
+        let many: Vec<u64> = match self {
+            // ids that no cgroup has: the tables do not know that
+            SetUp::BystanderOfMany => (0..10_000).map(|id| 1_000_000 + id * 7).collect(),
+            _ => vec![dir.metadata()?.ino()],
+        };
+        observer.watch(&many, SlotKind::Command)?;
+        let outcomes = matches!(self, SetUp::RecordedOutcomes | SetUp::BystanderOutcomes);
+        let denials = self == SetUp::RecordedDenials;
+        observer.watch_exits(outcomes || denials, denials)?;
+        let bystander =
+            matches!(self, SetUp::Bystander | SetUp::BystanderOutcomes | SetUp::BystanderOfMany);
+        let ns = caller::measure(calls, (!bystander).then_some(dir.as_path()), &[])?;
+        observer.stop()?;
+        own.remove()?;
+        Ok(ns)
+    }
+}
+
+/// With empty programs attached.
+fn floor(calls: u64, programs: &[&str]) -> Result<f64> {
+    let mut ebpf = Ebpf::load(FLOOR)?;
+    for name in programs {
+        let program: &mut RawTracePoint =
+            ebpf.program_mut(name).context("in the object")?.try_into()?;
+        program.load()?;
+        program.attach(&name.replace("floor_", "sys_"))?;
+    }
+    caller::measure(calls, None, &[])
+}

@@ -1,0 +1,62 @@
+//! The process that calls: started anew for each measurement, in a cgroup of its own or not.
+
+use std::{
+    io::{Read as _, Write as _},
+    path::Path,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result};
+use rustix::{
+    process::getppid,
+    thread::{CpuSet, sched_setaffinity},
+};
+
+/// The word that makes this program the caller.
+pub const WORD: &str = "call";
+
+/// The CPU that calls.
+const CPU: usize = 1;
+
+/// Makes the calls and prints nanoseconds per call.
+pub fn serve(calls: u64) -> Result<()> {
+    let mut cpus = CpuSet::new();
+    cpus.set(CPU);
+    sched_setaffinity(None, &cpus).context("cannot stay on one CPU")?;
+    let spin = |calls: u64| {
+        let start = Instant::now();
+        for _ in 0..calls {
+            std::hint::black_box(getppid());
+        }
+        start.elapsed().as_nanos() as f64 / calls as f64
+    };
+    spin(calls / 10); // warm up
+    println!("{}", spin(calls));
+    Ok(())
+}
+
+/// Starts a caller, in `cgroup` when there is one, and returns its nanoseconds per call.
+///
+/// The gate keeps it from executing before it was moved, as a recorder would.
+pub fn measure(calls: u64, cgroup: Option<&Path>, under: &[&str]) -> Result<f64> {
+    let itself = std::env::current_exe()?;
+    let mut child = Command::new("sh")
+        .args(["-c", "read gate; exec \"$@\"", "sh"])
+        .args(under)
+        .arg(itself)
+        .args([WORD, &calls.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    if let Some(dir) = cgroup {
+        fs_err::write(dir.join("cgroup.procs"), child.id().to_string())?;
+    }
+    child.stdin.take().context("a pipe")?.write_all(b"go\n")?;
+    let mut text = String::new();
+    child.stdout.take().context("a pipe")?.read_to_string(&mut text)?;
+    child.wait()?;
+    let last = text.lines().rfind(|line| line.parse::<f64>().is_ok());
+    last.context("the caller said nothing")?.parse().context("not a number")
+}

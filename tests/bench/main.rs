@@ -1,0 +1,48 @@
+//! What recording costs per call. Run by `cargo xtask bench`, never as a test.
+//!
+//! One process calls getppid(2) in a loop, on one CPU, and says how long a call took. Each round
+//! measures every set-up once, so that what drifts drifts for all. Ratios are between medians.
+
+mod attached;
+mod caller;
+mod others;
+mod table;
+
+use anyhow::{Result, bail};
+
+use crate::{attached::SetUp, table::Row};
+
+/// Rounds; the median of them counts.
+const ROUNDS: usize = 9;
+
+/// Calls in a measurement.
+const CALLS: u64 = 1_000_000;
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["syscall"] => syscall(),
+        [caller::WORD, calls] => caller::serve(calls.parse()?),
+        _ => bail!("usage: bench syscall"),
+    }
+}
+
+/// Measures every set-up and prints the table.
+fn syscall() -> Result<()> {
+    let mut rows: Vec<Row> = SetUp::ALL.iter().map(|set_up| Row::new(set_up.name())).collect();
+    for round in 0..ROUNDS {
+        eprintln!("round {} of {ROUNDS}", round + 1);
+        for (set_up, row) in SetUp::ALL.iter().zip(&mut rows) {
+            row.push(set_up.measure(CALLS)?);
+        }
+    }
+    let mut compared = Vec::new();
+    for other in others::ALL {
+        match other.measure()? {
+            Some(ns) => compared.push(Row::of(other.name, ns)),
+            None => eprintln!("{}: not installed, or it did not start; left out", other.name),
+        }
+    }
+    print!("{}", table::markdown(&rows, &compared));
+    Ok(())
+}

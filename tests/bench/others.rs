@@ -1,0 +1,92 @@
+//! Other tools in the same loop, where they are installed.
+
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Result;
+
+use crate::caller;
+
+/// Another tool.
+pub struct Other {
+    /// Its name in the table.
+    pub name: &'static str,
+    program: &'static str,
+    how: How,
+    /// Slow ones make fewer calls.
+    calls: u64,
+}
+
+enum How {
+    /// The tool starts the caller.
+    Starts(&'static [&'static str]),
+    /// The tool runs beside it, system-wide.
+    Beside(&'static [&'static str]),
+}
+
+/// bpftrace finds tracepoints in a tracing file system, which not every machine has mounted.
+const BPFTRACE: &str = "mount -t debugfs none /sys/kernel/debug; \
+    mount -t tracefs none /sys/kernel/debug/tracing; \
+    exec bpftrace -e 'tracepoint:raw_syscalls:sys_enter { @[args->id] = count(); }'";
+
+/// Those that are tried.
+pub const ALL: &[Other] = &[
+    Other {
+        name: "strace -f -c",
+        program: "strace",
+        how: How::Starts(&["strace", "-f", "-c", "-o", "/dev/null"]),
+        calls: 50_000,
+    },
+    Other {
+        name: "strace -f --seccomp-bpf, another call",
+        program: "strace",
+        how: How::Starts(&[
+            "strace",
+            "-f",
+            "--seccomp-bpf",
+            "-e",
+            "trace=swapoff",
+            "-o",
+            "/dev/null",
+        ]),
+        calls: 500_000,
+    },
+    Other {
+        name: "bpftrace, count by id on raw_syscalls:sys_enter",
+        program: "bpftrace",
+        how: How::Beside(&["unshare", "--mount", "sh", "-c", BPFTRACE]),
+        calls: 500_000,
+    },
+];
+
+impl Other {
+    /// Nanoseconds per call; `None` when it is not installed.
+    pub fn measure(&self) -> Result<Option<f64>> {
+        let found =
+            Command::new("sh").args(["-c", "command -v \"$1\"", "sh", self.program]).output()?;
+        if !found.status.success() {
+            return Ok(None);
+        }
+        match self.how {
+            How::Starts(words) => caller::measure(self.calls, None, words).map(Some),
+            How::Beside(words) => {
+                let mut child = Command::new(words[0])
+                    .args(&words[1..])
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .spawn()?;
+                std::thread::sleep(std::time::Duration::from_secs(5)); // until it is attached
+                if child.try_wait()?.is_some() {
+                    return Ok(None);
+                }
+                let ns = caller::measure(self.calls, None, &[]);
+                stop(&mut child);
+                ns.map(Some)
+            }
+        }
+    }
+}
+
+fn stop(child: &mut Child) {
+    let _ = child.kill(); // it may have ended by itself
+    let _ = child.wait();
+}

@@ -1,0 +1,47 @@
+//! From measurements to a table of ratios. Pure.
+
+use std::fmt::Write as _;
+
+/// The measurements of one set-up, in nanoseconds per call.
+pub struct Row {
+    name: &'static str,
+    ns: Vec<f64>,
+}
+
+impl Row {
+    /// Without measurements yet.
+    pub fn new(name: &'static str) -> Self {
+        Row { name, ns: Vec::new() }
+    }
+
+    /// With a single one.
+    pub fn of(name: &'static str, ns: f64) -> Self {
+        Row { name, ns: vec![ns] }
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, ns: f64) {
+        self.ns.push(ns);
+    }
+
+    fn median(&self) -> f64 {
+        let mut sorted = self.ns.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted[sorted.len() / 2]
+    }
+}
+
+/// A Markdown table. The first row is untraced, the second the floor; the last column is what was
+/// added to a call, as a ratio to what the floor adds.
+pub fn markdown(rows: &[Row], others: &[Row]) -> String {
+    let untraced = rows[0].median();
+    let floor = rows[1].median() - untraced;
+    let mut text =
+        String::from("| set-up | ns per call | added | of the floor's |\n|---|---:|---:|---:|\n");
+    for row in rows.iter().chain(others) {
+        let ns = row.median();
+        let added = ns - untraced;
+        let _ = writeln!(text, "| {} | {ns:.0} | {added:.0} | {:.2} |", row.name, added / floor);
+    }
+    text
+}

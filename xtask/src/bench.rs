@@ -1,0 +1,33 @@
+//! Benchmarks: ratios within one run, never thresholds in tests.
+
+use anyhow::Result;
+
+use crate::{
+    apt,
+    sh::{cmd, root},
+};
+
+/// What can be measured.
+#[derive(clap::Subcommand)]
+pub enum Bench {
+    /// Nanoseconds per call: untraced, empty program, recorded, bystander; strace and bpftrace beside.
+    Syscall,
+}
+
+/// Builds and runs a benchmark; the table goes to stdout.
+///
+/// # Errors
+/// When it cannot be built or run.
+pub fn run(bench: &Bench) -> Result<()> {
+    apt::ensure(&["strace", "bpftrace"])?;
+    let name = match bench {
+        Bench::Syscall => "syscall",
+    };
+    cmd("cargo")
+        .args(["build", "--release", "--locked", "--package", "profiler-tests", "--bin", "bench"])
+        .dir(root())
+        .run()?;
+    print!("{}", cmd(root().join("target/release/bench")).arg(name).stdout()?);
+    println!();
+    Ok(())
+}
