@@ -44,7 +44,7 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     let name = result_name(&args);
     let dir = args.output.clone().unwrap_or_else(|| Path::new("profiles").join(&name));
     let several = args.containers.len() > 1;
-    store::prepare(&dir)?;
+    let _prepared = store::prepare(&dir)?;
     let ready = args.ready_fd.map(open_ready).transpose()?;
     let plan = Plan { name, command: args.command.clone(), duration: args.duration, ready, debug };
 

@@ -40,7 +40,8 @@ pub fn render(recording: &Recording, profile: &Profile, dir: &str) -> String {
 fn path(dir: &str) -> String {
     let dir = dir.trim_end_matches('/');
     let here = if dir.starts_with(['/', '.']) { "" } else { "./" };
-    format!("{here}{dir}/seccomp.json")
+    // a dollar sign would begin a variable
+    format!("{here}{dir}/seccomp.json").replace('$', "$$")
 }
 
 /// Compose's name for the target, where a run has it, else the target's own.
