@@ -81,7 +81,7 @@ pub mod check {
     pub const DENIED: u8 = 1;
     /// Asked for the initial user namespace.
     pub const HOST_NS: u8 = 1 << 1;
-    /// Asked for the user namespace of the credentials in use.
+    /// Asked for the target's own user namespace.
     pub const OWN_NS: u8 = 1 << 2;
     /// Made with credentials other than the thread's own.
     pub const OVERRIDDEN: u8 = 1 << 3;

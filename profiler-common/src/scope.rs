@@ -29,6 +29,8 @@ pub mod kind {
     pub const CANDIDATE: u32 = 1;
     /// Created inside a cgroup that is in scope.
     pub const CHILD: u32 = 2;
+    /// A candidate whose cgroup was removed: nothing more will happen in it.
+    pub const ENDED: u32 = 3;
 }
 
 /// Value of `SCOPES`, keyed by cgroup id.
@@ -43,7 +45,19 @@ pub struct Scope {
     pub name: [u8; NAME_LEN],
 }
 
-/// Values of `SLOTS`: what kind of target a slot serves.
+/// What is known of the target that a slot serves. Value of `SLOTS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// `cred.user_ns` of the entry point; 0 until it was executed.
+    pub user_ns: u64,
+    /// One of [`slot_kind`].
+    pub kind: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Values of [`Target::kind`].
 pub mod slot_kind {
     /// The entry point is executed in another mount namespace than the runtime's.
     pub const CONTAINER: u32 = 0;
@@ -59,7 +73,7 @@ pub struct Control {
     pub adopt: u32,
     /// `sys_exit` is attached and outcomes of capability checks are wanted; a generation number.
     pub outcomes: u32,
-    /// `sys_exit` is attached and denied calls are wanted.
+    /// `sys_exit` is attached and denied calls are wanted; a generation number.
     pub denials: u32,
     /// Unused, zero.
     pub reserved: u32,
@@ -95,6 +109,7 @@ pub mod loss {
 }
 
 const _: () = assert!(size_of::<Scope>() == 104 && size_of::<Joined>() == 16);
+const _: () = assert!(size_of::<Target>() == 16);
 const _: () = assert!(size_of::<Control>() == 16 && BUCKETS.is_power_of_two());
 
 #[cfg(feature = "user")]
@@ -107,4 +122,6 @@ mod pod {
     unsafe impl aya::Pod for super::Control {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Joined {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Target {}
 }

@@ -9,7 +9,7 @@ use profiler_common::{
 use crate::{
     attribution, joined,
     kernel::{self, Address},
-    maps::{CHECKS, add, control, lost},
+    maps::{CHECKS, SLOTS, add, control, lost},
     outcome,
 };
 
@@ -27,7 +27,7 @@ pub fn check(ctx: &BtfTracePointContext, slot: Slot) {
         abi,
         phase: joined::phase(),
         capability: capability as u8,
-        flags: flags(cred, target, verdict),
+        flags: flags(slot, cred, target, verdict),
         reserved: 0,
         callers: callers(ctx),
     };
@@ -51,7 +51,7 @@ fn first(key: &CheckKey) {
 }
 
 #[inline(always)]
-fn flags(cred: Address, target: Address, verdict: i32) -> u8 {
+fn flags(slot: Slot, cred: Address, target: Address, verdict: i32) -> u8 {
     let mut flags = 0;
     if verdict != 0 {
         flags |= check::DENIED;
@@ -59,7 +59,12 @@ fn flags(cred: Address, target: Address, verdict: i32) -> u8 {
     if kernel::read::<i32>(target, &kernel::USER_NS_LEVEL) == Some(0) {
         flags |= check::HOST_NS;
     }
-    if kernel::read(cred, &kernel::CRED_USER_NS) == Some(target) {
+    // a late start did not see the entry point: then the thread's namespace stands for the target's
+    let own = match SLOTS.get(slot) {
+        Some(known) if known.user_ns != 0 => Some(known.user_ns),
+        _ => kernel::read(cred, &kernel::CRED_USER_NS),
+    };
+    if own == Some(target) {
         flags |= check::OWN_NS;
     }
     if kernel::read(kernel::current(), &kernel::TASK_REAL_CRED) != Some(cred) {

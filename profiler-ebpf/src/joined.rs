@@ -26,7 +26,7 @@ pub fn phase() -> u8 {
         return phase::WORKLOAD;
     }
     let tgid = current_tgid();
-    // SAFETY: an entry is written once, before its process runs.
+    // SAFETY: an entry is written before its process runs, or runs on in the cgroup.
     match unsafe { JOINED.get(tgid) } {
         None => phase::WORKLOAD,
         Some(joined) if kernel::seccomp_filter(kernel::current()) == joined.filter => phase::SETUP,
@@ -85,12 +85,19 @@ pub fn executed(slot: Slot) {
     let tgid = current_tgid();
     // SAFETY: as in `phase`.
     let Some(joined) = (unsafe { JOINED.get(tgid) }) else { return };
+    let Some(target) = SLOTS.get_ptr_mut(slot) else { return };
     let task = kernel::current();
-    let entry_point = kernel::seccomp_filter(task) != joined.filter
-        || kernel::mount_namespace(task) != joined.mnt_ns
-        || SLOTS.get(slot).is_some_and(|kind| *kind == slot_kind::COMMAND);
-    if entry_point {
-        remove(tgid);
+    // SAFETY: `target` points to a live map value; aligned words do not tear.
+    unsafe {
+        let entry_point = kernel::seccomp_filter(task) != joined.filter
+            || kernel::mount_namespace(task) != joined.mnt_ns
+            || (*target).kind == slot_kind::COMMAND;
+        if entry_point {
+            remove(tgid);
+            if (*target).user_ns == 0 {
+                (*target).user_ns = kernel::user_namespace(task);
+            }
+        }
     }
 }
 
@@ -121,11 +128,10 @@ fn is_joined(tgid: u32) -> bool {
 }
 
 fn insert(tgid: u32, joined: Joined) {
-    const NOEXIST: u64 = 1;
-    const EEXIST: i32 = -17;
-    match JOINED.insert(tgid, joined, NOEXIST) {
-        Ok(()) => count(1),
-        Err(EEXIST) => {}
+    let is_new = JOINED.get_ptr(tgid).is_none();
+    match JOINED.insert(tgid, joined, 0) {
+        Ok(()) if is_new => count(1),
+        Ok(()) => {}
         Err(_) => lost(loss::THREADS),
     }
 }

@@ -137,6 +137,12 @@ pub fn seccomp_filter(task: Address) -> Address {
     read(task, &TASK_SECCOMP_FILTER).unwrap_or(0)
 }
 
+/// The user namespace of a task's own credentials.
+#[inline(always)]
+pub fn user_namespace(task: Address) -> Address {
+    read(task, &TASK_REAL_CRED).and_then(|cred: Address| read(cred, &CRED_USER_NS)).unwrap_or(0)
+}
+
 /// A task's mount namespace; 0 for one that is exiting.
 #[inline(always)]
 pub fn mount_namespace(task: Address) -> Address {

@@ -86,10 +86,9 @@ fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
 /// A task ends.
 #[btf_tracepoint(function = "sched_process_exit")]
 fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
-    if scope::current().is_some() {
-        joined::exited();
-        outcome::exited();
-    }
+    // not only in scope: a cgroup may have left it while its tasks were noted
+    joined::exited();
+    outcome::exited();
     0
 }
 

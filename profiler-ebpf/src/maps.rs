@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use profiler_common::{
     evidence::{CallKey, Check, CheckKey, Denial, DenialKey, PENDING_CHECKS, Seen, Sighting},
-    scope::{BUCKETS, Control, Joined, Scope, Slot, loss},
+    scope::{BUCKETS, Control, Joined, Scope, Slot, Target, loss},
 };
 
 /// Elements are allocated when they are needed.
@@ -30,11 +30,11 @@ pub static SCOPES: HashMap<u64, Scope> = HashMap::with_max_entries(16_384, ON_DE
 #[map]
 pub static FREE_SLOTS: Queue<Slot> = Queue::with_max_entries(256, 0);
 
-/// Kind of target per slot. User space sets the size.
+/// The target of each slot.
 #[map]
-pub static SLOTS: Array<u32> = Array::with_max_entries(256, 0);
+pub static SLOTS: Array<Target> = Array::with_max_entries(256, 0);
 
-/// The evidence of calls, per slot. User space sets the size.
+/// The evidence of calls, per slot.
 #[map]
 pub static SEEN: Array<Seen> = Array::with_max_entries(256, 0);
 

@@ -17,22 +17,33 @@ use crate::{
     maps::{CHECKS, DENIALS, INSIDE, PENDING, PENDING_ZERO, add, control, lost},
 };
 
-/// Values of `INSIDE`.
-const OUT: u32 = 1;
-const IN: u32 = 2;
+/// Value of `INSIDE` for a thread that is in a call, in this generation of `Control::denials`.
+const fn inside(generation: u32) -> u32 {
+    generation << 1 | 1
+}
+
+/// Value of `INSIDE` for a thread that is in none.
+const fn outside(generation: u32) -> u32 {
+    generation << 1
+}
 
 /// Largest error number that a syscall returns.
 const MAX_ERRNO: i64 = 4095;
 
 /// The current thread entered a call.
 #[inline(always)]
-pub fn entered() {
-    let tid = bpf_get_current_pid_tgid() as u32;
+pub fn entered(generation: u32) {
+    set(bpf_get_current_pid_tgid() as u32, inside(generation));
+}
+
+/// Notes the state of a thread.
+#[inline(always)]
+fn set(tid: u32, value: u32) {
     match INSIDE.get_ptr_mut(tid) {
         // SAFETY: the pointer is to a live map value; only this thread writes it.
-        Some(state) => unsafe { state.write_volatile(IN) },
+        Some(state) => unsafe { state.write_volatile(value) },
         None => {
-            if INSIDE.insert(tid, IN, 0).is_err() {
+            if INSIDE.insert(tid, value, 0).is_err() {
                 lost(loss::THREADS);
             }
         }
@@ -49,20 +60,15 @@ pub fn exit(ctx: &BtfTracePointContext, slot: Slot) {
     if control.outcomes != 0 {
         settle(tid, control.outcomes, ret);
     }
-    if control.denials == 0 {
+    let generation = control.denials;
+    if generation == 0 {
         return;
     }
-    match INSIDE.get_ptr_mut(tid) {
-        // SAFETY: as in `entered`.
-        Some(state) if unsafe { state.read_volatile() } == IN => unsafe {
-            state.write_volatile(OUT)
-        },
-        Some(_) => denied(regs, slot, ret),
-        None => {
-            if INSIDE.insert(tid, OUT, 0).is_err() {
-                lost(loss::THREADS);
-            }
-        }
+    // SAFETY: only this thread writes its entry.
+    if unsafe { INSIDE.get(tid) } == Some(&outside(generation)) {
+        denied(regs, slot, ret);
+    } else {
+        set(tid, outside(generation));
     }
 }
 

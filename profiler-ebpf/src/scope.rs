@@ -37,7 +37,7 @@ pub fn slot_of(cgroup_id: u64) -> Option<Slot> {
     if word & CROWDED == 0 && *BUCKETS_ADOPTED.get(bucket)? == 0 {
         return None;
     }
-    // SAFETY: an entry's slot is written before the entry is published and never changes.
+    // SAFETY: an entry's slot is written before the entry is published, and never changes.
     unsafe { SCOPES.get(cgroup_id) }.map(|scope| scope.slot)
 }
 
@@ -67,13 +67,20 @@ pub fn created(ctx: &BtfTracePointContext) {
     debug!(ctx, "adopted cgroup {} into slot {}", id, scope.slot);
 }
 
-/// `cgroup_rmdir(struct cgroup *, const char *path)`: forgets children. What user space knows by
-/// name stays until user space has read it.
+/// `cgroup_rmdir(struct cgroup *, const char *path)`: forgets children. A candidate stays until user
+/// space has read its evidence, which is complete now.
 pub fn removed(ctx: &BtfTracePointContext) {
     let Some(id) = kernel::unified_cgroup_id(ctx.arg(0)) else { return };
-    // SAFETY: as in `slot_of`.
-    if unsafe { SCOPES.get(id) }.is_some_and(|scope| scope.kind == kind::CHILD) {
-        let _ = SCOPES.remove(id);
+    let Some(scope) = SCOPES.get_ptr_mut(id) else { return };
+    // SAFETY: `scope` points to a live map value; only this program writes it, under cgroup_mutex.
+    unsafe {
+        match (*scope).kind {
+            kind::CHILD => {
+                let _ = SCOPES.remove(id);
+            }
+            kind::CANDIDATE => (*scope).kind = kind::ENDED,
+            _ => {}
+        }
     }
 }
 

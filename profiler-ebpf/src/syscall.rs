@@ -17,8 +17,9 @@ use crate::{
 pub fn enter(ctx: &BtfTracePointContext, slot: Slot) {
     let (abi, nr) = kernel::call_of(ctx.arg(1));
     let phase = joined::phase();
-    if control().denials != 0 {
-        outcome::entered();
+    let denials = control().denials;
+    if denials != 0 {
+        outcome::entered(denials);
     }
     let key = CallKey { slot, nr, abi, phase, reserved: 0 };
     if nr as usize >= DENSE_SYSCALLS || abi as usize >= abi::DENSE {

@@ -5,6 +5,7 @@
 mod apt;
 mod bench;
 mod codegen;
+mod demo;
 mod ebpf;
 mod engines;
 mod images;
@@ -29,6 +30,8 @@ enum Verb {
         #[arg(long)]
         check: bool,
     },
+    /// Record a command and a container, show the profile, and show it enforced.
+    Demo,
     /// Build the kernel side, or check that the committed object is the sources'.
     Ebpf(ebpf::Args),
     /// Install, start and stop real container engines with locally made images.
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     let result = match Verb::parse() {
         Verb::Bench(bench) => bench::run(&bench),
         Verb::Codegen { check } => codegen::run(check),
+        Verb::Demo => demo::run(),
         Verb::Ebpf(args) => ebpf::run(&args),
         Verb::Engines(args) => engines::run(&args),
         Verb::Layers => layers::run(),

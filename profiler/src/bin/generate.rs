@@ -14,7 +14,7 @@ use profiler::{
 use crate::{args::GenerateArgs, tell};
 
 /// The profile to record under.
-const PERMISSIVE: &str = include_str!("../../../profiles/permissive.json");
+const PERMISSIVE: &str = profiler::model::seccomp::PERMISSIVE;
 
 /// Reads and joins recordings, and writes their profile.
 pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
@@ -23,7 +23,7 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     let recording = merge::merge(recordings)?;
     let options = policy::Options { learn_denied: args.learn_denied };
     let profile = policy::derive(&recording, &options);
-    let files = render::bundle(&recording, &profile);
+    let files = render::bundle(&recording, &profile, &args.output.to_string_lossy());
     store::write(&args.output, &files)?;
     tell::summary(&recording, &profile, &args.output, &files);
     Ok(ExitCode::SUCCESS)

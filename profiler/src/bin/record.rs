@@ -44,7 +44,7 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     let name = result_name(&args);
     let dir = args.output.clone().unwrap_or_else(|| Path::new("profiles").join(&name));
     let several = args.containers.len() > 1;
-    store::prepare(&dir)?;
+    let _prepared = store::prepare(&dir)?;
     let ready = args.ready_fd.map(open_ready).transpose()?;
     let plan = Plan { name, command: args.command.clone(), duration: args.duration, ready, debug };
 
@@ -80,7 +80,7 @@ fn write(outcome: &Outcome, dir: &Path, several: bool) -> Result<ExitCode> {
     for recorded in &outcome.recordings {
         let dir = if several { dir.join(file_name(&recorded.name)) } else { dir.to_owned() };
         let profile = policy::derive(&recorded.recording, &policy::Options::default());
-        let files = render::bundle(&recorded.recording, &profile);
+        let files = render::bundle(&recorded.recording, &profile, &dir.to_string_lossy());
         store::write(&dir, &files)?;
         tell::summary(&recorded.recording, &profile, &dir, &files);
     }

@@ -63,7 +63,6 @@ pub fn error(error: &anyhow::Error) {
 pub struct Teller {
     line: ProgressLine,
     targets: Vec<String>,
-    denied: usize,
 }
 
 impl Teller {
@@ -75,7 +74,7 @@ impl Teller {
         } else {
             Surface::Lines
         };
-        Teller { line: ProgressLine::new(surface), targets: Vec::new(), denied: 0 }
+        Teller { line: ProgressLine::new(surface), targets: Vec::new() }
     }
 
     /// Tells one event.
@@ -94,15 +93,14 @@ impl Teller {
             Event::EngineGone { reason } => {
                 self.say(&format!("warning: {reason}; containers that start now are not found"));
             }
-            Event::Progress { elapsed, quiet, found } => {
-                self.denied = found.denials;
+            Event::Progress { elapsed, quiet, syscalls, capabilities, denials } => {
                 let progress = Progress {
                     target: self.targets.join(", "),
                     elapsed: *elapsed,
-                    syscalls: found.syscalls,
-                    capabilities: found.capabilities,
-                    denied: self.denied,
-                    since_new: (found.syscalls > 0).then_some(*quiet),
+                    syscalls: *syscalls,
+                    capabilities: *capabilities,
+                    denied: *denials,
+                    since_new: (*syscalls > 0).then_some(*quiet),
                 };
                 if let Some(text) = self.line.update(&progress) {
                     write_raw(&text);
@@ -148,9 +146,10 @@ pub fn summary(recording: &Recording, profile: &Profile, dir: &Path, files: &[(&
 
 fn policy_summary(recording: &Recording, profile: &Profile) -> PolicySummary {
     let newest = recording.runs.values().max_by_key(|run| run.started_unix_s);
+    let native = newest.and_then(|run| native_abi(&run.host.machine));
     let docker_default = newest.and_then(|run| {
         let kernel = KernelVersion::of_release(&run.host.kernel)?;
-        Some(baseline::docker_default(native_abi(&run.host.machine)?, kernel).len())
+        Some(baseline::docker_default(native?, kernel).len())
     });
     let for_runtime = |reasons: &[SyscallReason]| {
         reasons.iter().all(|reason| {
@@ -165,7 +164,7 @@ fn policy_summary(recording: &Recording, profile: &Profile) -> PolicySummary {
         ("runtime", &capabilities.runtime),
     ];
     PolicySummary {
-        allowed: profile.syscalls.len(),
+        allowed: native.map_or(profile.syscalls.len(), |abi| profile.allowed_calls(abi)),
         by_runtime_only: profile.syscalls.iter().filter(|rule| for_runtime(&rule.reasons)).count(),
         docker_default: docker_default.unwrap_or(0),
         capabilities: classes

@@ -6,14 +6,14 @@
 //! `fchmodat2` as `fchmodat` on ENOSYS only, and pass EPERM to the program, where it breaks
 //! `pthread_create` and `access`.
 //!
-//! The baseline is Linux 3.2, which glibc 2.26 to 2.41 and Go up to 1.23 still run on: a call that is
+//! The baseline is Linux 3.2, which glibc 2.26 to 2.41 and Go 1.24 still run on: a call that is
 //! newer than that has a fallback in every libc and runtime that makes it unasked. Each row below is such a call;
 //! newer calls that only administration tools make (`bpf`, `finit_module`, `kexec_file_load`, `kcmp`,
 //! `userfaultfd`) stay at EPERM, which is what the kernel itself answers the unprivileged.
 //!
 //! Why not the reverse, ENOSYS by default and a list of EPERM: an old call cannot be missing, so
 //! programs take ENOSYS from `chown` or `unshare` for a broken kernel, or quietly for "feature absent",
-//! and a policy's refusal no longer looks like one; the list would be the 330 calls that never change
+//! and a policy's refusal no longer looks like one; the list would be the 320 calls that never change
 //! instead of the few that do; and Docker 20.10 drops `defaultErrnoRet`, so only EPERM, the runtimes' own
 //! default, means the same everywhere. What the choice costs: crun has no ENOSYS stub for calls that
 //! its libseccomp cannot name, so the newest of them are EPERM there. runc answers ENOSYS for those.

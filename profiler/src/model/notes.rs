@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::model::{
     arch::Abi,
-    profile::{Note, NoteKind, SyscallReason, SyscallRule},
+    profile::{Note, NoteKind, SyscallRule},
     recording::{Missing, Phase, Recording, Target, TargetKind},
     syscall,
 };
@@ -59,16 +59,14 @@ pub fn derive(recording: &Recording, rules: &[SyscallRule]) -> Vec<Note> {
         );
     }
 
-    let workload = |rule: &SyscallRule| {
-        rule.reasons.iter().any(|reason| matches!(reason, SyscallReason::Workload { .. }))
-    };
-    if !rules.iter().any(workload) {
+    let mut workload = recording.syscalls.iter().filter(|fact| fact.phase == Phase::Workload);
+    if workload.clone().next().is_none() {
         note(
             NoteKind::Empty,
             "no call of the workload was seen: the profile allows nothing it needs".into(),
         );
     }
-    if rules.iter().any(|rule| rule.name == "io_uring_setup" && workload(rule)) {
+    if workload.any(|fact| syscall::name(fact.abi, fact.nr) == Some("io_uring_setup")) {
         note(NoteKind::IoUring, io_uring());
     }
     let unnamed: Vec<String> = rules

@@ -46,6 +46,14 @@ pub struct MadeFor {
     pub recorded_under: Vec<SeccompSetting>,
 }
 
+impl Profile {
+    /// How many calls of an ABI are allowed; to be held against [`crate::model::baseline::docker_default`].
+    #[must_use]
+    pub fn allowed_calls(&self, abi: Abi) -> usize {
+        self.syscalls.iter().filter(|rule| rule.abi == abi).count()
+    }
+}
+
 impl MadeFor {
     /// Whether every recorded run had `no-new-privileges` set.
     #[must_use]
@@ -62,7 +70,8 @@ pub struct SyscallRule {
     pub abi: Abi,
     /// The kernel's name, or `syscall_NR` for a number that no table names.
     pub name: String,
-    /// Why; never empty. Sorted.
+    /// Why; never empty. Sorted. A call that is always allowed has no other reason: whether a run makes it
+    /// depends on timing.
     pub reasons: Vec<SyscallReason>,
 }
 

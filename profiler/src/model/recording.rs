@@ -246,7 +246,7 @@ pub enum AuditClass {
 pub enum UserNamespace {
     /// The host's initial one.
     Host,
-    /// The thread's own, which is not the host's.
+    /// The target's own, which is not the host's.
     Own,
     /// Another one.
     Other,

@@ -11,6 +11,9 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::model::{arch::Abi, capability, recording::SeccompSetting, syscall};
 
+/// The profile to record under, `profiles/permissive.json`: loads visibly, denies nothing, logs nothing.
+pub const PERMISSIVE: &str = include_str!("../../../profiles/permissive.json");
+
 /// A seccomp file. Unknown keys are refused.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

@@ -1,6 +1,10 @@
 //! What an observer hands back: facts of the model, and what it had to leave out.
 
-use crate::model::recording::{CapabilityFact, DenialFact, Missing, SyscallFact};
+use std::collections::BTreeSet;
+
+use crate::model::recording::{
+    CapabilityFact, CheckSighting, DenialFact, DenialSighting, Missing, Sighting, SyscallFact,
+};
 
 /// The evidence of one target in one run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,15 +19,172 @@ pub struct Evidence {
     pub missing: Vec<Missing>,
 }
 
+impl Evidence {
+    /// Adds the evidence of another start of the same target, in the same run: sets are joined,
+    /// counts added, and the earlier of two first sightings stays.
+    pub fn absorb(&mut self, other: Evidence) {
+        for fact in other.syscalls {
+            let same = |known: &&mut SyscallFact| {
+                (known.abi, known.nr, known.phase) == (fact.abi, fact.nr, fact.phase)
+            };
+            match self.syscalls.iter_mut().find(same) {
+                None => self.syscalls.push(fact),
+                Some(known) => {
+                    for (run, seen) in fact.seen {
+                        known
+                            .seen
+                            .entry(run)
+                            .and_modify(|first| earlier(first, &seen))
+                            .or_insert(seen);
+                    }
+                }
+            }
+        }
+        for fact in other.capabilities {
+            match self.capabilities.iter_mut().find(|known| is_same_check(known, &fact)) {
+                None => self.capabilities.push(fact),
+                Some(known) => {
+                    for (run, seen) in fact.seen {
+                        known
+                            .seen
+                            .entry(run)
+                            .and_modify(|sum: &mut CheckSighting| {
+                                sum.checks += seen.checks;
+                                sum.succeeded += seen.succeeded;
+                                sum.failed += seen.failed;
+                                earlier(&mut sum.first, &seen.first);
+                            })
+                            .or_insert(seen);
+                    }
+                }
+            }
+        }
+        for fact in other.denials {
+            let same = |known: &&mut DenialFact| {
+                (known.abi, known.nr, known.phase, known.errno)
+                    == (fact.abi, fact.nr, fact.phase, fact.errno)
+            };
+            match self.denials.iter_mut().find(same) {
+                None => self.denials.push(fact),
+                Some(known) => {
+                    for (run, seen) in fact.seen {
+                        known
+                            .seen
+                            .entry(run)
+                            .and_modify(|sum: &mut DenialSighting| {
+                                sum.count += seen.count;
+                                earlier(&mut sum.first, &seen.first);
+                            })
+                            .or_insert(seen);
+                    }
+                }
+            }
+        }
+        for missing in other.missing {
+            if !self.missing.contains(&missing) {
+                self.missing.push(missing);
+            }
+        }
+    }
+}
+
+fn is_same_check(a: &CapabilityFact, b: &CapabilityFact) -> bool {
+    let what = |fact: &CapabilityFact| {
+        (fact.capability, fact.verdict, fact.audit, fact.user_namespace, fact.overridden)
+    };
+    let whence = |fact: &CapabilityFact| (fact.phase, fact.abi, fact.nr);
+    what(a) == what(b) && whence(a) == whence(b) && a.asked_by == b.asked_by
+}
+
+fn earlier(first: &mut Sighting, other: &Sighting) {
+    let is_earlier = match (first.first_ms, other.first_ms) {
+        (Some(known), Some(new)) => new < known,
+        (None, Some(_)) => true,
+        (_, None) => false,
+    };
+    if is_earlier {
+        first.clone_from(other);
+    }
+}
+
 /// What has been found so far, cheap enough to ask several times a second.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Distinct calls in hand-over and workload.
-    pub syscalls: usize,
-    /// Distinct capabilities that were granted to the workload by a real check.
-    pub capabilities: usize,
-    /// Distinct kinds of capability check of the workload.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Calls of hand-over and workload: number space of the kernel side, and number.
+    pub syscalls: BTreeSet<(u8, u32)>,
+    /// Capabilities that were granted to the workload by a real check.
+    pub capabilities: BTreeSet<u8>,
+    /// Calls that a filter answered.
+    pub denials: BTreeSet<(u8, u32)>,
+    /// How many kinds of capability check there are now.
     pub checks: usize,
-    /// Distinct calls that a filter answered.
-    pub denials: usize,
+}
+
+impl Found {
+    /// Adds what was found later; true when anything is new.
+    pub fn extend(&mut self, later: Found) -> bool {
+        let before = self.count();
+        self.syscalls.extend(later.syscalls);
+        self.capabilities.extend(later.capabilities);
+        self.denials.extend(later.denials);
+        self.checks = later.checks;
+        self.count() != before
+    }
+
+    fn count(&self) -> usize {
+        self.syscalls.len() + self.capabilities.len() + self.denials.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::model::{arch::Abi, recording::Phase};
+
+    fn call(nr: u32, first_ms: Option<u64>) -> Evidence {
+        let seen = Sighting { first_ms, by: None };
+        Evidence {
+            syscalls: vec![SyscallFact {
+                abi: Abi::X86_64,
+                nr,
+                phase: Phase::Workload,
+                seen: BTreeMap::from([("run".to_owned(), seen)]),
+            }],
+            ..Evidence::default()
+        }
+    }
+
+    #[test]
+    fn calls_are_joined_and_the_earlier_sighting_stays() {
+        let mut sum = call(1, Some(70));
+        sum.absorb(call(1, Some(20)));
+        sum.absorb(call(1, None));
+        sum.absorb(call(2, Some(90)));
+        let firsts: Vec<_> =
+            sum.syscalls.iter().map(|fact| (fact.nr, fact.seen["run"].first_ms)).collect();
+        assert_eq!(firsts, [(1, Some(20)), (2, Some(90))]);
+    }
+
+    #[test]
+    fn denials_add_up() {
+        let denial = |count| Evidence {
+            denials: vec![DenialFact {
+                abi: Abi::X86_64,
+                nr: 272,
+                phase: Phase::Workload,
+                errno: 1,
+                seen: BTreeMap::from([(
+                    "run".to_owned(),
+                    DenialSighting { count, first: Sighting { first_ms: None, by: None } },
+                )]),
+            }],
+            ..Evidence::default()
+        };
+        let mut sum = denial(2);
+        sum.absorb(denial(3));
+        assert_eq!(sum.denials.len(), 1);
+        assert_eq!(sum.denials[0].seen["run"].count, 5);
+    }
 }

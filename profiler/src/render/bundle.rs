@@ -8,19 +8,19 @@ use crate::{
     render::{compose, json, kubernetes, seccomp},
 };
 
-/// Name and text of each file of DIR, in a fixed order.
+/// Name and text of each file of `dir`, in a fixed order. `dir` is as the user would type it.
 ///
 /// Compose and Kubernetes describe containers, so a command's or a cgroup's result has neither: it would
 /// name a service that does not exist.
 #[must_use]
-pub fn bundle(recording: &Recording, profile: &Profile) -> Vec<(&'static str, String)> {
+pub fn bundle(recording: &Recording, profile: &Profile, dir: &str) -> Vec<(&'static str, String)> {
     let mut files = vec![
         ("recording.json", json::recording(recording)),
         ("profile.json", json::profile(profile)),
         ("seccomp.json", seccomp::render(profile)),
     ];
     if profile.target.kind == TargetKind::Container {
-        files.push(("compose.yaml", compose::render(recording, profile)));
+        files.push(("compose.yaml", compose::render(recording, profile, dir)));
         files.push(("kubernetes.yaml", kubernetes::render(recording, profile)));
     }
     files

@@ -10,14 +10,15 @@ use crate::{
 const HEAD: &str = "\
 # Runs the service under what profiler recorded.
 #   docker compose -f compose.yaml -f THIS_FILE up
-# Compose takes ./seccomp.json relative to the project directory, which is that of the first -f file
-# (or --project-directory), not relative to this file: copy seccomp.json there, or correct the path.
+# Compose takes the path of seccomp.json relative to the project directory, which is that of the first
+# -f file (or --project-directory): the one that profiler was run in, else correct the path.
 ";
 
-/// `compose.yaml`. The service is compose's own if the container was started by it, else the container's name.
+/// `compose.yaml`, for a profile in `dir`. The service is compose's own if the container was started by it, else the container's name.
 #[must_use]
-pub fn render(recording: &Recording, profile: &Profile) -> String {
-    let mut security_opt = vec!["seccomp:./seccomp.json"];
+pub fn render(recording: &Recording, profile: &Profile, dir: &str) -> String {
+    let seccomp = format!("seccomp:{}", path(dir));
+    let mut security_opt = vec![seccomp.as_str()];
     if profile.made_for.no_new_privileges() {
         security_opt.push("no-new-privileges:true");
     }
@@ -33,6 +34,14 @@ pub fn render(recording: &Recording, profile: &Profile) -> String {
     }
     let services = Yaml::map([(service_name(recording, profile), Yaml::map(service))]);
     format!("{HEAD}{}", Yaml::map([("services", services)]).document())
+}
+
+/// Where seccomp.json is. Compose reads the profile only from what looks like a path.
+fn path(dir: &str) -> String {
+    let dir = dir.trim_end_matches('/');
+    let here = if dir.starts_with(['/', '.']) { "" } else { "./" };
+    // a dollar sign would begin a variable
+    format!("{here}{dir}/seccomp.json").replace('$', "$$")
 }
 
 /// Compose's name for the target, where a run has it, else the target's own.

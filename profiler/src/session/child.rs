@@ -29,6 +29,15 @@ pub const ENTER: &str = "__enter";
 pub struct Running {
     child: Child,
     pid: Option<Pid>,
+    /// What [`Running::inside`] made.
+    gate: Option<Gate>,
+}
+
+/// A named pipe. The command's side opens it by its path, and what was written to it lasts as long as
+/// someone has it open: so both stay until the end.
+struct Gate {
+    _dir: TempDir,
+    _pipe: fs::File,
 }
 
 impl Running {
@@ -55,18 +64,16 @@ impl Running {
             .map_err(|error| io("open", &gate, error.into()))?;
         let itself = std::env::current_exe()
             .map_err(|source| io("find", Path::new("/proc/self/exe"), source))?;
-        let running = Self::spawn(
+        let mut running = Self::spawn(
             Command::new(itself).arg(ENTER).arg(&gate).arg("--").args(command),
             program,
         )?;
         if let Some(pid) = running.pid {
             join(pid.as_raw_nonzero().get().unsigned_abs())?;
         }
-        fs::File::from_parts(open_gate.into(), &gate)
-            .write_all(b"!")
-            .map_err(|source| io("write", &gate, source))?;
-        // the command's side opens the gate by its path: keep it until that has happened
-        drop(dir.keep());
+        let mut pipe = fs::File::from_parts(open_gate.into(), &gate);
+        pipe.write_all(b"!").map_err(|source| io("write", &gate, source))?;
+        running.gate = Some(Gate { _dir: dir, _pipe: pipe });
         Ok(running)
     }
 
@@ -76,7 +83,7 @@ impl Running {
             source,
         })?;
         let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        Ok(Running { child, pid })
+        Ok(Running { child, pid, gate: None })
     }
 
     /// Waits for its end. Cancel safe.
@@ -103,9 +110,6 @@ pub fn shell_status(status: ExitStatus) -> i32 {
 /// Returns only when that failed.
 pub fn enter(gate: &Path, command: &[OsString]) -> std::io::Error {
     let opened = fs::File::open(gate).and_then(|mut gate| gate.read_exact(&mut [0]));
-    if let Some(dir) = gate.parent() {
-        let _ = fs::remove_dir_all(dir); // it served its purpose
-    }
     match (opened, command.split_first()) {
         (Err(error), _) => error,
         (Ok(()), None) => std::io::ErrorKind::InvalidInput.into(),
@@ -130,7 +134,7 @@ pub fn program_of(command: &[OsString]) -> Result<&OsStr, SessionError> {
     let executable = |path: &&PathBuf| {
         path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0)
     };
-    if !files.iter().any(|path| executable(path)) {
+    if !files.iter().any(executable) {
         return Err(SessionError::NotExecutable { program: name() });
     }
     Ok(program)

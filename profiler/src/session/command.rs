@@ -69,7 +69,8 @@ pub async fn record_command(
         container: None,
         missing: if removal.moved > 0 { vec![Missing::Shutdown] } else { Vec::new() },
     };
-    let recording = recorder.recording(&slots, circumstances)?;
+    let evidence = recorder.evidence(&slots)?;
+    let recording = recorder.recording(circumstances, evidence);
     Ok(Outcome {
         recordings: vec![Recorded { name: plan.name, recording }],
         never_ran: Vec::new(),

@@ -104,8 +104,11 @@ pub async fn record_containers(
                 session.resolve(&mut tell).await?;
                 let event = session.tick()?;
                 tell(event);
-                if running.is_none() && session.is_over() {
-                    break None;
+                if running.is_none() {
+                    session.ask_about_ended(&mut tell).await;
+                    if session.is_over() {
+                        break None;
+                    }
                 }
             }
         }
@@ -202,9 +205,8 @@ impl Session<'_> {
         let ids: Vec<u64> = with_descendants(&cgroup)?.iter().map(|cgroup| cgroup.id).collect();
         let slot = self.recorder.observer.watch(&ids, SlotKind::Container)?;
         let followed = &mut self.followed[index];
-        followed.slots.push(slot);
         followed.started_before = true;
-        followed.runs();
+        followed.runs(slot);
         Ok(())
     }
 
@@ -245,7 +247,11 @@ impl Session<'_> {
     /// Finds out which containers the candidates are; keeps the targets, releases the others.
     async fn resolve(&mut self, tell: &mut impl FnMut(Event)) -> Result<(), SessionError> {
         for candidate in self.recorder.observer.candidates()? {
-            if self.followed.iter().any(|followed| followed.slots.contains(&candidate.slot)) {
+            let known = self.followed.iter().position(|one| one.slots.contains(&candidate.slot));
+            if let Some(index) = known {
+                if candidate.ended {
+                    self.harvest(index, &candidate)?;
+                }
                 continue;
             }
             let Some(id) = container_id_in(&candidate.name).map(str::to_owned) else {
@@ -257,11 +263,10 @@ impl Session<'_> {
                     self.recorder.observer.keep(&candidate)?;
                     let followed = &mut self.followed[index];
                     followed.ids.insert(id);
-                    followed.slots.push(candidate.slot);
                     if let Some(info) = info {
                         followed.learn(*info);
                     }
-                    if followed.runs() {
+                    if followed.runs(candidate.slot) {
                         tell(Event::Caught { name: followed.name.clone() });
                     }
                 }
@@ -270,6 +275,29 @@ impl Session<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Takes over the evidence of a start whose cgroup is gone, so that its slot can serve another.
+    fn harvest(&mut self, index: usize, candidate: &Candidate) -> Result<(), SessionError> {
+        let evidence = self.recorder.evidence(&[candidate.slot])?;
+        self.recorder.observer.release(candidate)?;
+        let followed = &mut self.followed[index];
+        followed.slots.retain(|slot| *slot != candidate.slot);
+        followed.evidence.absorb(evidence);
+        Ok(())
+    }
+
+    /// Asks the engine about containers that ended although it would start them again.
+    async fn ask_about_ended(&mut self, tell: &mut impl FnMut(Event)) {
+        for index in 0..self.followed.len() {
+            if !self.followed[index].may_come_back(Instant::now()) {
+                continue;
+            }
+            let name = self.followed[index].name.clone();
+            if !self.ask(&name, tell).await.is_some_and(|info| info.running) {
+                self.followed[index].removed();
+            }
+        }
     }
 
     async fn whose(
@@ -324,7 +352,7 @@ impl Session<'_> {
 
     fn is_over(&self) -> bool {
         let now = Instant::now();
-        self.followed.iter().all(|followed| followed.ran() && followed.is_over(now))
+        self.followed.iter().all(|followed| followed.ran && followed.is_over(now))
     }
 
     fn finish(
@@ -335,7 +363,7 @@ impl Session<'_> {
         let mut recordings = Vec::new();
         let mut never_ran = Vec::new();
         for followed in std::mem::take(&mut self.followed) {
-            if !followed.ran() {
+            if !followed.ran {
                 never_ran.push(followed.name);
                 continue;
             }
@@ -347,7 +375,9 @@ impl Session<'_> {
                 missing: followed.missing(self.engine_gone.is_some()),
                 container: followed.facts,
             };
-            let recording = self.recorder.recording(&followed.slots, circumstances)?;
+            let mut evidence = followed.evidence;
+            evidence.absorb(self.recorder.evidence(&followed.slots)?);
+            let recording = self.recorder.recording(circumstances, evidence);
             recordings.push(Recorded { name: followed.name, recording });
         }
         Ok(Outcome { recordings, never_ran, command_status })

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::observe::evidence::Progress;
-
 /// Something a person or a script may want to know at once. Names are hostile text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -40,7 +38,11 @@ pub enum Event {
         elapsed: Duration,
         /// Since the last new finding.
         quiet: Duration,
-        /// Findings so far.
-        found: Progress,
+        /// Distinct calls of hand-over and workload so far.
+        syscalls: usize,
+        /// Distinct capabilities granted to the workload so far.
+        capabilities: usize,
+        /// Distinct calls that a filter answered so far.
+        denials: usize,
     },
 }

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     model::recording::{Container, Missing, SeccompSetting},
-    observe::ebpf::Slot,
+    observe::{ebpf::Slot, evidence::Evidence},
     target::docker::{ContainerInfo, is_named},
 };
 
@@ -18,8 +18,12 @@ const GRACE: Duration = Duration::from_secs(2);
 pub struct Followed {
     /// As the user wrote it.
     pub name: String,
-    /// Evidence slots, one for each start that was seen.
+    /// Evidence slots in use: normally one.
     pub slots: Vec<Slot>,
+    /// Evidence of starts whose cgroup is gone.
+    pub evidence: Evidence,
+    /// A start of it was recorded.
+    pub ran: bool,
     /// Its settings, from the last inspection.
     pub facts: Option<Container>,
     /// Ids of its incarnations.
@@ -45,6 +49,8 @@ impl Followed {
         Followed {
             name,
             slots: Vec::new(),
+            evidence: Evidence::default(),
+            ran: false,
             facts: None,
             ids: BTreeSet::new(),
             started_before: false,
@@ -67,10 +73,12 @@ impl Followed {
         self.facts = Some(facts);
     }
 
-    /// It runs; true when it did not before.
-    pub fn runs(&mut self) -> bool {
+    /// It runs, and writes to this slot; true when it did not run before.
+    pub fn runs(&mut self, slot: Slot) -> bool {
         let started = self.state != State::Running;
+        self.slots.push(slot);
         self.state = State::Running;
+        self.ran = true;
         started
     }
 
@@ -95,18 +103,18 @@ impl Followed {
         self.state == State::Running
     }
 
-    /// It ran at some time while it was recorded.
-    pub fn ran(&self) -> bool {
-        !self.slots.is_empty()
-    }
-
     /// It will not come back by itself.
     pub fn is_over(&self, now: Instant) -> bool {
-        match self.state {
-            State::Expected | State::Running => false,
-            State::Removed => true,
-            State::Ended(at) => !self.restart_policy && now.duration_since(at) >= GRACE,
-        }
+        self.state == State::Removed || self.has_ended_for_long(now) && !self.restart_policy
+    }
+
+    /// It ended, and only the engine can tell whether it will be started again.
+    pub fn may_come_back(&self, now: Instant) -> bool {
+        self.has_ended_for_long(now) && self.restart_policy
+    }
+
+    fn has_ended_for_long(&self, now: Instant) -> bool {
+        matches!(self.state, State::Ended(at) if now.duration_since(at) >= GRACE)
     }
 
     /// Its filter denies, as far as is known.

@@ -2,8 +2,6 @@
 
 use std::{ffi::OsString, fs::File, io::Write as _, path::Path, time::Duration};
 
-use fs_err as fs;
-
 use super::{
     error::SessionError,
     event::Event,
@@ -11,10 +9,10 @@ use super::{
     run::{self, Circumstances, Clock},
 };
 use crate::{
-    model::recording::Recording,
+    model::recording::{Recording, RunId},
     observe::{
         ebpf::{Observer, Options, Slot},
-        evidence::Progress,
+        evidence::{Evidence, Found},
     },
 };
 
@@ -59,8 +57,9 @@ pub struct Recorder {
     pub observer: Observer,
     /// Since when.
     pub clock: Clock,
+    run: RunId,
     exits: Exits,
-    found: Progress,
+    found: Found,
     last_new: Duration,
 }
 
@@ -71,8 +70,9 @@ impl Recorder {
         Ok(Recorder {
             observer,
             clock: Clock::start(),
+            run: run::new_id()?,
             exits: Exits::default(),
-            found: Progress::default(),
+            found: Found::default(),
             last_new: Duration::ZERO,
         })
     }
@@ -87,29 +87,30 @@ impl Recorder {
         denying: bool,
     ) -> Result<Event, SessionError> {
         let elapsed = self.clock.elapsed();
-        let found = self.observer.progress(slots)?;
-        if found != self.found {
-            self.found = found;
+        let found = self.observer.found(slots)?;
+        if self.found.extend(found) {
             self.last_new = elapsed;
         }
-        let outcomes = self.exits.outcomes(elapsed, found.checks, expecting);
+        let outcomes = self.exits.outcomes(elapsed, self.found.checks, expecting);
         self.observer.watch_exits(outcomes, denying || expecting)?;
         self.observer.flush_log();
-        Ok(Event::Progress { elapsed, quiet: elapsed.saturating_sub(self.last_new), found })
+        Ok(Event::Progress {
+            elapsed,
+            quiet: elapsed.saturating_sub(self.last_new),
+            syscalls: self.found.syscalls.len(),
+            capabilities: self.found.capabilities.len(),
+            denials: self.found.denials.len(),
+        })
     }
 
-    /// The recording of one target. Call [`Observer::stop`] first.
-    pub fn recording(
-        &mut self,
-        slots: &[Slot],
-        circumstances: Circumstances,
-    ) -> Result<Recording, SessionError> {
-        let id = run::new_id()?;
-        // without CAP_SYSLOG the addresses are zero, and every check counts as a real one
-        let kallsyms = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
-        let armed_ns = circumstances.clock.armed_ns();
-        let evidence = self.observer.evidence(slots, &id, armed_ns, &kallsyms)?;
-        Ok(run::recording(id, circumstances, evidence))
+    /// What was written to slots so far.
+    pub fn evidence(&mut self, slots: &[Slot]) -> Result<Evidence, SessionError> {
+        Ok(self.observer.evidence(slots, &self.run, self.clock.armed_ns())?)
+    }
+
+    /// The recording of one target, from evidence taken after [`Observer::stop`].
+    pub fn recording(&self, circumstances: Circumstances, evidence: Evidence) -> Recording {
+        run::recording(self.run.clone(), circumstances, evidence)
     }
 }
 

@@ -1,6 +1,10 @@
 //! Writing results: every file whole, or none touched.
 
-use std::{io::Write as _, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use fs_err as fs;
 use tempfile::NamedTempFile;
@@ -10,14 +14,34 @@ use super::error::SessionError;
 /// Permission bits of result files: they are committed, so everyone may read them.
 const MODE: u32 = 0o644;
 
+/// Directories that were made for a result. Dropping it removes those that stayed empty.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Innermost first.
+    made: Vec<PathBuf>,
+}
+
 /// Makes sure that files can be created in `dir`, creating it if need be.
 ///
 /// # Errors
 /// When it cannot be created or written to.
-pub fn prepare(dir: &Path) -> Result<(), SessionError> {
+pub fn prepare(dir: &Path) -> Result<Prepared, SessionError> {
+    let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let made = dir.ancestors().take_while(missing).map(Path::to_owned).collect();
+    let prepared = Prepared { made };
     fs::create_dir_all(dir).map_err(error("create", dir))?;
     NamedTempFile::new_in(dir).map_err(error("write to", dir))?;
-    Ok(())
+    Ok(prepared)
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        for dir in &self.made {
+            if fs::remove_dir(dir).is_err() {
+                break; // it is in use
+            }
+        }
+    }
 }
 
 /// Writes files into `dir`. All are written and synced under other names before the first takes its
@@ -64,6 +88,18 @@ mod tests {
             .collect();
         names.sort();
         assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn directories_that_stay_empty_are_removed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let result = dir.path().join("profiles/backend");
+        drop(prepare(&result).expect("prepares"));
+        assert!(!dir.path().join("profiles").exists());
+        let prepared = prepare(&result).expect("prepares");
+        write(&result, &[("a", "1".to_owned())]).expect("writes");
+        drop(prepared);
+        assert!(result.join("a").exists());
     }
 
     #[test]

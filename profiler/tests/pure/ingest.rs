@@ -7,6 +7,7 @@ use profiler::{
     model::{
         policy::{self, Options},
         recording::SeccompSetting,
+        seccomp::PERMISSIVE,
     },
     render,
 };
@@ -90,8 +91,7 @@ fn a_profile_names_only_what_exists() {
 
 #[test]
 fn seccomp_files_are_judged_by_their_actions() {
-    let permissive = include_str!("../../../profiles/permissive.json");
-    let file = ingest::seccomp::parse(permissive).expect("ours");
+    let file = ingest::seccomp::parse(PERMISSIVE).expect("ours");
     assert_eq!(file.setting(), SeccompSetting::Permissive);
 
     let default = include_str!("../../../profiles/upstream/docker-default.json");

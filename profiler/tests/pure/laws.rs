@@ -79,7 +79,7 @@ proptest! {
             run.missing.reverse();
         }
         let (one, other) = (policy::derive(&a, &STRICT), policy::derive(&canonical(reversed.clone()), &STRICT));
-        prop_assert_eq!(render::bundle(&a, &one), render::bundle(&reversed, &other));
+        prop_assert_eq!(render::bundle(&a, &one, "profiles/backend"), render::bundle(&reversed, &other, "profiles/backend"));
     }
 
     #[test]

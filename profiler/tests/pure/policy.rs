@@ -55,7 +55,26 @@ fn a_handover_that_was_seen_needs_only_what_depends_on_timing() {
     let profile = derive(BACKEND);
     let floor = |reason: &SyscallReason| matches!(reason, SyscallReason::Floor { .. });
     let rules = profile.syscalls.iter().filter(|rule| rule.reasons.iter().any(floor));
-    assert_eq!(rules.map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["futex", "rt_sigreturn"]);
+    assert_eq!(rules.map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["futex"]);
+}
+
+#[test]
+fn what_depends_on_timing_does_not_show() {
+    let quiet = parse(BACKEND);
+    let mut busy = quiet.clone();
+    for (name, phase) in [
+        ("futex", Phase::Handover),
+        ("rt_sigreturn", Phase::Handover),
+        ("restart_syscall", Phase::Workload),
+        ("clock_gettime", Phase::Workload),
+    ] {
+        let mut fact = busy.syscalls[5].clone();
+        fact.nr = syscall::number(Abi::X86_64, name).expect(name);
+        fact.phase = phase;
+        busy.syscalls.push(fact);
+    }
+    let derive = |recording| policy::derive(recording, &Options::default());
+    assert_eq!(derive(&quiet), derive(&busy));
 }
 
 #[test]

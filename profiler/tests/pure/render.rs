@@ -20,12 +20,12 @@ use crate::evidence::{BACKEND, COMMAND, FILTERED, LATE, parse};
 
 fn files(recording: &Recording) -> BTreeMap<&'static str, String> {
     let profile = policy::derive(recording, &Options::default());
-    render::bundle(recording, &profile).into_iter().collect()
+    render::bundle(recording, &profile, "profiles/backend").into_iter().collect()
 }
 
 fn whole(recording: &Recording) -> String {
     let profile = policy::derive(recording, &Options::default());
-    let files = render::bundle(recording, &profile);
+    let files = render::bundle(recording, &profile, "profiles/backend");
     files.iter().map(|(name, text)| format!("==> {name} <==\n{text}\n")).collect()
 }
 

@@ -34,7 +34,7 @@ const AUDITED: &[&str] = &[
 const PLUMBING: &[&str] = &["cap_capable", "security_capable", "ns_capable_common"];
 
 /// Memory accounting: every mmap, brk and exec asks for CAP_SYS_ADMIN to use the last reserve.
-pub const MEMORY: &[&str] =
+const MEMORY: &[&str] =
     &["cap_vm_enough_memory", "security_vm_enough_memory_mm", "__vm_enough_memory"];
 
 /// capset(2) asks for CAP_SETPCAP to learn which rule holds for the inheritable set

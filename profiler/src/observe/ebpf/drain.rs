@@ -1,15 +1,12 @@
 //! From maps to facts.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use aya::Ebpf;
 use profiler_common::{
     evidence::{
-        CallKey, Check, CheckKey, DENSE_SYSCALLS, Denial, DenialKey, Seen, Sighting as RawSighting,
-        abi, check, phase,
+        CallKey, Check, CheckKey, Denial, DenialKey, Seen, Sighting as RawSighting, abi, check,
+        phase,
     },
     scope::{Slot, loss},
 };
@@ -18,9 +15,9 @@ use super::{
     callers::classify,
     error::ObserveError,
     slots::{array, hash, map_error, text},
+    symbols::Symbols,
 };
 use crate::{
-    kernel::kallsyms::Kallsyms,
     model::{
         arch::Abi,
         recording::{
@@ -28,7 +25,7 @@ use crate::{
             Program, Sighting, SyscallFact, UserNamespace, Verdict,
         },
     },
-    observe::evidence::{Evidence, Progress},
+    observe::evidence::{Evidence, Found},
 };
 
 /// Names of the loss counters, by index.
@@ -41,24 +38,21 @@ const LOSSES: [(u32, &str); loss::COUNT as usize] = [
     (loss::THREADS, "threads"),
 ];
 
-/// Counts of distinct findings. `memory` is where the functions of memory accounting lie.
-pub fn progress(
+/// What has been found so far.
+pub fn found(
     ebpf: &mut Ebpf,
     slots: &[Slot],
-    memory: &[Range<u64>],
-) -> Result<Progress, ObserveError> {
+    symbols: &mut Symbols,
+) -> Result<Found, ObserveError> {
     let calls: BTreeSet<(u8, u32)> = calls(ebpf, slots)?
         .into_iter()
         .filter(|key| key.phase != phase::SETUP)
         .map(|key| (key.abi, key.nr))
         .collect();
-    let checks: Vec<(CheckKey, Check)> = checks(ebpf, slots)?
-        .into_iter()
-        .filter(|(key, _)| key.phase == phase::WORKLOAD)
-        .filter(|(key, _)| {
-            !key.callers.iter().any(|at| memory.iter().any(|range| range.contains(at)))
-        })
-        .collect();
+    let mut checks = checks(ebpf, slots)?;
+    checks.retain(|(key, _)| key.phase == phase::WORKLOAD);
+    symbols.learn(checks.iter().map(|(key, _)| key));
+    checks.retain(|(key, _)| classify(&symbols.callers(key)).0 == AuditClass::Audited);
     let capabilities: BTreeSet<u8> = checks
         .iter()
         .filter(|(key, check)| key.flags & check::DENIED == 0 && check.failed <= check.succeeded)
@@ -70,12 +64,7 @@ pub fn progress(
         .filter(|key| slots.contains(&key.call.slot) && key.call.phase != phase::SETUP)
         .map(|key| (key.call.abi, key.call.nr))
         .collect();
-    Ok(Progress {
-        syscalls: calls.len(),
-        capabilities: capabilities.len(),
-        checks: checks.len(),
-        denials: denials.len(),
-    })
+    Ok(Found { syscalls: calls, capabilities, denials, checks: checks.len() })
 }
 
 /// Everything that was written to the slots, as facts of one run.
@@ -84,12 +73,11 @@ pub fn evidence(
     slots: &[Slot],
     run: &str,
     armed_ns: u64,
-    kallsyms: &str,
+    symbols: &mut Symbols,
 ) -> Result<Evidence, ObserveError> {
-    let symbols = Kallsyms::parse(kallsyms);
     Ok(Evidence {
         syscalls: syscall_facts(ebpf, slots, run, armed_ns)?,
-        capabilities: capability_facts(ebpf, slots, run, armed_ns, &symbols)?,
+        capabilities: capability_facts(ebpf, slots, run, armed_ns, symbols)?,
         denials: denial_facts(ebpf, slots, run, armed_ns)?,
         missing: losses(ebpf)?,
     })
@@ -123,13 +111,14 @@ fn capability_facts(
     slots: &[Slot],
     run: &str,
     armed_ns: u64,
-    symbols: &Kallsyms,
+    symbols: &mut Symbols,
 ) -> Result<Vec<CapabilityFact>, ObserveError> {
     type Key = (u8, Phase, Verdict, AuditClass, UserNamespace, bool, Abi, u32, String);
     let mut found: BTreeMap<Key, Check> = BTreeMap::new();
-    for (key, check) in checks(ebpf, slots)? {
-        let names: Vec<&str> = key.callers.iter().map_while(|at| symbols.name(*at)).collect();
-        let (audit, asked_by) = classify(&names);
+    let checks = checks(ebpf, slots)?;
+    symbols.learn(checks.iter().map(|(key, _)| key));
+    for (key, check) in checks {
+        let (audit, asked_by) = classify(&symbols.callers(&key));
         let key = (
             key.capability,
             phase_of(key.phase),
@@ -236,9 +225,9 @@ fn calls(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<CallKey>, ObserveError> 
     let seen = array::<Seen>(ebpf, "SEEN")?;
     for slot in slots {
         let calls = seen.get(slot, 0).map_err(map_error("SEEN"))?.calls;
-        for phase in 0..phase::COUNT {
-            for abi in 0..abi::DENSE {
-                for nr in (0..DENSE_SYSCALLS).filter(|nr| calls[phase][abi][*nr] != 0) {
+        for (phase, abis) in calls.iter().enumerate() {
+            for (abi, numbers) in abis.iter().enumerate() {
+                for (nr, _) in numbers.iter().enumerate().filter(|(_, seen)| **seen != 0) {
                     found.push(CallKey {
                         slot: *slot,
                         nr: nr as u32,

@@ -11,6 +11,7 @@ mod drain;
 mod error;
 mod observer;
 mod slots;
+mod symbols;
 
 pub use doctor::checks;
 pub use error::ObserveError;

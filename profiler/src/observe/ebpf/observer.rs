@@ -1,7 +1,7 @@
 //! Loading, arming and stopping. Nothing is recorded before every program is attached, because no
 //! cgroup is in scope before.
 
-use std::{ops::Range, path::Path};
+use std::path::Path;
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
@@ -16,14 +16,15 @@ use profiler_common::{
 
 use super::{
     attach::{Need, POINTS},
-    callers, drain,
+    drain,
     error::ObserveError,
     slots::{self, Candidate, SlotKind, Slots, array, map_error},
+    symbols::Symbols,
 };
 use crate::{
-    kernel::{btf::Btf, kallsyms::Kallsyms},
+    kernel::btf::Btf,
     model::recording::Missing,
-    observe::evidence::{Evidence, Progress},
+    observe::evidence::{Evidence, Found},
 };
 
 /// The kernel side, built from `profiler-ebpf` by `cargo xtask ebpf`.
@@ -45,7 +46,7 @@ pub struct Observer {
     sys_exit: Option<BtfTracePointLinkId>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     no_capabilities: Option<String>,
-    memory: Option<Vec<Range<u64>>>,
+    symbols: Symbols,
 }
 
 impl Observer {
@@ -78,7 +79,7 @@ impl Observer {
             sys_exit: None,
             logger,
             no_capabilities,
-            memory: None,
+            symbols: Symbols::default(),
         };
         observer.attach_all()?;
         Ok(observer)
@@ -160,11 +161,8 @@ impl Observer {
             let program = program(&mut self.ebpf, "sys_exit")?;
             self.sys_exit = Some(program.attach().map_err(program_error("sys_exit"))?);
         }
-        if outcomes && self.control.outcomes == 0 {
-            self.generation += 1;
-        }
-        self.control.outcomes = if outcomes { self.generation } else { 0 };
-        self.control.denials = denials.into();
+        self.control.outcomes = self.generation_of(outcomes, self.control.outcomes);
+        self.control.denials = self.generation_of(denials, self.control.denials);
         self.write_control()?;
         if !wanted && let Some(link) = self.sys_exit.take() {
             program(&mut self.ebpf, "sys_exit")?.detach(link).map_err(program_error("sys_exit"))?;
@@ -172,17 +170,24 @@ impl Observer {
         Ok(())
     }
 
+    /// The generation that a switch goes on with: what an earlier one left in the maps does not count.
+    fn generation_of(&mut self, wanted: bool, current: u32) -> u32 {
+        match (wanted, current) {
+            (false, _) => 0,
+            (true, 0) => {
+                self.generation += 1;
+                self.generation
+            }
+            (true, current) => current,
+        }
+    }
+
     /// What was found so far in the given slots.
     ///
     /// # Errors
     /// When the maps cannot be read.
-    pub fn progress(&mut self, slots: &[Slot]) -> Result<Progress, ObserveError> {
-        let memory = self.memory.get_or_insert_with(|| {
-            // without CAP_SYSLOG the addresses are hidden, and the count includes what is no need
-            let text = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
-            Kallsyms::parse(&text).ranges(callers::MEMORY)
-        });
-        drain::progress(&mut self.ebpf, slots, memory)
+    pub fn found(&mut self, slots: &[Slot]) -> Result<Found, ObserveError> {
+        drain::found(&mut self.ebpf, slots, &mut self.symbols)
     }
 
     /// Writes what the kernel side logged to the logger.
@@ -217,9 +222,9 @@ impl Observer {
         slots: &[Slot],
         run: &str,
         armed_ns: u64,
-        kallsyms: &str,
     ) -> Result<Evidence, ObserveError> {
-        let mut evidence = drain::evidence(&mut self.ebpf, slots, run, armed_ns, kallsyms)?;
+        let mut evidence =
+            drain::evidence(&mut self.ebpf, slots, run, armed_ns, &mut self.symbols)?;
         if let Some(reason) = &self.no_capabilities {
             evidence.missing.push(Missing::Capabilities { reason: reason.clone() });
         }

@@ -6,7 +6,7 @@ use aya::{
 };
 use profiler_common::{
     evidence::{CallKey, Check, CheckKey, Denial, DenialKey, Seen, Sighting},
-    scope::{BUCKETS, CROWDED, NAME_LEN, Scope, Slot, bucket_word, kind, slot_kind},
+    scope::{BUCKETS, CROWDED, NAME_LEN, Scope, Slot, Target, bucket_word, kind, slot_kind},
 };
 
 use super::error::ObserveError;
@@ -35,6 +35,8 @@ pub struct Candidate {
     pub name: String,
     /// Where its evidence is.
     pub slot: Slot,
+    /// The cgroup was removed: the evidence is complete.
+    pub ended: bool,
 }
 
 /// Allocation of slots and the user's half of the scope tables.
@@ -51,11 +53,11 @@ impl Slots {
     /// Takes a slot for a target that user space chose.
     pub fn take(&mut self, ebpf: &mut Ebpf, slot_kind: SlotKind) -> Result<Slot, ObserveError> {
         let slot = self.free.pop().ok_or(ObserveError::NoSlot(SLOT_COUNT))?;
-        let value = match slot_kind {
+        let kind = match slot_kind {
             SlotKind::Container => slot_kind::CONTAINER,
             SlotKind::Command => slot_kind::COMMAND,
         };
-        array::<u32>(ebpf, "SLOTS")?.set(slot, value, 0).map_err(map_error("SLOTS"))?;
+        set_target(ebpf, slot, kind)?;
         Ok(slot)
     }
 
@@ -75,8 +77,7 @@ impl Slots {
         Ok(())
     }
 
-    /// Drops a candidate that is no target: its cgroup leaves the scope and its slot goes back to
-    /// the pool, empty.
+    /// Drops a candidate: its cgroup leaves the scope and its slot goes back to the pool, empty.
     pub fn release(&self, ebpf: &mut Ebpf, candidate: &Candidate) -> Result<(), ObserveError> {
         let slot = candidate.slot;
         let gone: Vec<u64> = scopes(ebpf)?
@@ -90,8 +91,14 @@ impl Slots {
             let _ = scopes(ebpf)?.remove(&id); // the kernel side may have been faster
         }
         clear(ebpf, slot)?;
+        set_target(ebpf, slot, slot_kind::CONTAINER)?;
         queue(ebpf)?.push(slot, 0).map_err(map_error("FREE_SLOTS"))
     }
+}
+
+fn set_target(ebpf: &mut Ebpf, slot: Slot, kind: u32) -> Result<(), ObserveError> {
+    let target = Target { user_ns: 0, kind, reserved: 0 };
+    array::<Target>(ebpf, "SLOTS")?.set(slot, target, 0).map_err(map_error("SLOTS"))
 }
 
 /// Every adopted candidate.
@@ -99,11 +106,12 @@ pub fn candidates(ebpf: &mut Ebpf) -> Result<Vec<Candidate>, ObserveError> {
     let mut found: Vec<Candidate> = scopes(ebpf)?
         .iter()
         .filter_map(Result::ok)
-        .filter(|(_, scope)| scope.kind == kind::CANDIDATE)
+        .filter(|(_, scope)| matches!(scope.kind, kind::CANDIDATE | kind::ENDED))
         .map(|(cgroup_id, scope)| Candidate {
             cgroup_id,
             name: text(&scope.name),
             slot: scope.slot,
+            ended: scope.kind == kind::ENDED,
         })
         .collect();
     found.sort_by_key(|candidate| candidate.cgroup_id);

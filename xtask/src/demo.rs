@@ -1,0 +1,310 @@
+//! `cargo xtask demo`: what the profiler does, on this machine, in a few minutes.
+//!
+//! Owns the story: a command is recorded, then a container under a small integration test, then the same test passes
+//! in a fresh container that has nothing but the emitted profile, and two planted calls do not. Everything is in
+//! `target/demo` afterwards. Containers that it started are removed, and an engine that it started is stopped.
+
+use std::{
+    io::Write as _,
+    os::fd::AsFd as _,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
+
+use crate::sh::{Cmd, cmd, root};
+
+/// Where everything goes, from the workspace's root, in which every command runs.
+const DIR: &str = "target/demo";
+/// The demo's container. The engine is this checkout's own, or one that has our images.
+const CONTAINER: &str = "profiler-demo";
+const IMAGE: &str = "localhost/nginx:1";
+/// Where requests come from: the service's own network, so that nothing is needed on the host.
+const CLIENT: &str = "localhost/busybox:1";
+
+/// What is recorded, and what must pass again under the profile.
+const TEST: &str = "\
+#!/bin/sh
+# An integration test of a web server: starts it with the options given, uses it, stops it.
+set -eu
+docker run --detach --name profiler-demo \"$@\" localhost/nginx:1 >/dev/null
+get() {
+    docker run --rm --network container:profiler-demo localhost/busybox:1 \\
+        wget -q -O - \"$@\"
+}
+tries=0
+until get http://127.0.0.1/ >/dev/null 2>&1; do
+    tries=$((tries + 1))
+    if [ $tries -gt 20 ]; then docker logs profiler-demo; exit 1; fi
+    sleep 0.3
+done
+get http://127.0.0.1/ | grep 'served by nginx'
+get http://127.0.0.1/healthz | grep ok
+get --post-data 'some text to be uploaded' http://127.0.0.1/upload | grep ok
+docker exec profiler-demo nginx -q -t
+docker stop --time 20 profiler-demo >/dev/null
+docker rm profiler-demo >/dev/null
+";
+
+/// Calls that nothing in the test makes: what is typed in the container, and what the kernel's refusal looks like.
+const PLANTED: [(&[&str], &str); 2] = [
+    (&["mkfifo", "/tmp/planted"], "cannot create fifo '/tmp/planted': Operation not permitted"),
+    (&["chroot", "/", "true"], "cannot change root directory to '/': Operation not permitted"),
+];
+
+/// Runs the verb.
+///
+/// # Errors
+/// When the profiler cannot be built or something does not hold.
+pub fn run() -> Result<()> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "recording needs root: it loads eBPF programs, and the demo starts a container engine\n\
+         hint: sudo -E env \"PATH=$PATH\" cargo xtask demo"
+    );
+    let dir = root().join(DIR);
+    if dir.exists() {
+        fs_err::remove_dir_all(&dir)?;
+    }
+    fs_err::create_dir_all(&dir)?;
+
+    title("Build the profiler, and ask what this machine can do");
+    cmd("cargo").args(["build", "--release", "--package", "profiler"]).dir(root()).run()?;
+    let profiler = release_binary();
+    let doctor = cmd(&profiler).arg("doctor").capture()?;
+    let told = String::from_utf8_lossy(&doctor.stdout).trim().to_owned();
+    ensure!(doctor.status.success(), "{told}");
+    println!("profiler doctor: {}", told.lines().last().unwrap_or_default());
+
+    command(&profiler)?;
+    if !Utf8Path::new("/etc/debian_version").exists() {
+        println!(
+            "\nNo container is recorded: this is not Debian, so the demo's engine and images cannot be made here."
+        );
+        return Ok(());
+    }
+    let engine = Engine::find()?;
+    container(&profiler, &engine)?;
+    println!("\nEverything holds. The files are in {DIR}.");
+    Ok(())
+}
+
+/// Records a command with its children.
+fn command(profiler: &Utf8Path) -> Result<()> {
+    title("Record a command, with all that it starts, from its first call");
+    let out = format!("{DIR}/tar");
+    let archive = format!("{DIR}/licences.tar.gz");
+    let script = format!("tar -czf {archive} LICENSE-MIT LICENSE-APACHE && tar -tzf {archive}");
+    show(cmd(profiler).args(["record", "-o", &out, "--name", "tar", "--", "sh", "-c", &script]))?;
+    let calls = allowed(&out)?;
+    // `tar` and the `gzip` that it starts talk through a pipe.
+    ensure!(
+        ["execve", "pipe2", "write"].iter().all(|call| calls.iter().any(|name| name == call)),
+        "`{out}/seccomp.json` lacks what `sh`, `tar` and `gzip` call"
+    );
+    Ok(())
+}
+
+/// Records a container under its test and holds a fresh one against the profile.
+fn container(profiler: &Utf8Path, engine: &Engine) -> Result<()> {
+    let _gone = Gone(engine);
+    engine.docker(&["rm", "--force", CONTAINER]).succeeds(); // of a demo that was interrupted
+    let test = format!("{DIR}/test.sh");
+    let permissive = format!("{DIR}/permissive.json");
+    let out = format!("{DIR}/nginx");
+    fs_err::write(root().join(&test), TEST)?;
+    fs_err::write(root().join(&permissive), cmd(profiler).arg("permissive").stdout()?)?;
+
+    title("Record a container while its integration test runs");
+    println!(
+        "The test starts the container under a profile that denies nothing (`profiler permissive`), so that the\n\
+         calls of the container runtime itself can be told from those before the filter. It is caught from its first call.\n"
+    );
+    let unfiltered = format!("seccomp={permissive}");
+    show(
+        engine
+            .tell(cmd(profiler))
+            .args(["record", "--container", CONTAINER, "--name", "nginx", "-o", &out])
+            .args(["--", "sh", &test, "--security-opt", &unfiltered]),
+    )?;
+
+    title("The profile");
+    let seccomp = read(&out, "seccomp.json")?;
+    for line in seccomp.lines().take(12) {
+        println!("{line}");
+    }
+    println!("  ... {} calls are allowed\n", allowed(&out)?.len());
+    print!("{}", read(&out, "compose.yaml")?);
+    let capabilities = capabilities(&out)?;
+
+    title("The same test, in a fresh container under that profile");
+    let mut options = vec![
+        "--security-opt".to_owned(),
+        format!("seccomp={out}/seccomp.json"),
+        "--cap-drop=ALL".to_owned(),
+    ];
+    options.extend(capabilities.iter().map(|name| format!("--cap-add={name}")));
+    show(engine.tell(cmd("sh")).arg(&test).args(&options))?;
+    println!("the test passes");
+
+    title("Calls that the test never made");
+    engine.start(&[])?;
+    for (call, _) in PLANTED {
+        engine.exec(call).run().context("under Docker's own default, which should let it pass")?;
+        println!("Docker's default  {:24} passes", call.join(" "));
+    }
+    engine.remove()?;
+    engine.start(&options)?;
+    for (call, refusal) in PLANTED {
+        let output = engine.exec(call).capture()?;
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        ensure!(
+            !output.status.success() && said.contains(refusal),
+            "`{}` was not refused as it should be ({}): {said}",
+            call.join(" "),
+            output.status
+        );
+        println!("this profile      {:24} is refused: {said}", call.join(" "));
+    }
+    Ok(())
+}
+
+/// The calls that a result's filter lets pass.
+fn allowed(out: &str) -> Result<Vec<String>> {
+    let file: Value = serde_json::from_str(&read(out, "seccomp.json")?)?;
+    let rules = file["syscalls"].as_array().context("no rules in seccomp.json")?;
+    let passing = rules.iter().filter(|rule| rule["action"] == "SCMP_ACT_ALLOW");
+    let names = passing.flat_map(|rule| rule["names"].as_array().into_iter().flatten());
+    Ok(names.filter_map(Value::as_str).map(str::to_owned).collect())
+}
+
+/// The capabilities that a result asks for.
+fn capabilities(out: &str) -> Result<Vec<String>> {
+    let file: Value = serde_json::from_str(&read(out, "profile.json")?)?;
+    let required = file["capabilities"]["required"].as_array();
+    let required = required.context("no list of required capabilities in profile.json")?;
+    Ok(required.iter().filter_map(|rule| rule["name"].as_str()).map(str::to_owned).collect())
+}
+
+fn read(out: &str, name: &str) -> Result<String> {
+    Ok(fs_err::read_to_string(root().join(out).join(name))?)
+}
+
+fn title(text: &str) {
+    println!("\n== {text}\n");
+}
+
+/// Runs a command visibly: its line, and what it says on either stream, in order, on our standard output.
+fn show(command: Cmd) -> Result<()> {
+    let mut command = command.into_command();
+    let line = line(&command);
+    println!("$ {line}\n");
+    std::io::stdout().flush()?;
+    command
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .stderr(Stdio::from(std::io::stdout().as_fd().try_clone_to_owned()?));
+    let status = command.status().with_context(|| format!("cannot start `{line}`"))?;
+    if !status.success() {
+        bail!("`{line}` failed ({status})");
+    }
+    Ok(())
+}
+
+/// The command as it would be typed in the workspace's root.
+fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let quoted = words.map(|word| {
+        let word = word.to_string_lossy().replace(&format!("{}/", root()), "");
+        if word.contains([' ', '&', ';', '|']) { format!("'{word}'") } else { word }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+fn release_binary() -> Utf8PathBuf {
+    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
+    root().join(target).join("release/profiler")
+}
+
+/// The engine that the demo uses.
+struct Engine {
+    environment: Vec<(String, String)>,
+    /// Ours to stop at the end.
+    started: bool,
+}
+
+impl Engine {
+    /// The one that `DOCKER_HOST` names, if it has the demo's images; else this checkout's own, started if need be.
+    fn find() -> Result<Self> {
+        let named = Engine { environment: Vec::new(), started: false };
+        if std::env::var_os("DOCKER_HOST").is_some()
+            && named.docker(&["image", "inspect", IMAGE, CLIENT]).succeeds()
+        {
+            return Ok(named);
+        }
+        title(
+            "Start a container engine of this checkout's own (the first time: packages and images, minutes)",
+        );
+        let xtask = || Ok::<_, std::io::Error>(cmd(std::env::current_exe()?).arg("engines"));
+        let was_up = xtask()?.args(["status", "docker"]).stdout()?.starts_with("docker: up");
+        let mut engine = Engine { environment: Vec::new(), started: !was_up };
+        let exports = xtask()?.args(["up", "docker"]).stdout()?;
+        let pairs =
+            exports.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
+        engine.environment.extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        println!("{}", xtask()?.args(["status", "docker"]).stdout()?);
+        Ok(engine)
+    }
+
+    /// Gives a command what the client needs in the environment.
+    fn tell(&self, command: Cmd) -> Cmd {
+        self.environment.iter().fold(command, |command, (name, value)| command.env(name, value))
+    }
+
+    fn docker(&self, args: &[&str]) -> Cmd {
+        self.tell(cmd("docker")).args(args)
+    }
+
+    fn start(&self, options: &[String]) -> Result<()> {
+        self.docker(&["run", "--detach", "--name", CONTAINER])
+            .args(options)
+            .arg(IMAGE)
+            .dir(root())
+            .run()
+    }
+
+    fn exec(&self, call: &[&str]) -> Cmd {
+        self.docker(&["exec", CONTAINER]).args(call)
+    }
+
+    fn remove(&self) -> Result<()> {
+        self.docker(&["rm", "--force", CONTAINER]).run()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if self.started {
+            let down = std::env::current_exe()
+                .map_err(anyhow::Error::from)
+                .and_then(|xtask| cmd(xtask).args(["engines", "down", "docker"]).run());
+            if let Err(error) = down {
+                println!(
+                    "the engine could not be stopped: {error:#}\nhint: cargo xtask engines down"
+                );
+            }
+        }
+    }
+}
+
+/// Removes the demo's container at the end, however it comes.
+struct Gone<'a>(&'a Engine);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        // Not there is as good.
+        self.0.docker(&["rm", "--force", CONTAINER]).succeeds();
+    }
+}
