@@ -85,6 +85,8 @@ pub mod check {
     pub const OWN_NS: u8 = 1 << 2;
     /// Made with credentials other than the thread's own.
     pub const OVERRIDDEN: u8 = 1 << 3;
+    /// CAP_FSETID, asked for by a chmod that sets no set-group-id bit: the answer changes nothing.
+    pub const MOOT: u8 = 1 << 4;
 }
 
 /// A kind of capability check in a slot. Key of `CHECKS`.

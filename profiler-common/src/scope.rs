@@ -51,6 +51,8 @@ pub struct Scope {
 pub struct Target {
     /// `cred.user_ns` of the entry point; 0 until it was executed.
     pub user_ns: u64,
+    /// `nsproxy.mnt_ns` of whoever moved the first process in: the runtime's; 0 until then.
+    pub mnt_ns: u64,
     /// One of [`slot_kind`].
     pub kind: u32,
     /// Zero.
@@ -63,6 +65,8 @@ pub mod slot_kind {
     pub const CONTAINER: u32 = 0;
     /// The first successful execve after joining is the entry point's.
     pub const COMMAND: u32 = 1;
+    /// As `CONTAINER`, but its entry point was executed before.
+    pub const RUNNING: u32 = 2;
 }
 
 /// Single entry of `CONTROL`, written by user space while programs run.
@@ -109,7 +113,7 @@ pub mod loss {
 }
 
 const _: () = assert!(size_of::<Scope>() == 104 && size_of::<Joined>() == 16);
-const _: () = assert!(size_of::<Target>() == 16);
+const _: () = assert!(size_of::<Target>() == 24);
 const _: () = assert!(size_of::<Control>() == 16 && BUCKETS.is_power_of_two());
 
 #[cfg(feature = "user")]

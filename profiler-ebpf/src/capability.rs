@@ -13,6 +13,10 @@ use crate::{
     outcome,
 };
 
+/// Asked for by every chmod of a file whose group is not the caller's
+/// (<https://elixir.bootlin.com/linux/v6.12/source/fs/attr.c#L196>).
+const CAP_FSETID: i32 = 4;
+
 /// `cap_capable(const struct cred *, struct user_namespace *target, const struct user_namespace *, int cap, int ret)`
 /// (<https://elixir.bootlin.com/linux/v6.15/source/include/trace/events/capability.h>).
 pub fn check(ctx: &BtfTracePointContext, slot: Slot) {
@@ -20,14 +24,19 @@ pub fn check(ctx: &BtfTracePointContext, slot: Slot) {
     let target: Address = ctx.arg(1);
     let capability: i32 = ctx.arg(3);
     let verdict: i32 = ctx.arg(4);
-    let (abi, nr) = kernel::call_of(kernel::orig_ax(kernel::current_regs()));
+    let regs = kernel::current_regs();
+    let (abi, nr) = kernel::call_of(kernel::orig_ax(regs));
+    let mut flags = flags(slot, cred, target, verdict);
+    if capability == CAP_FSETID && kernel::is_chmod_without_setgid(regs, abi, nr) {
+        flags |= check::MOOT;
+    }
     let key = CheckKey {
         slot,
         nr,
         abi,
-        phase: joined::phase(),
+        phase: joined::phase(slot),
         capability: capability as u8,
-        flags: flags(slot, cred, target, verdict),
+        flags,
         reserved: 0,
         callers: callers(ctx),
     };

@@ -17,21 +17,38 @@ use crate::{
     scope,
 };
 
-/// The phase that the current thread is in.
+/// The phase that the current thread is in, as far as `JOINED` tells.
 ///
 /// The filter belongs to the thread: siblings of the runtime's main thread stay in set-up.
 #[inline(always)]
-pub fn phase() -> u8 {
+pub fn noted_phase() -> u8 {
     if none() {
         return phase::WORKLOAD;
     }
-    let tgid = current_tgid();
     // SAFETY: an entry is written before its process runs, or runs on in the cgroup.
-    match unsafe { JOINED.get(tgid) } {
+    match unsafe { JOINED.get(current_tgid()) } {
         None => phase::WORKLOAD,
         Some(joined) if kernel::seccomp_filter(kernel::current()) == joined.filter => phase::SETUP,
         Some(_) => phase::HANDOVER,
     }
+}
+
+/// The phase that the current thread is in.
+///
+/// The kernel tells of a move just after it was done, so for a moment a process is in the cgroup and
+/// not noted. It is known by this: before the entry point there is no workload, and what is in the
+/// runtime's mount namespace is none.
+pub fn phase(slot: Slot) -> u8 {
+    let noted = noted_phase();
+    if noted != phase::WORKLOAD {
+        return noted;
+    }
+    let Some(target) = SLOTS.get(slot) else { return noted };
+    let before_entry = target.kind != slot_kind::RUNNING && target.user_ns == 0;
+    let in_runtime = target.kind != slot_kind::COMMAND
+        && target.mnt_ns != 0
+        && kernel::mount_namespace(kernel::current()) == target.mnt_ns;
+    if before_entry || in_runtime { phase::SETUP } else { noted }
 }
 
 /// `cgroup_attach_task(struct cgroup *dst, const char *path, struct task_struct *leader, bool)`.
@@ -42,13 +59,11 @@ pub fn attached(ctx: &BtfTracePointContext) {
         return; // the workload arranges its own cgroups
     }
     let task: Address = ctx.arg(2);
-    let joined = Joined {
-        filter: kernel::seccomp_filter(task),
-        mnt_ns: kernel::mount_namespace(kernel::current()),
-    };
+    let mnt_ns = kernel::mount_namespace(kernel::current());
+    note_runtime(slot, mnt_ns);
     if let Some(tgid) = kernel::read::<u32>(task, &kernel::TASK_TGID) {
         debug!(ctx, "process {} joined slot {}", tgid, slot);
-        insert(tgid, joined);
+        insert(tgid, Joined { filter: kernel::seccomp_filter(task), mnt_ns });
     }
 }
 
@@ -65,13 +80,14 @@ pub fn forked(ctx: &BtfTracePointContext) {
         return; // a thread
     }
     if parent_slot.is_some() {
-        // SAFETY: as in `phase`.
+        // SAFETY: as in `noted_phase`.
         match unsafe { JOINED.get(parent_tgid) } {
             Some(joined) => insert(tgid, *joined),
             None => remove(tgid),
         }
-    } else if kernel::task_cgroup_id(child).and_then(scope::slot_of).is_some() {
+    } else if let Some(slot) = kernel::task_cgroup_id(child).and_then(scope::slot_of) {
         let mnt_ns = kernel::mount_namespace(kernel::current());
+        note_runtime(slot, mnt_ns);
         insert(tgid, Joined { filter: kernel::seccomp_filter(child), mnt_ns });
     }
 }
@@ -79,23 +95,29 @@ pub fn forked(ctx: &BtfTracePointContext) {
 /// A successful execve of the current task: the entry point's, unless the runtime re-executes
 /// itself, which it does unfiltered and in its own mount namespace.
 pub fn executed(slot: Slot) {
-    if none() {
-        return;
-    }
-    let tgid = current_tgid();
-    // SAFETY: as in `phase`.
-    let Some(joined) = (unsafe { JOINED.get(tgid) }) else { return };
     let Some(target) = SLOTS.get_ptr_mut(slot) else { return };
-    let task = kernel::current();
     // SAFETY: `target` points to a live map value; aligned words do not tear.
     unsafe {
-        let entry_point = kernel::seccomp_filter(task) != joined.filter
-            || kernel::mount_namespace(task) != joined.mnt_ns
-            || (*target).kind == slot_kind::COMMAND;
+        if none() && (*target).user_ns != 0 {
+            return;
+        }
+        let tgid = current_tgid();
+        let task = kernel::current();
+        let mnt_ns = kernel::mount_namespace(task);
+        let is_command = (*target).kind == slot_kind::COMMAND;
+        let entry_point = match JOINED.get(tgid) {
+            Some(joined) => {
+                is_command
+                    || mnt_ns != joined.mnt_ns
+                    || kernel::seccomp_filter(task) != joined.filter
+            }
+            None => is_command || mnt_ns != (*target).mnt_ns,
+        };
         if entry_point {
             remove(tgid);
             if (*target).user_ns == 0 {
-                (*target).user_ns = kernel::user_namespace(task);
+                // 0 means that it was not executed yet
+                (*target).user_ns = kernel::user_namespace(task).max(1);
             }
         }
     }
@@ -109,6 +131,18 @@ pub fn exited() {
     let pid_tgid = bpf_get_current_pid_tgid();
     if pid_tgid as u32 == (pid_tgid >> 32) as u32 {
         remove(pid_tgid as u32);
+    }
+}
+
+/// Notes the runtime's mount namespace, at the first process that joins.
+fn note_runtime(slot: Slot, mnt_ns: Address) {
+    if let Some(target) = SLOTS.get_ptr_mut(slot) {
+        // SAFETY: `target` points to a live map value; aligned words do not tear.
+        unsafe {
+            if (*target).mnt_ns == 0 {
+                (*target).mnt_ns = mnt_ns;
+            }
+        }
     }
 }
 

@@ -61,6 +61,26 @@ pub fn orig_ax(regs: Address) -> i64 {
     unsafe { (regs as *const u8).add(ORIG_AX).cast::<i64>().read_volatile() }
 }
 
+/// Whether the registers are those of a chmod whose mode has no set-group-id bit. Native calls only.
+#[inline(always)]
+pub fn is_chmod_without_setgid(regs: Address, abi: u8, nr: u32) -> bool {
+    /// Offsets in `struct pt_regs`, as with `orig_ax`.
+    const SI: usize = 104;
+    const DX: usize = 96;
+    const S_ISGID: u64 = 0o2000;
+    if abi == abi::COMPAT {
+        return false;
+    }
+    // SAFETY: as in `orig_ax`.
+    let register =
+        |offset| unsafe { (regs as *const u8).add(offset).cast::<u64>().read_volatile() };
+    match nr {
+        90 | 91 => register(SI) & S_ISGID == 0,   // chmod, fchmod
+        268 | 452 => register(DX) & S_ISGID == 0, // fchmodat, fchmodat2
+        _ => false,
+    }
+}
+
 /// Whether a call is execve or execveat.
 #[inline(always)]
 pub fn is_exec(abi: u8, nr: u32) -> bool {

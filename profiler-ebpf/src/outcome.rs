@@ -156,7 +156,7 @@ fn denied(regs: Address, slot: Slot, ret: i64) {
         return; // a thread that executed takes over the id of its leader, which never returned
     }
     let errno = if (-MAX_ERRNO..0).contains(&ret) { -ret as i32 } else { 0 };
-    let call = CallKey { slot, nr, abi, phase: joined::phase(), reserved: 0 };
+    let call = CallKey { slot, nr, abi, phase: joined::phase(slot), reserved: 0 };
     let key = DenialKey { call, errno };
     if let Some(denial) = DENIALS.get_ptr_mut(&key) {
         // SAFETY: the pointer is to a live map value.

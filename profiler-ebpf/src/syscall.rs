@@ -2,7 +2,7 @@
 
 use aya_ebpf::programs::BtfTracePointContext;
 use profiler_common::{
-    evidence::{CallKey, DENSE_SYSCALLS, abi, phase},
+    evidence::{CallKey, DENSE_SYSCALLS, Seen, abi, phase},
     scope::{Slot, loss},
 };
 
@@ -16,32 +16,45 @@ use crate::{
 #[inline(always)]
 pub fn enter(ctx: &BtfTracePointContext, slot: Slot) {
     let (abi, nr) = kernel::call_of(ctx.arg(1));
-    let phase = joined::phase();
     let denials = control().denials;
     if denials != 0 {
         outcome::entered(denials);
     }
-    let key = CallKey { slot, nr, abi, phase, reserved: 0 };
+    let mut key = CallKey { slot, nr, abi, phase: joined::noted_phase(), reserved: 0 };
     if nr as usize >= DENSE_SYSCALLS || abi as usize >= abi::DENSE {
+        key.phase = joined::phase(slot);
         return sparse(&key);
     }
     let Some(seen) = SEEN.get_ptr_mut(slot) else { return };
-    // SAFETY: `seen` points to a live map value; the bounds of all three indexes are checked here.
-    let cell = unsafe {
-        let calls = &raw mut (*seen).calls;
-        if phase as usize >= phase::COUNT {
-            return;
-        }
-        calls
-            .cast::<u8>()
-            .add((phase as usize * abi::DENSE + abi as usize) * DENSE_SYSCALLS + nr as usize)
-    };
-    // SAFETY: in bounds, see above; a byte's store cannot tear.
-    if unsafe { cell.read_volatile() } == 0 {
-        attribution::first(&key);
-        // SAFETY: as above.
-        unsafe { cell.write_volatile(1) };
+    if is_seen(seen, &key) {
+        return;
     }
+    // what is new is looked at more closely
+    key.phase = joined::phase(slot);
+    if !is_seen(seen, &key) {
+        attribution::first(&key);
+        if let Some(cell) = cell(seen, &key) {
+            // SAFETY: in bounds, see `cell`; a byte's store cannot tear.
+            unsafe { cell.write_volatile(1) };
+        }
+    }
+}
+
+#[inline(always)]
+fn is_seen(seen: *mut Seen, key: &CallKey) -> bool {
+    // SAFETY: in bounds, see `cell`.
+    cell(seen, key).is_some_and(|cell| unsafe { cell.read_volatile() } != 0)
+}
+
+/// The cell of a call with a dense number.
+#[inline(always)]
+fn cell(seen: *mut Seen, key: &CallKey) -> Option<*mut u8> {
+    let (phase, abi, nr) = (key.phase as usize, key.abi as usize, key.nr as usize);
+    if phase >= phase::COUNT || abi >= abi::DENSE || nr >= DENSE_SYSCALLS {
+        return None;
+    }
+    // SAFETY: `seen` points to a live map value, and all three indexes are within it.
+    Some(unsafe { seen.cast::<u8>().add((phase * abi::DENSE + abi) * DENSE_SYSCALLS + nr) })
 }
 
 /// A number without a cell of its own.

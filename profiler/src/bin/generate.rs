@@ -3,7 +3,6 @@
 use std::{io::Write as _, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result};
-use fs_err as fs;
 use profiler::{
     ingest,
     model::{merge, policy, recording::Recording},
@@ -36,6 +35,11 @@ pub fn permissive() -> Result<ExitCode> {
 }
 
 fn read(path: &Path) -> Result<Recording> {
-    let text = fs::read_to_string(path)?;
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!(
+            "cannot read `{}`\nhint: name recordings that `profiler record` wrote: profiler generate DIR/recording.json -o DIR",
+            path.display()
+        )
+    })?;
     ingest::recording::parse(&text).with_context(|| format!("cannot use `{}`", path.display()))
 }

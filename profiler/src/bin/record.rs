@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use profiler::{
     model::{
         policy,
-        recording::{Missing, Recording},
+        recording::{Missing, Phase, Recording},
     },
     render,
     session::{self, ContainerPlan, Event, Outcome, Plan, store},
@@ -98,9 +98,10 @@ fn write(outcome: &Outcome, dir: &Path, several: bool) -> Result<ExitCode> {
     })
 }
 
-/// Whether everything that happened while it was recorded is in the recording.
+/// Whether the target ran, and everything that it did while it was recorded is in the recording.
 fn is_complete(recording: &Recording) -> bool {
-    !recording.runs.values().flat_map(|run| &run.missing).any(|missing| match missing {
+    let ran = recording.syscalls.iter().any(|fact| fact.phase == Phase::Workload);
+    ran && !recording.runs.values().flat_map(|run| &run.missing).any(|missing| match missing {
         Missing::Lost { what, .. } => UNSOUND_LOSSES.contains(&what.as_str()),
         Missing::Engine => true,
         _ => false,
@@ -111,7 +112,11 @@ fn open_ready(fd: u32) -> Result<File> {
     File::options()
         .write(true)
         .open(format!("/proc/self/fd/{fd}"))
-        .with_context(|| format!("cannot write to file descriptor `{fd}` of `--ready-fd`"))
+        .with_context(|| {
+            format!(
+                "cannot write to file descriptor `{fd}` of `--ready-fd`\nhint: open it first: profiler record --ready-fd {fd} ... {fd}>FILE"
+            )
+        })
 }
 
 /// What the result is called when nobody says.

@@ -9,7 +9,7 @@ use profiler::{
     model::{
         baseline,
         policy::native_abi,
-        profile::{CapabilityReason, CapabilityRule, Outcome, Profile, SyscallReason},
+        profile::{CapabilityReason, CapabilityRule, NoteKind, Outcome, Profile, SyscallReason},
         recording::Recording,
         seccomp::KernelVersion,
         syscall,
@@ -171,7 +171,18 @@ fn policy_summary(recording: &Recording, profile: &Profile) -> PolicySummary {
             .into_iter()
             .flat_map(|(class, rules)| rules.iter().map(move |rule| capability_line(class, rule)))
             .collect(),
-        notes: Vec::new(),
+        // what a run misses is told from the recording itself
+        notes: profile
+            .notes
+            .iter()
+            .filter(|note| {
+                matches!(
+                    note.kind,
+                    NoteKind::Empty | NoteKind::UnnamedSyscalls | NoteKind::NoNewPrivileges
+                )
+            })
+            .map(|note| note.text.clone())
+            .collect(),
     }
 }
 

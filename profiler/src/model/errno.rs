@@ -23,9 +23,9 @@ use std::collections::BTreeSet;
 use crate::model::{arch::Abi, syscall};
 
 /// EPERM: the answer to a denied call that no row names.
-pub const DEFAULT: u32 = 1;
+pub const DEFAULT: u32 = libc::EPERM as u32;
 /// ENOSYS: the answer to a denied call that callers can do without.
-pub const FALLBACK: u32 = 38;
+pub const FALLBACK: u32 = libc::ENOSYS as u32;
 
 /// Why some calls are answered with ENOSYS.
 #[derive(Debug)]

@@ -203,7 +203,7 @@ impl Session<'_> {
         let setup = cgroup::detect(root)?;
         let cgroup = of_container(root, &setup, pid, id)?;
         let ids: Vec<u64> = with_descendants(&cgroup)?.iter().map(|cgroup| cgroup.id).collect();
-        let slot = self.recorder.observer.watch(&ids, SlotKind::Container)?;
+        let slot = self.recorder.observer.watch(&ids, SlotKind::Running)?;
         let followed = &mut self.followed[index];
         followed.started_before = true;
         followed.runs(slot);

@@ -78,6 +78,17 @@ pub enum SessionError {
         #[source]
         source: io::Error,
     },
+    /// A result could not be written.
+    #[error("cannot {verb} `{}`\nhint: choose another directory with `-o DIR`", path.display())]
+    Output {
+        /// `write`, `create`.
+        verb: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
     /// Signals could not be caught.
     #[error("cannot catch signals")]
     Signals(#[source] io::Error),

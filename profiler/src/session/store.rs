@@ -29,7 +29,7 @@ pub fn prepare(dir: &Path) -> Result<Prepared, SessionError> {
     let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
     let made = dir.ancestors().take_while(missing).map(Path::to_owned).collect();
     let prepared = Prepared { made };
-    fs::create_dir_all(dir).map_err(error("create", dir))?;
+    std::fs::create_dir_all(dir).map_err(error("create", dir))?;
     NamedTempFile::new_in(dir).map_err(error("write to", dir))?;
     Ok(prepared)
 }
@@ -50,7 +50,7 @@ impl Drop for Prepared {
 /// # Errors
 /// When a file cannot be written.
 pub fn write(dir: &Path, files: &[(&str, String)]) -> Result<(), SessionError> {
-    fs::create_dir_all(dir).map_err(error("create", dir))?;
+    std::fs::create_dir_all(dir).map_err(error("create", dir))?;
     let mut written = Vec::with_capacity(files.len());
     for (name, content) in files {
         let path = dir.join(name);
@@ -68,7 +68,7 @@ pub fn write(dir: &Path, files: &[(&str, String)]) -> Result<(), SessionError> {
 }
 
 fn error(verb: &'static str, path: &Path) -> impl Fn(std::io::Error) -> SessionError {
-    move |source| SessionError::Io { verb, path: path.to_owned(), source }
+    move |source| SessionError::Output { verb, path: path.to_owned(), source }
 }
 
 #[cfg(test)]
@@ -81,7 +81,13 @@ mod tests {
         fs::create_dir(dir.path().join("b")).expect("a directory in the way");
         let files = [("a", "1".to_owned()), ("b", "2".to_owned()), ("c", "3".to_owned())];
         let error = write(dir.path(), &files).expect_err("a directory cannot be replaced");
-        assert_eq!(error.to_string(), format!("cannot write `{}`", dir.path().join("b").display()));
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "cannot write `{}`\nhint: choose another directory with `-o DIR`",
+                dir.path().join("b").display()
+            )
+        );
         let mut names: Vec<_> = fs::read_dir(dir.path())
             .expect("lists")
             .map(|entry| entry.expect("an entry").file_name())

@@ -52,7 +52,9 @@ pub fn found(
     let mut checks = checks(ebpf, slots)?;
     checks.retain(|(key, _)| key.phase == phase::WORKLOAD);
     symbols.learn(checks.iter().map(|(key, _)| key));
-    checks.retain(|(key, _)| classify(&symbols.callers(key)).0 == AuditClass::Audited);
+    checks.retain(|(key, _)| {
+        key.flags & check::MOOT == 0 && classify(&symbols.callers(key)).0 == AuditClass::Audited
+    });
     let capabilities: BTreeSet<u8> = checks
         .iter()
         .filter(|(key, check)| key.flags & check::DENIED == 0 && check.failed <= check.succeeded)
@@ -118,7 +120,10 @@ fn capability_facts(
     let checks = checks(ebpf, slots)?;
     symbols.learn(checks.iter().map(|(key, _)| key));
     for (key, check) in checks {
-        let (audit, asked_by) = classify(&symbols.callers(&key));
+        let (mut audit, asked_by) = classify(&symbols.callers(&key));
+        if key.flags & check::MOOT != 0 {
+            audit = AuditClass::Noaudit;
+        }
         let key = (
             key.capability,
             phase_of(key.phase),

@@ -24,6 +24,8 @@ pub enum SlotKind {
     Container,
     /// It is the first successful execve.
     Command,
+    /// As with a container; but it was executed before.
+    Running,
 }
 
 /// A cgroup that was created while candidates were adopted.
@@ -56,6 +58,7 @@ impl Slots {
         let kind = match slot_kind {
             SlotKind::Container => slot_kind::CONTAINER,
             SlotKind::Command => slot_kind::COMMAND,
+            SlotKind::Running => slot_kind::RUNNING,
         };
         set_target(ebpf, slot, kind)?;
         Ok(slot)
@@ -97,7 +100,7 @@ impl Slots {
 }
 
 fn set_target(ebpf: &mut Ebpf, slot: Slot, kind: u32) -> Result<(), ObserveError> {
-    let target = Target { user_ns: 0, kind, reserved: 0 };
+    let target = Target { user_ns: 0, mnt_ns: 0, kind, reserved: 0 };
     array::<Target>(ebpf, "SLOTS")?.set(slot, target, 0).map_err(map_error("SLOTS"))
 }
 
