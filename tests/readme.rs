@@ -22,8 +22,15 @@ pub fn tests() -> Vec<Test> {
         Test::new("readme::links_lead_somewhere", &[], links),
         Test::new("readme::examples_run", &[Need::Bpf], |m| examples(m, "<!-- run -->")),
         Test::new("readme::examples_with_an_engine_run", &[Need::Bpf, Need::Engine], |m| {
-            examples(m, "<!-- run with engine -->")
-        }),
+            let before = m.engine()?.containers()?;
+            let outcome = examples(m, "<!-- run with engine -->");
+            // The names are README's; nothing else starts containers meanwhile.
+            for left in m.engine()?.containers()?.difference(&before) {
+                m.engine()?.docker(&["rm", "-f", "-v", left])?;
+            }
+            outcome
+        })
+        .alone(),
     ]
 }
 

@@ -15,6 +15,7 @@ const NEEDS: [Need; 2] = [Need::Bpf, Need::Tool("gcc", "gcc")];
 pub fn tests() -> Vec<Test> {
     vec![
         Test::new("command::first_call", &NEEDS, first_call),
+        Test::new("command::launcher_stays_out", &NEEDS, launcher),
         Test::new("command::flood_of_ten_million", &NEEDS, flood),
         Test::new("command::short_lived_children", &NEEDS, children),
         Test::new("command::a_thousand_children", &NEEDS, thousand),
@@ -37,6 +38,34 @@ fn first_call(machine: &Machine) -> Result<()> {
         ensure!(seen == [nr, 231].into(), "the program makes {nr} and exit_group, not {seen:?}");
     }
     Ok(())
+}
+
+/// The recorder's own steps before the command's execve are not the command's, however busy the machine is.
+fn launcher(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let calls = machine.fixture("calls")?;
+    let record = |worker: usize| {
+        for round in 0..40 {
+            let dir = scratch.join(&format!("{worker}-{round}"));
+            let recorded = Record::new(machine, dir)
+                .workload([calls.as_str(), "-q", "278"])
+                .run()?
+                .expect(0)?;
+            let seen = recorded.recording()?.numbers("x86_64", "workload");
+            ensure!(
+                seen == [278, 231].into(),
+                "round {round}: the program makes 278 and 231, not {seen:?}"
+            );
+        }
+        anyhow::Ok(())
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..3).map(|worker| scope.spawn(move || record(worker))).collect();
+        workers.into_iter().try_for_each(|worker| match worker.join() {
+            Ok(outcome) => outcome,
+            Err(_) => bail!("a worker panicked"),
+        })
+    })
 }
 
 fn flood(machine: &Machine) -> Result<()> {

@@ -140,11 +140,7 @@ fn ready(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
     let session =
         Record::new(machine, scratch.join("out")).workload(["/bin/sleep", "0.5"]).start()?;
-    let story = session.running.stderr();
-    ensure!(
-        story.lines().any(|line| line == "recording command `sleep`"),
-        "the byte came before the line\n{story}"
-    );
+    session.expect_line("recording command `sleep`")?;
     session.finish()?.expect(0)?;
     Ok(())
 }

@@ -33,8 +33,7 @@ fn running(machine: &Machine) -> Result<()> {
         .args(["--duration", "2s"])
         .start()?;
     let line = format!("recording container `{}`", container.name);
-    let story = session.running.stderr();
-    ensure!(story.lines().any(|said| said == line), "no line {line:?} when ready\n{story}");
+    session.expect_line(&line)?;
     let recorded = session.finish()?;
     ensure!([0, 3].contains(&recorded.output.status), "{}", recorded.output.text());
     let recording = recorded.recording()?;

@@ -103,8 +103,7 @@ fn waits(machine: &Machine) -> Result<()> {
     let container = engine.name("late");
     let session = Record::containers(machine, scratch.join("out"), &[&container.name])?.start()?;
     let line = format!("waiting for container `{}`", container.name);
-    let story = session.running.stderr();
-    ensure!(story.lines().any(|said| said == line), "no line {line:?} when ready\n{story}");
+    session.expect_line(&line)?;
     container.run(&["--network=none", &image, "/bin/calls", "-q", "278"])?.expect(0)?;
     let recorded = session.finish()?.expect(0)?;
     recorded.recording()?.expect_numbers(&[278])

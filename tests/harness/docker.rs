@@ -1,6 +1,7 @@
 //! A Docker engine through its own client, and containers that are gone when the test is.
 
 use std::{
+    collections::BTreeSet,
     process::Command,
     sync::{
         Mutex,
@@ -79,6 +80,14 @@ impl Engine {
     /// Gives a command what the client needs in the environment.
     pub fn environment<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         command.env("DOCKER_HOST", &self.host).envs(self.env.iter().cloned())
+    }
+
+    /// The ids of all containers.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub fn containers(&self) -> Result<BTreeSet<String>> {
+        Ok(self.docker(&["ps", "-aq"])?.lines().map(str::to_owned).collect())
     }
 
     /// A name that no other container has, and that is free again when the test ends.

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::{io::FdFlags, process::Signal};
 
@@ -172,6 +172,16 @@ pub struct Session {
 }
 
 impl Session {
+    /// Fails unless it has said `line` by now; what is on its way through the pipe counts.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub fn expect_line(&self, line: &str) -> Result<()> {
+        let said = || self.running.stderr().lines().any(|said| said == line);
+        program::until(&format!("the line {line:?}"), Duration::from_secs(1), said)
+            .with_context(|| self.running.stderr())
+    }
+
     /// Ctrl-C, and its end.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ pub enum Verb {
     Doctor(DoctorArgs),
     /// Print the seccomp profile to record a container under: it loads, and denies nothing
     Permissive,
-    /// Wait at GATE, then become COMMAND
+    /// Stop; continued, become COMMAND
     #[command(name = "__enter", hide = true)]
     Enter(EnterArgs),
 }
@@ -119,7 +119,6 @@ pub enum Format {
 
 #[derive(Debug, Args)]
 pub struct EnterArgs {
-    pub gate: PathBuf,
     #[arg(last = true)]
     pub command: Vec<OsString>,
 }

@@ -70,7 +70,7 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
 
 /// Serves the hidden `__enter`.
 pub fn enter(args: &EnterArgs) -> Result<ExitCode> {
-    let error = session::enter(&args.gate, &args.command);
+    let error = session::enter(&args.command);
     let program = args.command.first().map(|word| word.to_string_lossy()).unwrap_or_default();
     tell::error(&anyhow::Error::new(error).context(format!("cannot execute `{program}`")));
     Ok(exit::CANNOT_EXECUTE.into())

@@ -1,23 +1,17 @@
 //! The command that a recording runs: started as it would be without us, or in a cgroup of its own.
 //!
 //! A command that is the target must be in its cgroup before its first call, and must not be
-//! counted before its own execve. So this program starts itself as `__enter FIFO -- COMMAND`, moves
-//! that process into the cgroup, and then lets it execute the command.
+//! counted before its own execve. So this program starts itself as `__enter -- COMMAND`, which stops itself;
+//! moves that process into the cgroup, and lets it go on to execute the command.
 
 use std::{
     ffi::{OsStr, OsString},
-    io::{Read as _, Write as _},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::ExitStatus,
 };
 
-use fs_err as fs;
-use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, mknodat, open},
-    process::{Pid, Signal as Number, kill_process},
-};
-use tempfile::TempDir;
+use rustix::process::{Pid, Signal as Number, WaitId, WaitIdOptions, getpid, kill_process, waitid};
 use tokio::process::{Child, Command};
 
 use super::{error::SessionError, signals::Signal};
@@ -29,15 +23,6 @@ pub const ENTER: &str = "__enter";
 pub struct Running {
     child: Child,
     pid: Option<Pid>,
-    /// What [`Running::inside`] made.
-    gate: Option<Gate>,
-}
-
-/// A named pipe. The command's side opens it by its path, and what was written to it lasts as long as
-/// someone has it open: so both stay until the end.
-struct Gate {
-    _dir: TempDir,
-    _pipe: fs::File,
 }
 
 impl Running {
@@ -54,27 +39,24 @@ impl Running {
         join: impl FnOnce(u32) -> Result<(), SessionError>,
     ) -> Result<Self, SessionError> {
         let program = program_of(command)?;
-        let dir = TempDir::new()
-            .map_err(|source| io("create", Path::new("temporary directory"), source))?;
-        let gate = dir.path().join("gate");
-        mknodat(CWD, &gate, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
-            .map_err(|error| io("create", &gate, error.into()))?;
-        // read-write, so that neither side's open blocks
-        let open_gate = open(&gate, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| io("open", &gate, error.into()))?;
         let itself = std::env::current_exe()
             .map_err(|source| io("find", Path::new("/proc/self/exe"), source))?;
-        let mut running = Self::spawn(
-            Command::new(itself).arg(ENTER).arg(&gate).arg("--").args(command),
-            program,
-        )?;
-        if let Some(pid) = running.pid {
-            join(pid.as_raw_nonzero().get().unsigned_abs())?;
-        }
-        let mut pipe = fs::File::from_parts(open_gate.into(), &gate);
-        pipe.write_all(b"!").map_err(|source| io("write", &gate, source))?;
-        running.gate = Some(Gate { _dir: dir, _pipe: pipe });
-        Ok(running)
+        let running =
+            Self::spawn(Command::new(itself).arg(ENTER).arg("--").args(command), program)?;
+        let Some(pid) = running.pid else { return Ok(running) };
+        // stopped, it makes no calls while it is between the cgroups, and its own execve is behind it
+        let stopped_or_ended =
+            WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let joined = waitid(WaitId::Pid(pid), stopped_or_ended)
+            .map_err(|error| SessionError::Spawn {
+                program: program.to_string_lossy().into_owned(),
+                source: error.into(),
+            })
+            .and_then(|_| join(pid.as_raw_nonzero().get().unsigned_abs()));
+        // unrecorded, the command must not run
+        let next = if joined.is_ok() { Number::CONT } else { Number::KILL };
+        let _ = kill_process(pid, next); // it may have been killed
+        joined.map(|()| running)
     }
 
     fn spawn(command: &mut Command, program: &OsStr) -> Result<Self, SessionError> {
@@ -83,7 +65,7 @@ impl Running {
             source,
         })?;
         let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        Ok(Running { child, pid, gate: None })
+        Ok(Running { child, pid })
     }
 
     /// Waits for its end. Cancel safe.
@@ -106,12 +88,11 @@ pub fn shell_status(status: ExitStatus) -> i32 {
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1)
 }
 
-/// Serves the hidden subcommand: waits until it was moved into its cgroup, then becomes the command.
+/// Serves the hidden subcommand: stops until it was moved into its cgroup, then becomes the command.
 /// Returns only when that failed.
-pub fn enter(gate: &Path, command: &[OsString]) -> std::io::Error {
-    let opened = fs::File::open(gate).and_then(|mut gate| gate.read_exact(&mut [0]));
-    match (opened, command.split_first()) {
-        (Err(error), _) => error,
+pub fn enter(command: &[OsString]) -> std::io::Error {
+    match (kill_process(getpid(), Number::STOP), command.split_first()) {
+        (Err(error), _) => error.into(),
         (Ok(()), None) => std::io::ErrorKind::InvalidInput.into(),
         (Ok(()), Some((program, args))) => std::process::Command::new(program).args(args).exec(),
     }

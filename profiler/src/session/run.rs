@@ -81,7 +81,8 @@ pub fn recording(id: RunId, circumstances: Circumstances, evidence: Evidence) ->
     let Circumstances { target, clock, command, command_status, container, mut missing } =
         circumstances;
     missing.extend(evidence.missing.iter().cloned());
-    missing.extend(implied(&evidence, container.as_ref()));
+    let late = missing.contains(&Missing::Startup);
+    missing.extend(implied(&evidence, container.as_ref(), late));
     missing.sort();
     missing.dedup();
     let run = Run {
@@ -107,12 +108,12 @@ pub fn recording(id: RunId, circumstances: Circumstances, evidence: Evidence) ->
     }
 }
 
-/// What the evidence itself says is missing.
-fn implied(evidence: &Evidence, container: Option<&Container>) -> Vec<Missing> {
+/// What the evidence itself says is missing; a late start lacks the hand-over anyway.
+fn implied(evidence: &Evidence, container: Option<&Container>, late: bool) -> Vec<Missing> {
     let mut missing = Vec::new();
     let seen_in = |phase| evidence.syscalls.iter().any(|fact| fact.phase == phase);
     if let Some(container) = container {
-        if !seen_in(Phase::Handover) {
+        if !late && !seen_in(Phase::Handover) {
             missing.push(Missing::Handover);
         }
         if matches!(container.seccomp, SeccompSetting::EngineDefault | SeccompSetting::Custom) {
