@@ -70,14 +70,9 @@ pub fn run() -> Result<()> {
     }
     fs_err::create_dir_all(&dir)?;
 
-    title("Build the profiler, and ask what this machine can do");
-    cmd("cargo").args(["build", "--release", "--package", "profiler"]).dir(root()).run()?;
+    title("Build the profiler");
+    show(cmd("cargo").args(["build", "--release", "--package", "profiler"]))?;
     let profiler = release_binary();
-    let doctor = cmd(&profiler).arg("doctor").capture()?;
-    let told = String::from_utf8_lossy(&doctor.stdout).trim().to_owned();
-    ensure!(doctor.status.success(), "{told}");
-    println!("profiler doctor: {}", told.lines().last().unwrap_or_default());
-
     command(&profiler)?;
     if !Utf8Path::new("/etc/debian_version").exists() {
         println!(
@@ -116,6 +111,13 @@ fn container(profiler: &Utf8Path, engine: &Engine) -> Result<()> {
     let out = format!("{DIR}/nginx");
     fs_err::write(root().join(&test), TEST)?;
     fs_err::write(root().join(&permissive), cmd(profiler).arg("permissive").stdout()?)?;
+
+    title("Ask what this machine can do");
+    // All of it only when something is missing: then that is what the reader needs.
+    let doctor = engine.tell(cmd(profiler)).arg("doctor").capture()?;
+    let told = String::from_utf8_lossy(&doctor.stdout).trim().to_owned();
+    ensure!(doctor.status.success(), "profiler doctor\n{told}");
+    println!("profiler doctor: {}", told.lines().last().unwrap_or_default());
 
     title("Record a container while its integration test runs");
     println!(
@@ -250,7 +252,11 @@ impl Engine {
         let xtask = || Ok::<_, std::io::Error>(cmd(std::env::current_exe()?).arg("engines"));
         let was_up = xtask()?.args(["status", "docker"]).stdout()?.starts_with("docker: up");
         let mut engine = Engine { environment: Vec::new(), started: !was_up };
-        let exports = xtask()?.args(["up", "docker"]).stdout()?;
+        // It tells what it does on stderr, for minutes.
+        let up =
+            xtask()?.args(["up", "docker"]).into_command().stderr(Stdio::inherit()).output()?;
+        ensure!(up.status.success(), "no engine could be started, so no container was recorded");
+        let exports = String::from_utf8_lossy(&up.stdout);
         let pairs =
             exports.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
         engine.environment.extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
