@@ -6,11 +6,9 @@ use anyhow::{Context as _, Result};
 use profiler::{
     ingest,
     model::{merge, policy, recording::Recording},
-    render,
-    session::store,
 };
 
-use crate::{args::GenerateArgs, tell};
+use crate::{args::GenerateArgs, output};
 
 /// The profile to record under.
 const PERMISSIVE: &str = profiler::model::seccomp::PERMISSIVE;
@@ -21,10 +19,7 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
         args.recordings.iter().map(|path| read(path)).collect::<Result<_>>()?;
     let recording = merge::merge(recordings)?;
     let options = policy::Options { learn_denied: args.learn_denied };
-    let profile = policy::derive(&recording, &options);
-    let files = render::bundle(&recording, &profile, &args.output.to_string_lossy());
-    store::write(&args.output, &files)?;
-    tell::summary(&recording, &profile, &args.output, &files);
+    output::write(&recording, &args.output, &options)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,6 +4,7 @@ mod args;
 mod doctor;
 mod exit;
 mod generate;
+mod output;
 mod record;
 mod tell;
 

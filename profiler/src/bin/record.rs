@@ -14,14 +14,13 @@ use profiler::{
         policy,
         recording::{Missing, Phase, Recording},
     },
-    render,
     session::{self, ContainerPlan, Event, Outcome, Plan, store},
     target::docker::{Docker, Endpoint, Environment},
 };
 
 use crate::{
     args::{EnterArgs, RecordArgs},
-    exit,
+    exit, output,
     tell::{self, Teller},
 };
 
@@ -79,10 +78,7 @@ pub fn enter(args: &EnterArgs) -> Result<ExitCode> {
 fn write(outcome: &Outcome, dir: &Path, several: bool) -> Result<ExitCode> {
     for recorded in &outcome.recordings {
         let dir = if several { dir.join(file_name(&recorded.name)) } else { dir.to_owned() };
-        let profile = policy::derive(&recorded.recording, &policy::Options::default());
-        let files = render::bundle(&recorded.recording, &profile, &dir.to_string_lossy());
-        store::write(&dir, &files)?;
-        tell::summary(&recorded.recording, &profile, &dir, &files);
+        output::write(&recorded.recording, &dir, &policy::Options::default())?;
     }
     for name in &outcome.never_ran {
         tell::error(&anyhow::anyhow!(

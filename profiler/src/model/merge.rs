@@ -199,6 +199,7 @@ impl Join for CheckSighting {
         self.checks = self.checks.max(other.checks);
         self.succeeded = self.succeeded.max(other.succeeded);
         self.failed = self.failed.max(other.failed);
+        self.unsettled = self.unsettled.max(other.unsettled);
         self.first.join(other.first);
     }
 }

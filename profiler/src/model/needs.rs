@@ -17,14 +17,36 @@ use crate::model::{
     syscall,
 };
 
-/// Checks that the kernel makes without audit although the call fails when they are refused.
+/// Checks that the kernel makes without audit although the call fails when they are refused, by capability and call.
 ///
-/// A filter or a Landlock domain may be entered without `no_new_privs` only with CAP_SYS_ADMIN:
+/// A filter or a Landlock domain may be entered without `no_new_privs` only with CAP_SYS_ADMIN, and mounts that are
+/// out of reach are told to it only:
 /// <https://github.com/torvalds/linux/blob/v6.18/kernel/seccomp.c> (`seccomp_prepare_filter`),
-/// <https://github.com/torvalds/linux/blob/v6.18/security/landlock/syscalls.c>.
-/// All other unaudited checks choose between two ways to succeed, or fill in fields of /proc.
-const DECISIVE_WITHOUT_AUDIT: [(&str, &[&str]); 1] =
-    [("SYS_ADMIN", &["seccomp", "prctl", "landlock_restrict_self"])];
+/// <https://github.com/torvalds/linux/blob/v6.18/security/landlock/syscalls.c>,
+/// <https://github.com/torvalds/linux/blob/v6.18/fs/namespace.c> (`do_statmount`, `do_listmount`).
+/// All unaudited checks that are neither here nor in [`DECISIVE_ASKERS`] choose between two ways to succeed, or fill in
+/// fields of /proc.
+const DECISIVE_CALLS: [(&str, &[&str]); 1] =
+    [("SYS_ADMIN", &["seccomp", "prctl", "landlock_restrict_self", "statmount", "listmount"])];
+
+/// The same, by the kernel function that asks, whatever the call: it opens or writes a file of /proc/sys, or goes through
+/// mount namespaces.
+///
+/// The permission bits of a sysctl are the owner's for who has the capability. Root has them anyway, and reading
+/// most files takes neither; neither is told from here, so the capability counts as needed.
+/// <https://github.com/torvalds/linux/blob/v6.18/net/sysctl_net.c>,
+/// <https://github.com/torvalds/linux/blob/v6.18/ipc/ipc_sysctl.c>,
+/// <https://github.com/torvalds/linux/blob/v6.18/fs/namespace.c> (`get_sequential_mnt_ns`).
+const DECISIVE_ASKERS: [&str; 3] =
+    ["net_ctl_permissions", "ipc_permissions", "get_sequential_mnt_ns"];
+
+/// Asks for CAP_SYS_ADMIN on /proc/sys/kernel/pid_max, which everyone may read, so only writing is decided by it:
+/// <https://github.com/torvalds/linux/blob/v6.18/kernel/pid_namespace.c>.
+const PID_MAX_ASKER: &str = "pid_table_root_permissions";
+
+/// What writes a file. An open for writing that nothing is written to is no need.
+const WRITES: [&str; 8] =
+    ["write", "writev", "pwrite64", "pwritev", "pwritev2", "sendfile", "splice", "copy_file_range"];
 
 /// What one kind of check says of its capability; the strongest wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,7 +119,11 @@ fn classify(fact: &CapabilityFact, outcome: Outcome) -> Option<Class> {
     {
         return None;
     }
-    let earnest = fact.audit == AuditClass::Audited || is_decisive(fact);
+    let decisive = fact.audit == AuditClass::Noaudit && is_decisive(fact);
+    if decisive && fact.verdict == Verdict::Denied && outcome == Outcome::Succeeded {
+        return None; // it was not needed
+    }
+    let earnest = fact.audit == AuditClass::Audited || decisive;
     match (fact.phase, fact.verdict, earnest) {
         (Phase::Setup | Phase::Handover, _, true) => Some(Class::Runtime),
         (Phase::Setup | Phase::Handover, _, false) => None,
@@ -113,18 +139,23 @@ fn classify(fact: &CapabilityFact, outcome: Outcome) -> Option<Class> {
 
 fn is_decisive(fact: &CapabilityFact) -> bool {
     let capability = capability::name(fact.capability);
-    let syscall = syscall::name(fact.abi, fact.nr);
-    DECISIVE_WITHOUT_AUDIT.iter().any(|(known, calls)| {
-        capability == Some(known) && syscall.is_some_and(|name| calls.contains(&name))
-    })
+    let is_call_of =
+        |calls: &[&str]| syscall::name(fact.abi, fact.nr).is_some_and(|name| calls.contains(&name));
+    DECISIVE_ASKERS.contains(&fact.asked_by.as_str())
+        || fact.asked_by == PID_MAX_ASKER && is_call_of(&WRITES)
+        || DECISIVE_CALLS
+            .iter()
+            .any(|(known, calls)| capability == Some(known) && is_call_of(calls))
 }
 
 fn outcome(fact: &CapabilityFact) -> Outcome {
-    let of_run = fact.seen.values().map(|seen| match (seen.succeeded, seen.failed) {
-        (0, 0) => Outcome::NotObserved,
-        (0, _) => Outcome::Failed,
-        _ => Outcome::Succeeded,
-    });
+    let of_run =
+        fact.seen.values().map(|seen| match (seen.succeeded, seen.failed, seen.unsettled) {
+            (1.., ..) => Outcome::Succeeded,
+            // One that was not seen to end may have succeeded.
+            (0, _, 1..) | (0, 0, 0) => Outcome::NotObserved,
+            (0, 1.., 0) => Outcome::Failed,
+        });
     of_run.min().unwrap_or(Outcome::NotObserved)
 }
 

@@ -289,6 +289,9 @@ pub struct CheckSighting {
     pub succeeded: u64,
     /// How many returned an error.
     pub failed: u64,
+    /// How many enclosing syscalls were not seen to end.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unsettled: u64,
     /// First sighting.
     pub first: Sighting,
 }
@@ -317,4 +320,9 @@ pub struct DenialSighting {
     pub count: u64,
     /// First sighting.
     pub first: Sighting,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

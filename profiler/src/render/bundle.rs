@@ -8,6 +8,10 @@ use crate::{
     render::{compose, json, kubernetes, seccomp},
 };
 
+/// The name of every file that a result can have.
+pub const NAMES: [&str; 5] =
+    ["recording.json", "profile.json", "seccomp.json", "compose.yaml", "kubernetes.yaml"];
+
 /// Name and text of each file of `dir`, in a fixed order. `dir` is as the user would type it.
 ///
 /// Compose and Kubernetes describe containers, so a command's or a cgroup's result has neither: it would

@@ -26,7 +26,10 @@ pub(super) fn warnings(recording: &Recording, dir: &str, permissive_profile: &st
     let mut lost: BTreeMap<&str, u64> = BTreeMap::new();
     for missing in all_missing(recording) {
         match missing {
-            Missing::Lost { what, count } => *lost.entry(what).or_default() += count,
+            Missing::Lost { what, count } => {
+                let sum = lost.entry(what).or_default();
+                *sum = sum.saturating_add(*count);
+            }
             missing => found.push(one(missing, recording, dir, permissive_profile)),
         }
     }

@@ -81,7 +81,7 @@ pub enum SessionError {
     /// A result could not be written.
     #[error("cannot {verb} `{}`\nhint: choose another directory with `-o DIR`", path.display())]
     Output {
-        /// `write`, `create`.
+        /// `write`, `create`, `remove`.
         verb: &'static str,
         /// The file or directory.
         path: PathBuf,

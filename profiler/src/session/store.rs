@@ -1,4 +1,4 @@
-//! Writing results: every file whole, or none touched.
+//! Writing results: each file whole, the old one or the new one; a symbolic link is replaced, not followed.
 
 use std::{
     io::Write as _,
@@ -44,8 +44,8 @@ impl Drop for Prepared {
     }
 }
 
-/// Writes files into `dir`. All are written and synced under other names before the first takes its
-/// own, so that an error leaves every old file as it was.
+/// Writes files into `dir`. All are written and synced under other names before the first takes its own: a disk that is
+/// full leaves every old file as it was. Each takes its name by itself, so after an error there some may be new.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -63,6 +63,28 @@ pub fn write(dir: &Path, files: &[(&str, String)]) -> Result<(), SessionError> {
     }
     for (file, path) in written {
         file.persist(&path).map_err(|failed| error("write", &path)(failed.error))?;
+    }
+    Ok(())
+}
+
+/// Removes those files of `names` from `dir` that are not among `files`: an earlier result had them, and they would
+/// pass for the new one's.
+///
+/// # Errors
+/// When one cannot be removed.
+pub fn remove_stale(
+    dir: &Path,
+    files: &[(&str, String)],
+    names: &[&str],
+) -> Result<(), SessionError> {
+    for name in names.iter().filter(|name| files.iter().all(|(written, _)| written != *name)) {
+        let path = dir.join(name);
+        match std::fs::remove_file(&path) {
+            Err(failed) if failed.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error("remove", &path)(failed));
+            }
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -94,6 +116,35 @@ mod tests {
             .collect();
         names.sort();
         assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_what_it_points_to_stays() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (result, other) = (dir.path().join("out"), dir.path().join("other"));
+        fs::create_dir(&result).expect("creates");
+        fs::write(&other, "precious").expect("writes");
+        for name in ["a", "stale"] {
+            std::os::unix::fs::symlink(&other, result.join(name)).expect("links");
+        }
+        let files = [("a", "1".to_owned())];
+        write(&result, &files).expect("writes");
+        remove_stale(&result, &files, &["a", "stale"]).expect("removes");
+        assert_eq!(fs::read_to_string(&other).expect("reads"), "precious");
+        assert!(result.join("a").symlink_metadata().expect("exists").is_file());
+        assert!(result.join("stale").symlink_metadata().is_err());
+    }
+
+    #[test]
+    fn only_known_files_that_are_not_written_are_stale() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for name in ["a", "stale", "notes"] {
+            fs::write(dir.path().join(name), "old").expect("writes");
+        }
+        let files = [("a", "1".to_owned())];
+        remove_stale(dir.path(), &files, &["a", "stale", "absent"]).expect("removes");
+        let left = ["a", "stale", "notes"].map(|name| dir.path().join(name).exists());
+        assert_eq!(left, [true, false, true]);
     }
 
     #[test]

@@ -94,17 +94,22 @@ fn call() -> impl Strategy<Value = (Abi, u32, Phase)> {
 pub fn recording(runs: Vec<u8>) -> impl Strategy<Value = Recording> {
     let syscall = (call(), seen(&runs, sighting()))
         .prop_map(|((abi, nr, phase), seen)| SyscallFact { abi, nr, phase, seen });
-    let check =
-        (1..4u64, 0..3u64, 0..3u64, sighting()).prop_map(|(checks, succeeded, failed, first)| {
-            CheckSighting { checks, succeeded, failed, first }
-        });
+    let check = (1..4u64, 0..3u64, 0..3u64, 0..2u64, sighting()).prop_map(
+        |(checks, succeeded, failed, unsettled, first)| CheckSighting {
+            checks,
+            succeeded,
+            failed,
+            unsettled,
+            first,
+        },
+    );
     let kind = (
         select(vec![0u8, 21, 63]),
         select(vec![Verdict::Granted, Verdict::Denied]),
         select(vec![AuditClass::Audited, AuditClass::Noaudit, AuditClass::Memory]),
         select(vec![UserNamespace::Host, UserNamespace::Own, UserNamespace::Other]),
         any::<bool>(),
-        select(vec!["", "inet_bind_sk"]),
+        select(vec!["", "inet_bind_sk", "net_ctl_permissions"]),
     );
     let capability =
         (call(), kind, seen(&runs, check)).prop_map(|((abi, nr, phase), kind, seen)| {

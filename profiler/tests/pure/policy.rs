@@ -5,7 +5,7 @@ use profiler::model::{
     floor::User,
     policy::{self, ALWAYS_ALLOWED, Options},
     profile::{CapabilityRule, NoteKind, Outcome, Profile, SyscallReason},
-    recording::{Missing, Phase},
+    recording::{Missing, Phase, Verdict},
     syscall,
 };
 
@@ -186,7 +186,7 @@ fn the_strongest_class_wins() {
     let mut recording = parse(BACKEND);
     let bind = recording.capabilities[0].clone();
     let mut denied = bind.clone();
-    denied.verdict = profiler::model::recording::Verdict::Denied;
+    denied.verdict = Verdict::Denied;
     recording.capabilities = vec![denied, bind];
     let capabilities = policy::derive(&recording, &Options::default()).capabilities;
     assert_eq!(names(&capabilities.required), ["NET_BIND_SERVICE"]);
@@ -203,6 +203,73 @@ fn a_filter_without_no_new_privs_needs_sys_admin_although_the_check_is_not_audit
         recording.capabilities = vec![fact.clone()];
         let capabilities = policy::derive(&recording, &Options::default()).capabilities;
         assert_eq!(names(&capabilities.required) == ["SYS_ADMIN"], needed, "{call}");
+    }
+}
+
+#[test]
+fn some_functions_ask_in_earnest_although_they_do_not_audit() {
+    let mut recording = parse(BACKEND);
+    let fact = recording.capabilities.pop().expect("the unaudited one");
+    for (asked_by, call, needed) in [
+        ("net_ctl_permissions", "openat", true),
+        ("net_ctl_permissions", "write", true),
+        ("ipc_permissions", "openat", true),
+        ("get_sequential_mnt_ns", "ioctl", true),
+        ("pid_table_root_permissions", "write", true),
+        // everyone may read pid_max
+        ("pid_table_root_permissions", "openat", false),
+        ("pid_table_root_permissions", "read", false),
+        ("ptrace_may_access", "read", false),
+        ("__ptrace_may_access", "openat", false),
+        ("", "openat", false),
+    ] {
+        let mut fact = fact.clone();
+        fact.asked_by = asked_by.into();
+        fact.nr = syscall::number(Abi::X86_64, call).expect(call);
+        recording.capabilities = vec![fact.clone()];
+        let granted = policy::derive(&recording, &Options::default()).capabilities;
+        assert_eq!(names(&granted.required) == ["SYS_PTRACE"], needed, "{asked_by} {call}");
+
+        fact.verdict = Verdict::Denied;
+        recording.capabilities = vec![fact];
+        let refused = policy::derive(&recording, &Options::default()).capabilities;
+        assert_eq!(refused.denied, [], "{asked_by} {call}: refused, and the call succeeded");
+    }
+}
+
+#[test]
+fn mounts_out_of_reach_are_told_to_sys_admin_only() {
+    let mut recording = parse(BACKEND);
+    let mut fact = recording.capabilities.pop().expect("the unaudited one");
+    fact.capability = 21;
+    for call in ["statmount", "listmount"] {
+        fact.nr = syscall::number(Abi::X86_64, call).expect(call);
+        recording.capabilities = vec![fact.clone()];
+        let capabilities = policy::derive(&recording, &Options::default()).capabilities;
+        assert_eq!(names(&capabilities.required), ["SYS_ADMIN"], "{call}");
+    }
+}
+
+#[test]
+fn a_call_that_was_not_seen_to_end_may_have_succeeded() {
+    let mut recording = parse(BACKEND);
+    let mut fact = recording.capabilities.remove(0);
+    for (succeeded, failed, unsettled, outcome) in [
+        (0, 3, 0, Outcome::Failed),
+        (0, 3, 1, Outcome::NotObserved),
+        (0, 0, 1, Outcome::NotObserved),
+        (0, 0, 0, Outcome::NotObserved),
+        (1, 3, 1, Outcome::Succeeded),
+    ] {
+        for seen in fact.seen.values_mut() {
+            (seen.succeeded, seen.failed, seen.unsettled) = (succeeded, failed, unsettled);
+        }
+        recording.capabilities = vec![fact.clone()];
+        let capabilities = policy::derive(&recording, &Options::default()).capabilities;
+        let required = names(&capabilities.required) == ["NET_BIND_SERVICE"];
+        assert_eq!(required, outcome != Outcome::Failed, "{succeeded} {failed} {unsettled}");
+        let rules = if required { capabilities.required } else { capabilities.probed };
+        assert_eq!(rules[0].reasons[0].outcome, outcome);
     }
 }
 

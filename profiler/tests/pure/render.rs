@@ -1,6 +1,6 @@
 //! Whole outputs, as they are committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use profiler::{
     ingest,
@@ -57,6 +57,8 @@ fn command() {
 fn a_command_has_no_container_files() {
     let names: Vec<_> = files(&parse(COMMAND)).into_keys().collect();
     assert_eq!(names, ["profile.json", "recording.json", "seccomp.json"]);
+    let of_container = files(&parse(BACKEND));
+    assert!(of_container.keys().eq(&BTreeSet::from(render::bundle::NAMES)), "{of_container:?}");
 }
 
 #[test]

@@ -158,6 +158,7 @@ fn capability_facts(
                     checks: check.count,
                     succeeded: check.succeeded,
                     failed: check.failed,
+                    unsettled: 0,
                     first: sighting(Some(check.first), armed_ns),
                 };
                 CapabilityFact {

@@ -181,6 +181,18 @@ fn names_with_blanks_are_quoted_in_commands() {
     assert!(text.contains("'seccomp=my out/seccomp.json'"), "{text}");
 }
 
+#[test]
+fn counts_of_a_file_may_be_any_number() {
+    let lost = |what: &str| Missing::Lost { what: what.into(), count: u64::MAX };
+    let mut recording = recording(vec![lost("threads")]);
+    recording.runs.insert("00000000000000a2".into(), run(vec![lost("threads")]));
+    recording.denials = vec![denial(1, 1, u64::MAX, "a"), denial(1, 1, u64::MAX, "b")];
+    let warnings = crate::report::warning::warnings(&recording, "out", "permissive.json");
+    assert!(warnings[0].text.starts_with(&u64::MAX.to_string()), "{warnings:?}");
+    let counts: Vec<u64> = denied_calls(&recording.denials).values().map(|row| row.count).collect();
+    assert_eq!(counts, [u64::MAX]);
+}
+
 proptest! {
     #[test]
     fn hostile_names_do_nothing_on_a_terminal(evil in any::<String>()) {
