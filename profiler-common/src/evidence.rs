@@ -121,6 +121,8 @@ pub struct Check {
     pub succeeded: u64,
     /// How many failed.
     pub failed: u64,
+    /// How many were not seen to end, or have not ended yet.
+    pub unsettled: u64,
     /// The first one.
     pub first: Sighting,
 }
@@ -150,7 +152,7 @@ pub struct Denial {
 
 const _: () = assert!(size_of::<Seen>() == 3072 && size_of::<CallKey>() == 12);
 const _: () = assert!(size_of::<Sighting>() == 88 && size_of::<CheckKey>() == 80);
-const _: () = assert!(size_of::<Check>() == 112 && size_of::<DenialKey>() == 16);
+const _: () = assert!(size_of::<Check>() == 120 && size_of::<DenialKey>() == 16);
 const _: () = assert!(size_of::<Denial>() == 96);
 
 #[cfg(feature = "user")]

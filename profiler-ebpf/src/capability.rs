@@ -40,21 +40,37 @@ pub fn check(ctx: &BtfTracePointContext, slot: Slot) {
         reserved: 0,
         callers: callers(ctx),
     };
-    match CHECKS.get_ptr_mut(&key) {
-        // SAFETY: the pointer is to a live map value.
-        Some(seen) => add(unsafe { &raw mut (*seen).count }, 1),
-        None => first(&key),
-    }
+    let check = match CHECKS.get_ptr_mut(&key) {
+        Some(check) => check,
+        None => {
+            first(&key);
+            match CHECKS.get_ptr_mut(&key) {
+                Some(check) => check,
+                None => return,
+            }
+        }
+    };
     let generation = control().outcomes;
-    if generation != 0 {
-        outcome::await_outcome(&key, generation);
+    let is_awaited_already = generation != 0 && outcome::await_outcome(&key, generation);
+    // SAFETY: `check` points to a live map value.
+    unsafe {
+        add(&raw mut (*check).count, 1);
+        if !is_awaited_already {
+            add(&raw mut (*check).unsettled, 1);
+        }
     }
 }
 
+/// Makes room for a kind of check.
 #[inline(never)]
 fn first(key: &CheckKey) {
-    let check = Check { count: 1, succeeded: 0, failed: 0, first: attribution::sighting() };
-    if CHECKS.insert(key, check, 0).is_err() {
+    const NOEXIST: u64 = 1;
+    const EEXIST: i32 = -17;
+    let first = attribution::sighting();
+    let check = Check { count: 0, succeeded: 0, failed: 0, unsettled: 0, first };
+    if let Err(error) = CHECKS.insert(key, check, NOEXIST)
+        && error != EEXIST
+    {
         lost(loss::CAPABILITIES);
     }
 }

@@ -7,13 +7,13 @@
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
 use profiler_common::{
-    evidence::phase,
+    evidence::{abi, phase},
     scope::{Joined, Slot, loss, slot_kind},
 };
 
 use crate::{
     kernel::{self, Address},
-    maps::{JOINED, JOINED_COUNT, SLOTS, add, lost},
+    maps::{JOINED, JOINED_COUNT, SEEN, SLOTS, add, lost},
     scope,
 };
 
@@ -37,7 +37,7 @@ pub fn noted_phase() -> u8 {
 ///
 /// The kernel tells of a move just after it was done, so for a moment a process is in the cgroup and
 /// not noted. It is known by this: before the entry point there is no workload, and what is in the
-/// runtime's mount namespace is none.
+/// runtime's mount namespace is none, as long as the workload has not gone there by setns(2).
 pub fn phase(slot: Slot) -> u8 {
     let noted = noted_phase();
     if noted != phase::WORKLOAD {
@@ -47,8 +47,21 @@ pub fn phase(slot: Slot) -> u8 {
     let before_entry = target.kind != slot_kind::RUNNING && target.user_ns == 0;
     let in_runtime = target.kind != slot_kind::COMMAND
         && target.mnt_ns != 0
-        && kernel::mount_namespace(kernel::current()) == target.mnt_ns;
+        && kernel::mount_namespace(kernel::current()) == target.mnt_ns
+        && !workload_changes_namespaces(slot);
     if before_entry || in_runtime { phase::SETUP } else { noted }
+}
+
+/// Whether the workload called setns(2), native or compat.
+#[inline(always)]
+fn workload_changes_namespaces(slot: Slot) -> bool {
+    const SETNS: [usize; abi::DENSE] = [308, 346];
+    let Some(seen) = SEEN.get_ptr(slot) else { return true };
+    // SAFETY: `seen` points to a live map value; constant indexes within it.
+    unsafe {
+        let workload = &raw const (*seen).calls[phase::WORKLOAD as usize];
+        (*workload)[0][SETNS[0]] != 0 || (*workload)[1][SETNS[1]] != 0
+    }
 }
 
 /// `cgroup_attach_task(struct cgroup *dst, const char *path, struct task_struct *leader, bool)`.

@@ -84,17 +84,19 @@ pub fn exited() {
     }
 }
 
-/// Notes a check whose syscall has not returned.
+/// Notes a check whose syscall has not returned; true when the same check of the same call was noted
+/// before.
 #[inline(never)]
-pub fn await_outcome(key: &CheckKey, generation: u32) {
+pub fn await_outcome(key: &CheckKey, generation: u32) -> bool {
     let tid = bpf_get_current_pid_tgid() as u32;
     if PENDING.get_ptr_mut(tid).is_none()
         && let Some(zero) = PENDING_ZERO.get(0)
         && PENDING.insert(tid, zero, 0).is_err()
     {
-        return lost(loss::THREADS);
+        lost(loss::THREADS);
+        return false;
     }
-    let Some(pending) = PENDING.get_ptr_mut(tid) else { return };
+    let Some(pending) = PENDING.get_ptr_mut(tid) else { return false };
     // SAFETY: the pointer is to a live map value that only this thread uses.
     let pending = unsafe { &mut *pending };
     if pending.generation != generation {
@@ -106,12 +108,13 @@ pub fn await_outcome(key: &CheckKey, generation: u32) {
         if i == len {
             pending.keys[i] = *key;
             pending.len = len as u32 + 1;
-            return;
+            return false;
         }
         if pending.keys[i] == *key {
-            return;
+            return true;
         }
     }
+    false
 }
 
 /// Credits the outcome to every check that waited for it.
@@ -128,14 +131,15 @@ fn settle(tid: u32, generation: u32, ret: i64) {
             }
             if let Some(check) = CHECKS.get_ptr_mut(&pending.keys[i]) {
                 // SAFETY: the pointer is to a live map value.
-                let cell = unsafe {
-                    if succeeded(ret) {
+                unsafe {
+                    let cell = if succeeded(ret) {
                         &raw mut (*check).succeeded
                     } else {
                         &raw mut (*check).failed
-                    }
-                };
-                add(cell, 1);
+                    };
+                    add(cell, 1);
+                    add(&raw mut (*check).unsettled, u64::MAX); // one less
+                }
             }
         }
     }

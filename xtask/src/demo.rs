@@ -71,7 +71,7 @@ pub fn run() -> Result<()> {
     fs_err::create_dir_all(&dir)?;
 
     title("Build the profiler");
-    cmd("cargo").args(["build", "--release", "--package", "profiler"]).dir(root()).run()?;
+    show(cmd("cargo").args(["build", "--release", "--package", "profiler"]))?;
     let profiler = release_binary();
     command(&profiler)?;
     if !Utf8Path::new("/etc/debian_version").exists() {
@@ -252,7 +252,11 @@ impl Engine {
         let xtask = || Ok::<_, std::io::Error>(cmd(std::env::current_exe()?).arg("engines"));
         let was_up = xtask()?.args(["status", "docker"]).stdout()?.starts_with("docker: up");
         let mut engine = Engine { environment: Vec::new(), started: !was_up };
-        let exports = xtask()?.args(["up", "docker"]).stdout()?;
+        // It tells what it does on stderr, for minutes.
+        let up =
+            xtask()?.args(["up", "docker"]).into_command().stderr(Stdio::inherit()).output()?;
+        ensure!(up.status.success(), "no engine could be started, so no container was recorded");
+        let exports = String::from_utf8_lossy(&up.stdout);
         let pairs =
             exports.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
         engine.environment.extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));

@@ -4,6 +4,8 @@
 //! and a bpf-linker built against Debian's LLVM. The object is committed, so nobody needs this who
 //! does not change the kernel side.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use anyhow::{Context as _, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
@@ -89,11 +91,35 @@ fn build() -> Result<Utf8PathBuf> {
         .dir(&dir)
         .env("RUSTC", RUSTC)
         .env("RUSTC_BOOTSTRAP", "1")
+        .env("RUSTC_WRAPPER", wrapper()?)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .env("CARGO_TARGET_DIR", root().join("target/ebpf"))
         .env("PATH", format!("{}:{path}", linker.parent().unwrap_or(&linker)))
         .run()?;
     Ok(root().join("target/ebpf").join(TARGET).join("release"))
+}
+
+/// A compiler wrapper, because cargo's `-C metadata` is made from the checkout's path and gets into
+/// symbol names: each crate's own name instead gives the same object everywhere.
+fn wrapper() -> Result<Utf8PathBuf> {
+    const SCRIPT: &str = r#"#!/bin/bash
+rustc=$1
+shift
+name=
+args=()
+for arg; do
+    [ "$last" = --crate-name ] && name=$arg
+    [[ $arg == metadata=* ]] && arg=metadata=$name
+    args+=("$arg")
+    last=$arg
+done
+exec "$rustc" "${args[@]}"
+"#;
+    let path = root().join("target/ebpf/rustc-wrapper");
+    fs::create_dir_all(path.parent().unwrap_or(&path))?;
+    fs::write(&path, SCRIPT)?;
+    fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+    Ok(path)
 }
 
 /// bpf-linker, built once into the target folder.

@@ -81,11 +81,18 @@ impl Evidence {
             }
         }
         for missing in other.missing {
-            if !self.missing.contains(&missing) {
-                self.missing.push(missing);
+            let same = |known: &&mut Missing| **known == missing || is_same_loss(known, &missing);
+            match self.missing.iter_mut().find(same) {
+                // losses are counted for the whole run: the newer count includes the older
+                Some(known) => *known = missing.max(known.clone()),
+                None => self.missing.push(missing),
             }
         }
     }
+}
+
+fn is_same_loss(a: &Missing, b: &Missing) -> bool {
+    matches!((a, b), (Missing::Lost { what: a, .. }, Missing::Lost { what: b, .. }) if a == b)
 }
 
 fn is_same_check(a: &CapabilityFact, b: &CapabilityFact) -> bool {
@@ -165,6 +172,18 @@ mod tests {
         let firsts: Vec<_> =
             sum.syscalls.iter().map(|fact| (fact.nr, fact.seen["run"].first_ms)).collect();
         assert_eq!(firsts, [(1, Some(20)), (2, Some(90))]);
+    }
+
+    #[test]
+    fn losses_of_one_run_are_not_added_up() {
+        let lost = |count| Evidence {
+            missing: vec![Missing::Lost { what: "syscalls".to_owned(), count }],
+            ..Evidence::default()
+        };
+        let mut sum = lost(3);
+        sum.absorb(lost(7));
+        sum.absorb(lost(5));
+        assert_eq!(sum.missing, lost(7).missing);
     }
 
     #[test]

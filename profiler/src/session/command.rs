@@ -60,16 +60,23 @@ pub async fn record_command(
         }
     };
     recorder.observer.stop()?;
-    let removal = cgroup.remove()?;
+    let evidence = recorder.evidence(&slots)?;
+    // what was recorded is worth more than a tidy tree
+    let still_runs = match cgroup.remove() {
+        Ok(removal) => removal.moved > 0,
+        Err(error) => {
+            tell(Event::Leftover { error: error.to_string() });
+            true
+        }
+    };
     let circumstances = Circumstances {
         target: Target { kind: TargetKind::Command, name: plan.name.clone() },
         clock: recorder.clock,
         command: plan.command,
         command_status: status,
         container: None,
-        missing: if removal.moved > 0 { vec![Missing::Shutdown] } else { Vec::new() },
+        missing: if still_runs { vec![Missing::Shutdown] } else { Vec::new() },
     };
-    let evidence = recorder.evidence(&slots)?;
     let recording = recorder.recording(circumstances, evidence);
     Ok(Outcome {
         recordings: vec![Recorded { name: plan.name, recording }],

@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use tokio::task::JoinSet;
+
 use super::{
     child::{Running, program_of, shell_status},
     error::SessionError,
@@ -21,17 +23,20 @@ use super::{
     signals,
 };
 use crate::{
-    kernel::cgroup,
+    kernel::cgroup::{self, CgroupSetup},
     model::recording::{Target, TargetKind},
     observe::ebpf::{Candidate, Slot, SlotKind},
     target::{
-        cgroup::{container_id_in, of_container, with_descendants},
-        docker::{ContainerEvent, ContainerEventKind, ContainerInfo, Docker},
+        cgroup::{container_id_in, of_container, populated, v2_root, with_descendants},
+        docker::{ContainerEvent, ContainerEventKind, ContainerInfo, Docker, EngineError},
     },
 };
 
 /// How long a candidate may stay without anyone knowing its container.
 const UNKNOWN: Duration = Duration::from_secs(10);
+
+/// How long one answer of the engine's is waited for; it is asked again.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long the engine's last events are waited for at the end.
 const LAST_EVENTS: Duration = Duration::from_millis(200);
@@ -63,10 +68,14 @@ pub async fn record_containers(
     let mut signals = signals::catch().map_err(SessionError::Signals)?;
     // events are asked for from before the first cgroup can be adopted
     let since = SystemTime::now();
+    let setup = cgroup::detect(Path::new("/"))?;
+    v2_root(&setup)?;
     let mut session = Session {
         docker,
+        setup,
         recorder: Recorder::start(plan.debug)?,
         followed: containers.names.into_iter().map(Followed::new).collect(),
+        cgroups: HashMap::new(),
         names: HashMap::new(),
         unknown: HashMap::new(),
         engine_gone: None,
@@ -76,8 +85,10 @@ pub async fn record_containers(
     let mut events = docker.events(since).await?;
     let to_restart = session.find_all(containers.wait, containers.restart, &mut tell).await?;
     signal_ready(plan.ready);
+    let mut restarts = JoinSet::new();
     for id in to_restart {
-        docker.restart(&id).await?;
+        let docker = docker.clone();
+        restarts.spawn(async move { docker.restart(&id).await });
     }
 
     let mut running = match plan.command.as_slice() {
@@ -96,6 +107,7 @@ pub async fn record_containers(
                 None => {}
             },
             () = &mut deadline, if plan.duration.is_some() => break None,
+            Some(Ok(restarted)) = restarts.join_next(), if !restarts.is_empty() => restarted?,
             event = events.next(), if session.engine_gone.is_none() => match event {
                 Ok(event) => session.happened(event, &mut tell).await?,
                 Err(gone) => session.lose_engine(gone.reason, &mut tell),
@@ -106,6 +118,7 @@ pub async fn record_containers(
                 tell(event);
                 if running.is_none() {
                     session.ask_about_ended(&mut tell).await;
+                    session.look_for_life(&mut tell)?;
                     if session.is_over() {
                         break None;
                     }
@@ -136,8 +149,11 @@ async fn wait(running: &mut Option<Running>) -> Option<i32> {
 
 struct Session<'a> {
     docker: &'a Docker,
+    setup: CgroupSetup,
     recorder: Recorder,
     followed: Vec<Followed>,
+    /// The cgroup behind each slot in use.
+    cgroups: HashMap<Slot, u64>,
     /// Newest name of each container id that an event told.
     names: HashMap<String, String>,
     /// Since when a candidate's container could not be named, by cgroup id.
@@ -165,9 +181,7 @@ impl Session<'_> {
                 tell(Event::Waiting { name });
                 continue;
             };
-            if let Some(other) =
-                self.followed[..index].iter().find(|other| other.ids.contains(&info.id))
-            {
+            if let Some(other) = self.followed[..index].iter().find(|other| other.knows(&info.id)) {
                 return Err(SessionError::SameContainer {
                     first: other.name.clone(),
                     second: name,
@@ -199,14 +213,13 @@ impl Session<'_> {
 
     /// Records a container that already runs, from now on.
     fn watch_running(&mut self, index: usize, pid: i32, id: &str) -> Result<(), SessionError> {
-        let root = Path::new("/");
-        let setup = cgroup::detect(root)?;
-        let cgroup = of_container(root, &setup, pid, id)?;
-        let ids: Vec<u64> = with_descendants(&cgroup)?.iter().map(|cgroup| cgroup.id).collect();
-        let slot = self.recorder.observer.watch(&ids, SlotKind::Running)?;
-        let followed = &mut self.followed[index];
-        followed.started_before = true;
-        followed.runs(slot);
+        let cgroup = of_container(Path::new("/"), &self.setup, pid, id)?;
+        // its own first: what is created in it from now on comes into scope by itself
+        let slot = self.recorder.observer.watch(&[cgroup.id], SlotKind::Running)?;
+        let inner: Vec<u64> = with_descendants(&cgroup)?.iter().map(|cgroup| cgroup.id).collect();
+        self.recorder.observer.watch_also(&inner, slot)?;
+        self.cgroups.insert(slot, cgroup.id);
+        self.followed[index].ran_before(id, slot);
         Ok(())
     }
 
@@ -221,24 +234,31 @@ impl Session<'_> {
         else {
             return Ok(());
         };
+        let id = event.id.as_str();
         match event.kind {
             ContainerEventKind::Create | ContainerEventKind::Start => {
-                let info = self.ask(&event.id, tell).await;
-                let followed = &mut self.followed[index];
-                followed.ids.insert(event.id);
+                self.followed[index].exists(id);
+                let info = self.ask(id, tell).await.info();
+                let pid = info.as_ref().and_then(|info| info.pid);
                 if let Some(info) = info {
-                    followed.learn(info);
+                    self.followed[index].learn(info);
                 }
                 self.resolve(tell).await?;
+                // it runs, and no cgroup of its own was seen to be made: this says why, or attaches late
+                if let Some(pid) = pid
+                    && event.kind == ContainerEventKind::Start
+                    && !self.followed[index].runs(id)
+                {
+                    self.watch_running(index, pid, id)?;
+                }
             }
             ContainerEventKind::Die => {
                 self.resolve(tell).await?; // one that ended at once is found first
-                let followed = &mut self.followed[index];
-                if followed.ended(Instant::now()) {
-                    tell(Event::Ended { name: followed.name.clone() });
+                if self.followed[index].died(id, Instant::now()) {
+                    tell(Event::Ended { name: self.followed[index].name.clone() });
                 }
             }
-            ContainerEventKind::Destroy => self.followed[index].removed(),
+            ContainerEventKind::Destroy => self.followed[index].removed(id),
             _ => {}
         }
         Ok(())
@@ -247,26 +267,26 @@ impl Session<'_> {
     /// Finds out which containers the candidates are; keeps the targets, releases the others.
     async fn resolve(&mut self, tell: &mut impl FnMut(Event)) -> Result<(), SessionError> {
         for candidate in self.recorder.observer.candidates()? {
-            let known = self.followed.iter().position(|one| one.slots.contains(&candidate.slot));
+            let known = self.followed.iter().position(|one| one.uses(candidate.slot));
             if let Some(index) = known {
                 if candidate.ended {
-                    self.harvest(index, &candidate)?;
+                    self.harvest(index, &candidate, tell)?;
                 }
                 continue;
             }
-            let Some(id) = container_id_in(&candidate.name).map(str::to_owned) else {
+            let Some(id) = container_id_in(&candidate.name) else {
                 self.recorder.observer.release(&candidate)?;
                 continue;
             };
-            match self.whose(&id, &candidate, tell).await {
+            match self.whose(id, &candidate, tell).await {
                 Whose::Target(index, info) => {
                     self.recorder.observer.keep(&candidate)?;
+                    self.cgroups.insert(candidate.slot, candidate.cgroup_id);
                     let followed = &mut self.followed[index];
-                    followed.ids.insert(id);
                     if let Some(info) = info {
                         followed.learn(*info);
                     }
-                    if followed.runs(candidate.slot) {
+                    if followed.started(id, candidate.slot) {
                         tell(Event::Caught { name: followed.name.clone() });
                     }
                 }
@@ -278,12 +298,37 @@ impl Session<'_> {
     }
 
     /// Takes over the evidence of a start whose cgroup is gone, so that its slot can serve another.
-    fn harvest(&mut self, index: usize, candidate: &Candidate) -> Result<(), SessionError> {
+    fn harvest(
+        &mut self,
+        index: usize,
+        candidate: &Candidate,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<(), SessionError> {
         let evidence = self.recorder.evidence(&[candidate.slot])?;
         self.recorder.observer.release(candidate)?;
+        self.cgroups.remove(&candidate.slot);
         let followed = &mut self.followed[index];
-        followed.slots.retain(|slot| *slot != candidate.slot);
-        followed.evidence.absorb(evidence);
+        if followed.take_over(candidate.slot, evidence, Instant::now()) {
+            tell(Event::Ended { name: followed.name.clone() });
+        }
+        Ok(())
+    }
+
+    /// Without an engine to tell of ends, sees which cgroups have no process any more.
+    fn look_for_life(&mut self, tell: &mut impl FnMut(Event)) -> Result<(), SessionError> {
+        if self.engine_gone.is_none() {
+            return Ok(());
+        }
+        let populated = populated(&self.setup)?;
+        for followed in &mut self.followed {
+            followed.stays_down();
+            for slot in followed.slots() {
+                let is_empty = self.cgroups.get(&slot).is_some_and(|id| !populated.contains(id));
+                if is_empty && followed.vacated(slot, Instant::now()) {
+                    tell(Event::Ended { name: followed.name.clone() });
+                }
+            }
+        }
         Ok(())
     }
 
@@ -294,8 +339,10 @@ impl Session<'_> {
                 continue;
             }
             let name = self.followed[index].name.clone();
-            if !self.ask(&name, tell).await.is_some_and(|info| info.running) {
-                self.followed[index].removed();
+            match self.ask(&name, tell).await {
+                Answer::NoSuch => self.followed[index].stays_down(),
+                Answer::Is(info) if !info.running => self.followed[index].stays_down(),
+                Answer::Is(_) | Answer::None => {}
             }
         }
     }
@@ -306,14 +353,17 @@ impl Session<'_> {
         candidate: &Candidate,
         tell: &mut impl FnMut(Event),
     ) -> Whose {
-        if let Some(index) = self.followed.iter().position(|one| one.ids.contains(id)) {
+        if let Some(index) = self.followed.iter().position(|one| one.knows(id)) {
             return Whose::Target(index, None);
         }
-        let info = self.ask(id, tell).await;
+        let answer = self.ask(id, tell).await;
+        let is_silent = matches!(answer, Answer::None) && self.engine_gone.is_none();
+        let info = answer.info();
         let name = info.as_ref().map(|info| &info.name).or_else(|| self.names.get(id));
         let Some(name) = name else {
             let since = *self.unknown.entry(candidate.cgroup_id).or_insert_with(Instant::now);
-            return if since.elapsed() < UNKNOWN { Whose::Unknown } else { Whose::Other };
+            let wait = is_silent || since.elapsed() < UNKNOWN;
+            return if wait { Whose::Unknown } else { Whose::Other };
         };
         match self.followed.iter().position(|one| one.is(id, name)) {
             Some(index) => Whose::Target(index, info.map(Box::new)),
@@ -322,15 +372,18 @@ impl Session<'_> {
     }
 
     /// Asks the engine about a container; one that does not answer is no reason to stop recording.
-    async fn ask(&mut self, id: &str, tell: &mut impl FnMut(Event)) -> Option<ContainerInfo> {
+    async fn ask(&mut self, id: &str, tell: &mut impl FnMut(Event)) -> Answer {
         if self.engine_gone.is_some() {
-            return None;
+            return Answer::None;
         }
-        match self.docker.find(id).await {
-            Ok(info) => info,
-            Err(error) => {
+        // an engine holds its answer back while it starts or stops that container
+        match tokio::time::timeout(PATIENCE, self.docker.find(id)).await {
+            Ok(Ok(Some(info))) => Answer::Is(Box::new(info)),
+            Ok(Ok(None)) => Answer::NoSuch,
+            Err(_) | Ok(Err(EngineError::Timeout { .. })) => Answer::None,
+            Ok(Err(error)) => {
                 self.lose_engine(error.to_string(), tell);
-                None
+                Answer::None
             }
         }
     }
@@ -343,8 +396,7 @@ impl Session<'_> {
     }
 
     fn tick(&mut self) -> Result<Event, SessionError> {
-        let slots: Vec<Slot> =
-            self.followed.iter().flat_map(|followed| followed.slots.iter().copied()).collect();
+        let slots: Vec<Slot> = self.followed.iter().flat_map(Followed::slots).collect();
         let expecting = self.followed.iter().any(|followed| !followed.is_running());
         let denying = self.followed.iter().any(Followed::is_filtered);
         self.recorder.tick(&slots, expecting, denying)
@@ -352,7 +404,7 @@ impl Session<'_> {
 
     fn is_over(&self) -> bool {
         let now = Instant::now();
-        self.followed.iter().all(|followed| followed.ran && followed.is_over(now))
+        self.followed.iter().all(|followed| followed.is_over(now))
     }
 
     fn finish(
@@ -363,10 +415,11 @@ impl Session<'_> {
         let mut recordings = Vec::new();
         let mut never_ran = Vec::new();
         for followed in std::mem::take(&mut self.followed) {
-            if !followed.ran {
+            if !followed.ran() {
                 never_ran.push(followed.name);
                 continue;
             }
+            let slots = followed.slots();
             let circumstances = Circumstances {
                 target: Target { kind: TargetKind::Container, name: followed.name.clone() },
                 clock: self.recorder.clock,
@@ -376,11 +429,28 @@ impl Session<'_> {
                 container: followed.facts,
             };
             let mut evidence = followed.evidence;
-            evidence.absorb(self.recorder.evidence(&followed.slots)?);
+            evidence.absorb(self.recorder.evidence(&slots)?);
             let recording = self.recorder.recording(circumstances, evidence);
             recordings.push(Recorded { name: followed.name, recording });
         }
         Ok(Outcome { recordings, never_ran, command_status })
+    }
+}
+
+/// What the engine says about a container.
+enum Answer {
+    Is(Box<ContainerInfo>),
+    NoSuch,
+    /// It does not say, now or ever.
+    None,
+}
+
+impl Answer {
+    fn info(self) -> Option<ContainerInfo> {
+        match self {
+            Answer::Is(info) => Some(*info),
+            Answer::NoSuch | Answer::None => None,
+        }
     }
 }
 

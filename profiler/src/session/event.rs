@@ -27,6 +27,11 @@ pub enum Event {
         /// As the user wrote it.
         name: String,
     },
+    /// The command's cgroup could not be removed.
+    Leftover {
+        /// Why.
+        error: String,
+    },
     /// The engine closed its event stream.
     EngineGone {
         /// In its own words.

@@ -1,4 +1,7 @@
 //! What is known of one container that is being recorded, across its restarts. No I/O.
+//!
+//! A name can mean several containers, one after the other or even at once, and each can be started
+//! several times. So what runs is told start by start, never by name.
 
 use std::{
     collections::BTreeSet,
@@ -18,29 +21,40 @@ const GRACE: Duration = Duration::from_secs(2);
 pub struct Followed {
     /// As the user wrote it.
     pub name: String,
-    /// Evidence slots in use: normally one.
-    pub slots: Vec<Slot>,
-    /// Evidence of starts whose cgroup is gone.
-    pub evidence: Evidence,
-    /// A start of it was recorded.
-    pub ran: bool,
     /// Its settings, from the last inspection.
     pub facts: Option<Container>,
-    /// Ids of its incarnations.
-    pub ids: BTreeSet<String>,
-    /// It ran before the recording began.
-    pub started_before: bool,
+    /// Evidence of starts whose cgroup is gone.
+    pub evidence: Evidence,
+    /// Containers that bore the name.
+    ids: BTreeSet<String>,
+    /// Those of them that exist and were not started yet.
+    created: BTreeSet<String>,
+    /// Every start that was recorded.
+    starts: Vec<Start>,
+    /// When the last one of them ended, if none runs.
+    quiet_since: Option<Instant>,
     /// The engine starts it again by itself.
     restart_policy: bool,
-    state: State,
+    /// The engine will not.
+    is_final: bool,
+    started_before: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Expected,
-    Running,
-    Ended(Instant),
-    Removed,
+/// One start of one container.
+struct Start {
+    id: String,
+    /// Where its evidence is; none when that was taken over.
+    slot: Option<Slot>,
+    /// The engine said that it died.
+    died: bool,
+    /// Its cgroup is gone.
+    ended: bool,
+}
+
+impl Start {
+    fn is_running(&self) -> bool {
+        !self.died && !self.ended
+    }
 }
 
 impl Followed {
@@ -48,73 +62,148 @@ impl Followed {
     pub fn new(name: String) -> Self {
         Followed {
             name,
-            slots: Vec::new(),
-            evidence: Evidence::default(),
-            ran: false,
             facts: None,
+            evidence: Evidence::default(),
             ids: BTreeSet::new(),
-            started_before: false,
+            created: BTreeSet::new(),
+            starts: Vec::new(),
+            quiet_since: None,
             restart_policy: false,
-            state: State::Expected,
+            is_final: false,
+            started_before: false,
         }
     }
 
     /// Whether a container with this id and name is meant.
     pub fn is(&self, id: &str, name: &str) -> bool {
-        self.ids.contains(id) || is_named(&self.name, id, name)
+        self.knows(id) || is_named(&self.name, id, name)
+    }
+
+    /// Whether a container with this id bore the name.
+    pub fn knows(&self, id: &str) -> bool {
+        self.ids.contains(id)
+    }
+
+    /// A container of this name exists.
+    pub fn exists(&mut self, id: &str) {
+        if self.ids.insert(id.to_owned()) {
+            self.created.insert(id.to_owned());
+        }
     }
 
     /// Takes over what an inspection says.
     pub fn learn(&mut self, info: ContainerInfo) {
-        self.ids.insert(info.id);
+        self.exists(&info.id);
         self.restart_policy = info.restart_policy;
         let mut facts = info.facts;
         facts.ids = self.ids.iter().cloned().collect();
         self.facts = Some(facts);
     }
 
-    /// It runs, and writes to this slot; true when it did not run before.
-    pub fn runs(&mut self, slot: Slot) -> bool {
-        let started = self.state != State::Running;
-        self.slots.push(slot);
-        self.state = State::Running;
-        self.ran = true;
-        started
+    /// It was started, and writes to this slot; true when none ran before.
+    pub fn started(&mut self, id: &str, slot: Slot) -> bool {
+        let first = !self.is_running();
+        self.exists(id);
+        self.created.remove(id);
+        let start = Start { id: id.to_owned(), slot: Some(slot), died: false, ended: false };
+        self.starts.push(start);
+        self.quiet_since = None;
+        self.is_final = false;
+        first
     }
 
-    /// It ended; true when it ran before.
-    pub fn ended(&mut self, now: Instant) -> bool {
-        let ran = self.state == State::Running;
-        if self.state != State::Removed {
-            self.state = State::Ended(now);
-        }
-        ran
+    /// It ran before the recording began, and writes to this slot from now on.
+    pub fn ran_before(&mut self, id: &str, slot: Slot) {
+        self.started_before = true;
+        self.started(id, slot);
     }
 
-    /// It was removed.
-    pub fn removed(&mut self) {
-        if self.state != State::Expected {
-            self.state = State::Removed;
+    /// The engine says that a start of this container ended; true when none runs any more. Events come
+    /// in order, so it is the oldest that was not said of.
+    pub fn died(&mut self, id: &str, now: Instant) -> bool {
+        if let Some(start) = self.starts.iter_mut().find(|start| start.id == id && !start.died) {
+            start.died = true;
         }
+        self.note_quiet(now)
+    }
+
+    /// The cgroup of a start is gone, and its evidence is this; true when none runs any more.
+    pub fn take_over(&mut self, slot: Slot, evidence: Evidence, now: Instant) -> bool {
+        self.evidence.absorb(evidence);
+        if let Some(start) = self.starts.iter_mut().find(|start| start.slot == Some(slot)) {
+            start.ended = true;
+            start.slot = None;
+        }
+        self.note_quiet(now)
+    }
+
+    /// No process is left in the cgroup of a start; true when none runs any more.
+    pub fn vacated(&mut self, slot: Slot, now: Instant) -> bool {
+        if let Some(start) = self.starts.iter_mut().find(|start| start.slot == Some(slot)) {
+            start.ended = true;
+        }
+        self.note_quiet(now)
+    }
+
+    fn note_quiet(&mut self, now: Instant) -> bool {
+        let ends = !self.is_running() && self.ran() && self.quiet_since.is_none();
+        if ends {
+            self.quiet_since = Some(now);
+        }
+        ends
+    }
+
+    /// A container was removed; it will not be started again.
+    pub fn removed(&mut self, id: &str) {
+        self.created.remove(id);
+        if self.starts.last().is_some_and(|start| start.id == id) {
+            self.is_final = true;
+        }
+    }
+
+    /// The engine does not start it again.
+    pub fn stays_down(&mut self) {
+        self.is_final = true;
+    }
+
+    /// Evidence slots in use.
+    pub fn slots(&self) -> Vec<Slot> {
+        self.starts.iter().filter_map(|start| start.slot).collect()
+    }
+
+    /// Whether a slot is in use by it.
+    pub fn uses(&self, slot: Slot) -> bool {
+        self.starts.iter().any(|start| start.slot == Some(slot))
+    }
+
+    /// Whether a start of this container runs now.
+    pub fn runs(&self, id: &str) -> bool {
+        self.starts.iter().any(|start| start.id == id && start.is_running())
     }
 
     /// It runs now.
     pub fn is_running(&self) -> bool {
-        self.state == State::Running
+        self.starts.iter().any(Start::is_running)
     }
 
-    /// It will not come back by itself.
+    /// A start of it was recorded.
+    pub fn ran(&self) -> bool {
+        !self.starts.is_empty()
+    }
+
+    /// It ran, and will not come back by itself.
     pub fn is_over(&self, now: Instant) -> bool {
-        self.state == State::Removed || self.has_ended_for_long(now) && !self.restart_policy
+        let down = self.ran() && !self.is_running() && self.created.is_empty();
+        down && (self.is_final || self.is_quiet(now) && !self.restart_policy)
     }
 
     /// It ended, and only the engine can tell whether it will be started again.
     pub fn may_come_back(&self, now: Instant) -> bool {
-        self.has_ended_for_long(now) && self.restart_policy
+        self.is_quiet(now) && self.restart_policy && !self.is_final
     }
 
-    fn has_ended_for_long(&self, now: Instant) -> bool {
-        matches!(self.state, State::Ended(at) if now.duration_since(at) >= GRACE)
+    fn is_quiet(&self, now: Instant) -> bool {
+        self.quiet_since.is_some_and(|since| now.duration_since(since) >= GRACE)
     }
 
     /// Its filter denies, as far as is known.
@@ -137,5 +226,65 @@ impl Followed {
             missing.push(Missing::Engine);
         }
         missing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LATER: Duration = Duration::from_secs(3);
+
+    #[test]
+    fn an_older_container_of_the_name_does_not_end_a_newer_one() {
+        let now = Instant::now();
+        let mut backend = Followed::new("backend".to_owned());
+        assert!(backend.started("old", 1));
+        assert!(!backend.started("new", 2));
+        assert!(!backend.died("old", now));
+        backend.removed("old");
+        assert!(backend.is_running() && !backend.is_over(now + LATER));
+        assert!(backend.died("new", now));
+        assert!(!backend.is_over(now) && backend.is_over(now + LATER));
+    }
+
+    #[test]
+    fn a_late_word_of_death_is_about_the_older_start() {
+        let now = Instant::now();
+        let mut backend = Followed::new("backend".to_owned());
+        backend.started("id", 1);
+        backend.started("id", 2); // restarted; its cgroup was found before the event was read
+        assert!(!backend.died("id", now));
+        assert!(backend.is_running());
+        backend.take_over(1, Evidence::default(), now);
+        assert!(backend.is_running());
+        assert!(backend.take_over(2, Evidence::default(), now));
+        assert!(!backend.is_running());
+    }
+
+    #[test]
+    fn a_created_container_is_waited_for() {
+        let now = Instant::now();
+        let mut backend = Followed::new("backend".to_owned());
+        backend.started("one", 1);
+        backend.died("one", now);
+        backend.removed("one");
+        assert!(backend.is_over(now));
+        backend.exists("two");
+        assert!(!backend.is_over(now + LATER));
+        backend.removed("two");
+        assert!(backend.is_over(now + LATER));
+    }
+
+    #[test]
+    fn what_the_engine_restarts_is_over_when_the_engine_says_so() {
+        let now = Instant::now();
+        let mut backend = Followed::new("backend".to_owned());
+        backend.started("id", 1);
+        backend.restart_policy = true;
+        backend.died("id", now);
+        assert!(!backend.is_over(now + LATER) && backend.may_come_back(now + LATER));
+        backend.stays_down();
+        assert!(backend.is_over(now + LATER) && !backend.may_come_back(now + LATER));
     }
 }

@@ -4,6 +4,7 @@
 //! that has no cgroup of its own is refused with the reason: recording another's would record its neighbours.
 
 use std::{
+    collections::HashSet,
     io,
     os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
@@ -153,6 +154,16 @@ pub fn with_descendants(cgroup: &Cgroup) -> Result<Vec<Cgroup>, ScopeError> {
         }
     }
     Ok(found)
+}
+
+/// Ids of every cgroup in which, or below which, a process lives.
+pub fn populated(setup: &CgroupSetup) -> Result<HashSet<u64>, ScopeError> {
+    let all = with_descendants(&at(v2_root(setup)?, PathBuf::from("/"))?)?;
+    let is_populated = |cgroup: &Cgroup| {
+        std::fs::read_to_string(cgroup.dir.join("cgroup.events"))
+            .is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
+    };
+    Ok(all.into_iter().filter(is_populated).map(|cgroup| cgroup.id).collect())
 }
 
 fn at(mount: &Path, path: PathBuf) -> Result<Cgroup, ScopeError> {

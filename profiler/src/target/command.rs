@@ -194,6 +194,8 @@ fn try_remove(dir: &Path, parent: &Path, moved: &mut usize) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
+    // a threaded cgroup's processes are listed, and moved, where its threaded tree begins
+    move_processes(dir, parent, moved)?;
     for entry in entries.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             try_remove(&entry.path(), parent, moved)?;
@@ -210,6 +212,9 @@ fn move_processes(dir: &Path, parent: &Path, moved: &mut usize) -> io::Result<()
     let inside = match std::fs::read_to_string(dir.join("cgroup.procs")) {
         Ok(inside) => inside,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) => {
+            return Ok(());
+        }
         Err(error) => return Err(error),
     };
     for pid in inside.lines() {

@@ -110,10 +110,19 @@ impl Observer {
     /// When there is no slot left or the maps cannot be written.
     pub fn watch(&mut self, cgroup_ids: &[u64], kind: SlotKind) -> Result<Slot, ObserveError> {
         let slot = self.slots.take(&mut self.ebpf, kind)?;
+        self.watch_also(cgroup_ids, slot)?;
+        Ok(slot)
+    }
+
+    /// Puts more cgroups in scope, writing to a slot that is in use.
+    ///
+    /// # Errors
+    /// When the maps cannot be written.
+    pub fn watch_also(&mut self, cgroup_ids: &[u64], slot: Slot) -> Result<(), ObserveError> {
         for id in cgroup_ids {
             self.slots.choose(&mut self.ebpf, *id, slot)?;
         }
-        Ok(slot)
+        Ok(())
     }
 
     /// From now on every new cgroup with a container id in its name is recorded as a candidate.

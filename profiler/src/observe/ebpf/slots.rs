@@ -83,15 +83,19 @@ impl Slots {
     /// Drops a candidate: its cgroup leaves the scope and its slot goes back to the pool, empty.
     pub fn release(&self, ebpf: &mut Ebpf, candidate: &Candidate) -> Result<(), ObserveError> {
         let slot = candidate.slot;
-        let gone: Vec<u64> = scopes(ebpf)?
-            .iter()
-            .filter_map(Result::ok)
-            .filter(|(_, scope)| scope.slot == slot)
-            .map(|(id, _)| id)
-            .collect();
-        for id in gone {
-            demote(ebpf, id)?;
-            let _ = scopes(ebpf)?.remove(&id); // the kernel side may have been faster
+        // itself first, so that no child can come into scope any more; then those that did
+        let mut gone = vec![candidate.cgroup_id];
+        while !gone.is_empty() {
+            for id in gone {
+                demote(ebpf, id)?;
+                let _ = scopes(ebpf)?.remove(&id); // the kernel side may have been faster
+            }
+            gone = scopes(ebpf)?
+                .iter()
+                .filter_map(Result::ok)
+                .filter(|(_, scope)| scope.slot == slot)
+                .map(|(id, _)| id)
+                .collect();
         }
         clear(ebpf, slot)?;
         set_target(ebpf, slot, slot_kind::CONTAINER)?;
@@ -118,6 +122,8 @@ pub fn candidates(ebpf: &mut Ebpf) -> Result<Vec<Candidate>, ObserveError> {
         })
         .collect();
     found.sort_by_key(|candidate| candidate.cgroup_id);
+    // while the kernel side removes entries, the map's iteration may begin anew
+    found.dedup_by_key(|candidate| candidate.cgroup_id);
     Ok(found)
 }
 
