@@ -26,6 +26,7 @@ pub fn tests() -> Vec<Test> {
         Test::new("command::terminal_interrupt_ends_normally", &LOOK, terminal_interrupt).alone(),
         Test::new("command::termination_is_passed_on", &NEEDS, termination),
         Test::new("command::ready_only_when_armed", &NEEDS, ready),
+        Test::new("command::ready_descriptor_stays_with_profiler", &NEEDS, ready_descriptor),
         Test::new("command::nothing_stays", &LOOK, nothing_stays).alone(),
         Test::new("command::nothing_stays_after_a_kill", &LOOK, killed).alone(),
     ]
@@ -142,6 +143,27 @@ fn ready(machine: &Machine) -> Result<()> {
         Record::new(machine, scratch.join("out")).workload(["/bin/sleep", "0.5"]).start()?;
     session.expect_line("recording command `sleep`")?;
     session.finish()?.expect(0)?;
+    Ok(())
+}
+
+/// A file is written at the caller's offset, and the command does not get the descriptor.
+fn ready_descriptor(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let (file, out) = (scratch.join("file"), scratch.join("out"));
+    let script = format!(
+        "exec 7>{file}; echo before >&7; {} record --ready-fd 7 -o {out} -- /bin/sh -c 'ls /proc/$$/fd'; echo after >&7",
+        machine.profiler
+    );
+    let output =
+        program::run(&mut program::command("sh", ["-euc", &script]), Duration::from_secs(60))?
+            .expect(0)?;
+    ensure!(
+        output.stdout.lines().all(|fd| fd != "7"),
+        "the command inherits it:\n{}",
+        output.stdout
+    );
+    let written = fs_err::read_to_string(&file)?;
+    ensure!(written == "before\n\nafter\n", "the file holds {written:?}");
     Ok(())
 }
 

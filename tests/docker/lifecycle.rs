@@ -27,6 +27,7 @@ pub fn tests() -> Vec<Test> {
         Test::new("docker::ends_with_the_container", &look, ends_with_it).alone(),
         Test::new("docker::status_of_the_tests_passes_through", &NEEDS, status),
         Test::new("docker::two_containers_two_results", &NEEDS, two),
+        Test::new("docker::a_result_that_cannot_be_written_costs_no_other", &NEEDS, unwritable),
         Test::new("docker::container_that_dies_at_once", &NEEDS, dies_at_once),
         Test::new("docker::container_that_cannot_start", &NEEDS, cannot_start),
         Test::new("docker::engine_that_goes_away", &look, engine_gone).alone(),
@@ -174,6 +175,36 @@ fn two(machine: &Machine) -> Result<()> {
         );
     }
     ensure!(!recorded.dir.join("recording.json").exists(), "two results have no common file");
+    Ok(())
+}
+
+/// One of two directories is lost while the tests run: the other gets its result, and the status is the tests' if they
+/// failed.
+fn unwritable(machine: &Machine) -> Result<()> {
+    let engine = machine.engine()?;
+    let image = engine.fixture_image(machine)?;
+    for (tests, expected) in [("exit 0", 2), ("exit 7", 7)] {
+        let scratch = machine.scratch()?;
+        let out = scratch.join("out");
+        let (one, other) = (engine.name("one"), engine.name("other"));
+        let run = |name: &str| {
+            format!("docker run --rm --name {name} --network none {image} /bin/calls -q 278")
+        };
+        let lost = out.join(&one.name);
+        let script = format!(
+            "{}; {}; rmdir {lost}; echo x > {lost}; {tests}",
+            run(&one.name),
+            run(&other.name)
+        );
+        let recorded = Record::containers(machine, &out, &[&one.name, &other.name])?
+            .workload(["/bin/sh", "-c", &script])
+            .run()?
+            .expect(expected)?;
+        recorded.says(lost.as_str())?;
+        expect_whole_files(&out.join(&other.name))?;
+        crate::harness::evidence::Recording::read(&out.join(&other.name))?
+            .expect_numbers(&[278])?;
+    }
     Ok(())
 }
 
