@@ -92,7 +92,9 @@ fn expect_refusal(output: &Output, words: &[&str]) -> Result<()> {
 fn flags(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
     let touched = scratch.join("touched");
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 12] = [
+        (&["--container", "cc", "--container", "cc"], "cc"),
+        (&["--container", "cc", "--container", "/cc"], "cc"),
         (&["--container", "x", "--duration", "soon"], "soon"),
         (&["--container", "x", "--duration=-3s"], "-3s"),
         (&["--container", "x", "--duration", "0s"], "0s"),
@@ -197,6 +199,30 @@ fn unwritable(machine: &Machine) -> Result<()> {
         refused(machine, &["record", "-o", out, "--", "/bin/touch", touched.as_str()], &[out])?;
         ensure!(!touched.exists(), "the command was run for nothing: `{out}` cannot be written");
     }
+    // One of several directories: the other is not left behind.
+    let (dir, below) = (scratch.join("several"), scratch.join("several/b"));
+    fs_err::create_dir(&dir)?;
+    fs_err::write(&below, "x")?;
+    refused(
+        machine,
+        &[
+            "record",
+            "--container",
+            "a",
+            "--container",
+            "b",
+            "-o",
+            dir.as_str(),
+            "--",
+            "/bin/touch",
+            touched.as_str(),
+        ],
+        &[below.as_str()],
+    )?;
+    ensure!(
+        !touched.exists() && !dir.join("a").exists(),
+        "the command was run, or a directory made"
+    );
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod doctor;
 mod exit;
 mod generate;
 mod output;
+mod ready;
 mod record;
 mod tell;
 

@@ -1,14 +1,14 @@
 //! `profiler record`: from what was typed to a plan, and from the outcome to files and a summary.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
-    fs::File,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use profiler::{
     model::{
         policy,
@@ -20,7 +20,7 @@ use profiler::{
 
 use crate::{
     args::{EnterArgs, RecordArgs},
-    exit, output,
+    exit, output, ready,
     tell::{self, Teller},
 };
 
@@ -40,11 +40,12 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     if args.containers.iter().any(String::is_empty) {
         bail!("`--container` needs a name\nhint: docker ps");
     }
+    distinct(&args.containers)?;
     let name = result_name(&args);
     let dir = args.output.clone().unwrap_or_else(|| Path::new("profiles").join(&name));
-    let several = args.containers.len() > 1;
-    let _prepared = store::prepare(&dir)?;
-    let ready = args.ready_fd.map(open_ready).transpose()?;
+    let dirs = ResultDirs { several: args.containers.len() > 1, dir };
+    let _prepared = store::prepare(dirs.all(&args.containers).iter().map(PathBuf::as_path))?;
+    let ready = args.ready_fd.map(ready::open).transpose()?;
     let plan = Plan { name, command: args.command.clone(), duration: args.duration, ready, debug };
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -64,7 +65,7 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
         Ok(session::record_containers(plan, containers, &docker, tell).await?)
     });
     teller.end();
-    write(&outcome?, &dir, several)
+    Ok(write(&outcome?, &dirs).into())
 }
 
 /// Serves the hidden `__enter`.
@@ -75,10 +76,51 @@ pub fn enter(args: &EnterArgs) -> Result<ExitCode> {
     Ok(exit::CANNOT_EXECUTE.into())
 }
 
-fn write(outcome: &Outcome, dir: &Path, several: bool) -> Result<ExitCode> {
+/// Refuses containers that are named twice, with a slash or without.
+fn distinct(containers: &[String]) -> Result<()> {
+    let bare = |name: &str| name.strip_prefix('/').unwrap_or(name).to_owned();
+    let mut seen = BTreeSet::new();
+    for name in containers {
+        if !seen.insert(bare(name)) {
+            bail!(
+                "`--container {name}` is given twice\nhint: name each container once: profiler record --container {}",
+                bare(name)
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Where results go: one into the directory itself, each of several into one of its own below.
+struct ResultDirs {
+    several: bool,
+    dir: PathBuf,
+}
+
+impl ResultDirs {
+    fn of(&self, name: &str) -> PathBuf {
+        if self.several { self.dir.join(file_name(name)) } else { self.dir.clone() }
+    }
+
+    fn all(&self, names: &[String]) -> Vec<PathBuf> {
+        if self.several {
+            names.iter().map(|name| self.of(name)).collect()
+        } else {
+            vec![self.dir.clone()]
+        }
+    }
+}
+
+/// Writes what was recorded, each target by itself: one that cannot be written costs no other its result. The exit
+/// status says the gravest: the command's failure, then a result that was not written, then incomplete evidence.
+fn write(outcome: &Outcome, dirs: &ResultDirs) -> u8 {
+    let mut unwritten = false;
     for recorded in &outcome.recordings {
-        let dir = if several { dir.join(file_name(&recorded.name)) } else { dir.to_owned() };
-        output::write(&recorded.recording, &dir, &policy::Options::default())?;
+        let dir = dirs.of(&recorded.name);
+        if let Err(error) = output::write(&recorded.recording, &dir, &policy::Options::default()) {
+            tell::error(&error);
+            unwritten = true;
+        }
     }
     for name in &outcome.never_ran {
         tell::error(&anyhow::anyhow!(
@@ -87,11 +129,12 @@ fn write(outcome: &Outcome, dir: &Path, several: bool) -> Result<ExitCode> {
     }
     let complete = outcome.never_ran.is_empty()
         && outcome.recordings.iter().all(|recorded| is_complete(&recorded.recording));
-    Ok(match outcome.command_status {
-        Some(status) if status != 0 => ExitCode::from(u8::try_from(status).unwrap_or(1)),
-        _ if !complete => exit::INCOMPLETE.into(),
-        _ => ExitCode::SUCCESS,
-    })
+    match outcome.command_status {
+        Some(status) if status != 0 => u8::try_from(status).unwrap_or(1),
+        _ if unwritten => exit::USAGE,
+        _ if !complete => exit::INCOMPLETE,
+        _ => 0,
+    }
 }
 
 /// Whether the target ran, and everything that it did while it was recorded is in the recording.
@@ -102,17 +145,6 @@ fn is_complete(recording: &Recording) -> bool {
         Missing::Engine => true,
         _ => false,
     })
-}
-
-fn open_ready(fd: u32) -> Result<File> {
-    File::options()
-        .write(true)
-        .open(format!("/proc/self/fd/{fd}"))
-        .with_context(|| {
-            format!(
-                "cannot write to file descriptor `{fd}` of `--ready-fd`\nhint: open it first: profiler record --ready-fd {fd} ... {fd}>FILE"
-            )
-        })
 }
 
 /// What the result is called when nobody says.
@@ -142,7 +174,43 @@ fn file_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use profiler::{ingest, session::Recorded};
+
     use super::*;
+
+    const RECORDING: &str = include_str!("../../tests/data/command.json");
+
+    #[test]
+    fn a_result_that_cannot_be_written_costs_no_other_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("a"), "in the way").expect("writes");
+        let recorded = |name: &str| Recorded {
+            name: name.to_owned(),
+            recording: ingest::recording::parse(RECORDING).expect("a recording"),
+        };
+        let outcome = |command_status| Outcome {
+            recordings: vec![recorded("a"), recorded("b")],
+            never_ran: vec![],
+            command_status,
+        };
+        let dirs = ResultDirs { several: true, dir: dir.path().to_owned() };
+        assert_eq!(write(&outcome(Some(0)), &dirs), exit::USAGE);
+        assert!(dir.path().join("b/seccomp.json").exists());
+        assert_eq!(write(&outcome(Some(7)), &dirs), 7, "the tests' failure is not hidden");
+        std::fs::remove_file(dir.path().join("a")).expect("removes");
+        assert_eq!(write(&outcome(Some(0)), &dirs), 0);
+        assert!(dir.path().join("a/seccomp.json").exists());
+    }
+
+    #[test]
+    fn a_container_is_named_once() {
+        let names =
+            |names: &[&str]| distinct(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
+        assert!(names(&["a", "b"]).is_ok());
+        for twice in [["cc", "cc"], ["cc", "/cc"], ["/cc", "cc"]] {
+            assert!(names(&twice).expect_err("twice").to_string().contains("given twice"));
+        }
+    }
 
     #[test]
     fn names_stay_inside_their_directory() {

@@ -6,7 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fs_err as fs;
 use tempfile::NamedTempFile;
 
 use super::error::SessionError;
@@ -14,32 +13,33 @@ use super::error::SessionError;
 /// Permission bits of result files: they are committed, so everyone may read them.
 const MODE: u32 = 0o644;
 
-/// Directories that were made for a result. Dropping it removes those that stayed empty.
-#[derive(Debug)]
+/// Directories that were made for results. Dropping it removes those that stayed empty.
+#[derive(Debug, Default)]
 pub struct Prepared {
     /// Innermost first.
     made: Vec<PathBuf>,
 }
 
-/// Makes sure that files can be created in `dir`, creating it if need be.
+/// Makes sure that files can be created in each of `dirs`, creating them if need be.
 ///
 /// # Errors
-/// When it cannot be created or written to.
-pub fn prepare(dir: &Path) -> Result<Prepared, SessionError> {
-    let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
-    let made = dir.ancestors().take_while(missing).map(Path::to_owned).collect();
-    let prepared = Prepared { made };
-    std::fs::create_dir_all(dir).map_err(error("create", dir))?;
-    NamedTempFile::new_in(dir).map_err(error("write to", dir))?;
+/// When one cannot be created or written to.
+pub fn prepare<'a>(dirs: impl IntoIterator<Item = &'a Path>) -> Result<Prepared, SessionError> {
+    let mut prepared = Prepared::default();
+    for dir in dirs {
+        let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let made = dir.ancestors().take_while(missing).map(Path::to_owned);
+        prepared.made.splice(..0, made);
+        std::fs::create_dir_all(dir).map_err(error("create", dir))?;
+        NamedTempFile::new_in(dir).map_err(error("write to", dir))?;
+    }
     Ok(prepared)
 }
 
 impl Drop for Prepared {
     fn drop(&mut self) {
         for dir in &self.made {
-            if fs::remove_dir(dir).is_err() {
-                break; // it is in use
-            }
+            drop(std::fs::remove_dir(dir)); // fails when it is in use
         }
     }
 }
@@ -95,6 +95,8 @@ fn error(verb: &'static str, path: &Path) -> impl Fn(std::io::Error) -> SessionE
 
 #[cfg(test)]
 mod tests {
+    use fs_err as fs;
+
     use super::*;
 
     #[test]
@@ -151,9 +153,14 @@ mod tests {
     fn directories_that_stay_empty_are_removed() {
         let dir = tempfile::tempdir().expect("a directory");
         let result = dir.path().join("profiles/backend");
-        drop(prepare(&result).expect("prepares"));
+        let other = dir.path().join("profiles/other");
+        drop(prepare([result.as_path(), &other]).expect("prepares"));
         assert!(!dir.path().join("profiles").exists());
-        let prepared = prepare(&result).expect("prepares");
+        fs::create_dir(dir.path().join("profiles")).expect("creates");
+        fs::write(&other, "in the way").expect("writes");
+        prepare([result.as_path(), &other]).expect_err("one of them is a file");
+        assert!(!result.exists());
+        let prepared = prepare([result.as_path()]).expect("prepares");
         write(&result, &[("a", "1".to_owned())]).expect("writes");
         drop(prepared);
         assert!(result.join("a").exists());
