@@ -2,10 +2,12 @@
 //!
 //! A fenced block below the comment `<!-- run -->` is run by `sh -eu` in an empty directory, with the binary under test in
 //! PATH; below `<!-- run with engine -->` it finds an engine, too. Blocks share the directory and run in the file's order.
+//! Below `<!-- as emitted: PATH -->` stands what the blocks before it wrote to PATH, but for comments.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use camino::Utf8Path;
 
 use crate::harness::{
     machine::{Machine, Need},
@@ -19,17 +21,22 @@ const LIMIT: Duration = Duration::from_secs(300);
 pub fn tests() -> Vec<Test> {
     vec![
         Test::new("readme::verbs_and_flags_exist", &[], verbs),
+        Test::new("readme::files_are_shown", &[], shown),
         Test::new("readme::links_lead_somewhere", &[], links),
-        Test::new("readme::examples_run", &[Need::Bpf], |m| examples(m, "<!-- run -->")),
-        Test::new("readme::examples_with_an_engine_run", &[Need::Bpf, Need::Engine], |m| {
-            let before = m.engine()?.containers()?;
-            let outcome = examples(m, "<!-- run with engine -->");
-            // The names are README's; nothing else starts containers meanwhile.
-            for left in m.engine()?.containers()?.difference(&before) {
-                m.engine()?.docker(&["rm", "-f", "-v", left])?;
-            }
-            outcome
-        })
+        Test::new("readme::examples_run", &[Need::Bpf], |m| examples(m, "run")),
+        Test::new(
+            "readme::examples_with_an_engine_run",
+            &[Need::Bpf, Need::Engine, Need::Compose],
+            |m| {
+                let before = m.engine()?.containers()?;
+                let outcome = examples(m, "run with engine");
+                // The names are README's; nothing else starts containers meanwhile.
+                for left in m.engine()?.containers()?.difference(&before) {
+                    m.engine()?.docker(&["rm", "-f", "-v", left])?;
+                }
+                outcome
+            },
+        )
         .alone(),
     ]
 }
@@ -81,6 +88,26 @@ fn verbs(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
+/// The two files that are meant to be read are there, after something that writes them.
+fn shown(machine: &Machine) -> Result<()> {
+    let text = text(machine)?;
+    let mut engine = false;
+    let mut seen = BTreeSet::new();
+    for (marker, _) in marked(&text) {
+        match marker {
+            Marker::Run(comment) => engine = comment == "run with engine",
+            Marker::Emitted(path) => {
+                ensure!(engine, "`{path}` is shown before a block that could have written it");
+                seen.insert(path);
+            }
+        }
+    }
+    for file in ["profiles/backend/compose.yaml", "profiles/backend/kubernetes.yaml"] {
+        ensure!(seen.contains(file), "README.md shows no `{file}` as emitted");
+    }
+    Ok(())
+}
+
 fn links(machine: &Machine) -> Result<()> {
     let text = text(machine)?;
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
@@ -94,27 +121,72 @@ fn links(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn examples(machine: &Machine, marker: &str) -> Result<()> {
+/// What a comment says of the fenced block below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Marker<'a> {
+    /// It is run by those who look for this comment.
+    Run(&'a str),
+    /// It shows a file.
+    Emitted(&'a str),
+}
+
+/// The blocks with a marker, in order. A marker without a block has none.
+fn marked(text: &str) -> impl Iterator<Item = (Marker<'_>, Option<&str>)> {
+    text.split("\n<!-- ").skip(1).filter_map(|rest| {
+        let (comment, rest) = rest.split_once(" -->\n")?;
+        let marker = match comment.strip_prefix("as emitted: ") {
+            Some(path) => Marker::Emitted(path),
+            None if comment == "run" || comment.starts_with("run ") => Marker::Run(comment),
+            None => return None,
+        };
+        let block = rest.strip_prefix("```").and_then(|block| block.split_once('\n'));
+        Some((
+            marker,
+            block.and_then(|(_, block)| block.split_once("\n```")).map(|(block, _)| block),
+        ))
+    })
+}
+
+/// Runs the blocks below the comment `wanted`, and compares the files that are shown after each.
+fn examples(machine: &Machine, wanted: &str) -> Result<()> {
     let text = text(machine)?;
     let scratch = machine.scratch()?;
-    let mut blocks = 0;
-    for (_, rest) in text.match_indices(marker).map(|(at, found)| text.split_at(at + found.len())) {
-        let block = rest.trim_start().strip_prefix("```").and_then(|block| block.split_once('\n'));
-        let script = block.and_then(|(_, block)| block.split("\n```").next());
-        ensure!(script.is_some(), "no fenced block below `{marker}`");
-        let script = script.unwrap_or_default();
-        let bin = machine.profiler.parent().map_or("", |dir| dir.as_str());
-        let mut shell = program::command("sh", ["-euc", script]);
-        if let Ok(engine) = machine.engine() {
-            engine.environment(&mut shell);
+    let (mut blocks, mut ours) = (0, false);
+    for (marker, block) in marked(&text) {
+        let block = block.with_context(|| format!("no fenced block below {marker:?}"))?;
+        match marker {
+            Marker::Run(comment) => {
+                ours = comment == wanted;
+                if ours {
+                    run(machine, scratch.path(), block)?;
+                    blocks += 1;
+                }
+            }
+            Marker::Emitted(path) if ours => {
+                let written = fs_err::read_to_string(scratch.join(path))?;
+                let written: Vec<_> =
+                    written.lines().filter(|line| !line.starts_with('#')).collect();
+                ensure!(
+                    written == block.lines().collect::<Vec<_>>(),
+                    "README.md shows `{path}` otherwise than it was written:\n{}",
+                    written.join("\n")
+                );
+            }
+            Marker::Emitted(_) => {}
         }
-        shell
-            .current_dir(scratch.path())
-            .env("PATH", format!("{bin}:{}", crate::harness::machine::search_path()));
-        let output = program::run(&mut shell, LIMIT)?;
-        ensure!(output.status == 0, "status {} of\n{script}\n{}", output.status, output.text());
-        blocks += 1;
     }
-    ensure!(blocks > 0, "README.md has no block below `{marker}`");
+    ensure!(blocks > 0, "README.md has no block below `<!-- {wanted} -->`");
+    Ok(())
+}
+
+fn run(machine: &Machine, dir: &Utf8Path, script: &str) -> Result<()> {
+    let bin = machine.profiler.parent().map_or("", |dir| dir.as_str());
+    let mut shell = program::command("sh", ["-euc", script]);
+    if let Ok(engine) = machine.engine() {
+        engine.environment(&mut shell);
+    }
+    shell.current_dir(dir).env("PATH", format!("{bin}:{}", crate::harness::machine::search_path()));
+    let output = program::run(&mut shell, LIMIT)?;
+    ensure!(output.status == 0, "status {} of\n{script}\n{}", output.status, output.text());
     Ok(())
 }

@@ -55,7 +55,7 @@ pub struct CgroupSetup {
 #[derive(Debug, Error)]
 pub enum CgroupError {
     /// The mount table could not be read.
-    #[error("cannot read `{path}`")]
+    #[error("cannot read `{path}`\nhint: profiler doctor")]
     Read {
         /// The file.
         path: PathBuf,

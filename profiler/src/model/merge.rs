@@ -18,12 +18,12 @@ use crate::model::{
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError {
     /// There was nothing to join.
-    #[error("no recording to merge\nhint: profiler merge RECORDING... -o FILE")]
+    #[error("no recording to merge\nhint: profiler generate RECORDING... -o DIR")]
     Empty,
     /// They are of different targets.
     #[error(
         "recordings of different targets cannot be merged: {} `{}` and {} `{}`\n\
-         hint: merge the recordings of each target by itself",
+         hint: merge the recordings of each target by itself: profiler generate A B -o DIR",
         kind_name(.first.0), .first.1.escape_debug(), kind_name(.second.0), .second.1.escape_debug()
     )]
     Targets {

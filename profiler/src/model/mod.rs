@@ -13,5 +13,7 @@ pub mod policy;
 pub mod profile;
 pub mod recording;
 pub mod seccomp;
+pub mod shell;
 pub mod syscall;
 mod tables;
+pub mod text;

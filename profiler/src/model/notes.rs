@@ -9,7 +9,7 @@ use crate::model::{
     arch::Abi,
     profile::{Note, NoteKind, SyscallRule},
     recording::{Missing, Phase, Recording, Target, TargetKind},
-    syscall,
+    shell, syscall,
 };
 
 /// The notes for a recording whose allowed calls are `rules`. Sorted, each once.
@@ -103,7 +103,7 @@ fn startup(target: &Target) -> String {
     let fact = "start-up was not seen: the target already ran when the recording began";
     match target.kind {
         TargetKind::Container => {
-            let name = shell_word(&target.name);
+            let name = shell::quote(&target.name);
             format!(
                 "{fact}\nhint: profiler record --restart --container {name} -- COMMAND, or start \
                  the container while profiler waits for it"
@@ -137,14 +137,4 @@ fn filtered(recording: &Recording) -> String {
 fn io_uring() -> String {
     "io_uring is used: its operations are not syscalls, so they were not seen and no seccomp filter stops them"
         .into()
-}
-
-/// `text` as one word of a shell.
-fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ':');
-    if !text.is_empty() && text.chars().all(plain) && !text.starts_with('-') {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    }
 }

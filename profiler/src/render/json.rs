@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-use crate::model::{merge, profile::Profile, recording::Recording};
+use crate::model::{merge, profile::Profile, recording::Recording, text::acts};
 
 /// `recording.json`, in canonical order.
 #[must_use]
@@ -156,15 +156,6 @@ impl Formatter for Layout {
         }
         writer.write_all(fragment.get(plain..).unwrap_or_default().as_bytes())
     }
-}
-
-/// Whether showing the character does something else than showing it: control characters (C1 too), marks that
-/// change the direction of text, line separators, characters without width, and what is no character.
-pub(super) fn acts(character: char) -> bool {
-    character.is_control()
-        || matches!(character,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]

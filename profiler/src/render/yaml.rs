@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use crate::render::json::acts;
+use crate::model::text::acts;
 
 /// A YAML value.
 pub(super) enum Yaml {

@@ -8,7 +8,6 @@ pub mod doctor;
 pub mod escape;
 mod next;
 pub mod progress;
-pub mod shell;
 mod style;
 pub mod summary;
 mod text;

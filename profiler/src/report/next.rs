@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::{
-    model::recording::{Container, Recording, Run, TargetKind},
-    report::shell,
+use crate::model::{
+    recording::{Container, Recording, Run, TargetKind},
+    shell,
 };
 
 /// Starts the target under its profile.

@@ -39,7 +39,9 @@ pub enum SessionError {
         endpoint: String,
     },
     /// Two names mean the same container.
-    #[error("`{first}` and `{second}` are the same container")]
+    #[error(
+        "`{first}` and `{second}` are the same container\nhint: name it once: profiler record --container {first}"
+    )]
     SameContainer {
         /// One name.
         first: String,
@@ -59,7 +61,7 @@ pub enum SessionError {
         program: String,
     },
     /// A process could not be started.
-    #[error("cannot start `{program}`")]
+    #[error("cannot start `{program}`\nhint: check what the limits of this shell leave: ulimit -a")]
     Spawn {
         /// What was to be started.
         program: String,
@@ -68,7 +70,7 @@ pub enum SessionError {
         source: io::Error,
     },
     /// Reading or writing a file failed.
-    #[error("cannot {verb} `{}`", path.display())]
+    #[error("cannot {verb} `{}`\nhint: profiler doctor", path.display())]
     Io {
         /// `read`, `write`, `create`.
         verb: &'static str,
@@ -90,6 +92,38 @@ pub enum SessionError {
         source: io::Error,
     },
     /// Signals could not be caught.
-    #[error("cannot catch signals")]
+    #[error("cannot catch signals\nhint: check what the limits of this shell leave: ulimit -a")]
     Signals(#[source] io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::merge,
+        target::docker::{Address, Endpoint, Source},
+    };
+
+    #[test]
+    fn every_error_says_a_way_out_that_exists() {
+        let name = || "x".to_owned();
+        let source = || io::Error::from(io::ErrorKind::NotFound);
+        let endpoint = Endpoint { address: Address::Unix(name()), source: Source::Variable };
+        let refused = EngineError::Refused { endpoint, verb: name(), status: 500, message: name() };
+        let errors: Vec<SessionError> = vec![
+            ScopeError::Ended { pid: 1 }.into(),
+            ScopeError::Read { path: PathBuf::new(), source: source() }.into(),
+            CgroupError::Read { path: "x".into(), source: source() }.into(),
+            refused.into(),
+            SessionError::SameContainer { first: name(), second: name() },
+            SessionError::Spawn { program: name(), source: source() },
+            SessionError::Io { verb: "read", path: PathBuf::new(), source: source() },
+            SessionError::Signals(source()),
+        ];
+        for error in errors {
+            assert!(error.to_string().contains("\nhint: "), "{error}");
+        }
+        let empty = merge::MergeError::Empty.to_string();
+        assert!(empty.contains("\nhint: profiler generate "), "{empty}");
+    }
 }

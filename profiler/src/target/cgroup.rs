@@ -65,13 +65,15 @@ pub enum ScopeError {
         pid: i32,
     },
     /// The process ended meanwhile.
-    #[error("process {pid} ended")]
+    #[error(
+        "process {pid} ended\nhint: record again, and start it while profiler waits: profiler record --container NAME"
+    )]
     Ended {
         /// The process.
         pid: i32,
     },
     /// A file could not be read.
-    #[error("cannot read `{}`", path.display())]
+    #[error("cannot read `{}`\nhint: profiler doctor", path.display())]
     Read {
         /// The file.
         path: PathBuf,

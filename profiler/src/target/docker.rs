@@ -19,9 +19,7 @@ use std::{
 use bollard::{
     API_DEFAULT_VERSION,
     errors::Error as ClientError,
-    query_parameters::{
-        InspectContainerOptions, ListContainersOptionsBuilder, RestartContainerOptions,
-    },
+    query_parameters::{InspectContainerOptions, RestartContainerOptions},
 };
 use futures_util::StreamExt;
 use thiserror::Error;
@@ -50,19 +48,6 @@ pub struct Docker {
     endpoint: Endpoint,
     timeout: Duration,
     info: EngineInfo,
-}
-
-/// A line of `docker ps`. Names are hostile text.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RunningContainer {
-    /// Its name, without a slash.
-    pub name: String,
-    /// Its full id.
-    pub id: String,
-    /// Image reference as configured.
-    pub image: String,
-    /// Compose's service name, from the labels.
-    pub compose_service: Option<String>,
 }
 
 /// Why the engine could not answer.
@@ -114,7 +99,9 @@ pub enum EngineError {
         timeout: Duration,
     },
     /// It answered with an error. The message is hostile text.
-    #[error("the container engine at {endpoint} refused to {verb}: {message} (status {status})")]
+    #[error(
+        "the container engine at {endpoint} refused to {verb}: {message} (status {status})\nhint: check the container with `docker ps --all`, the engine with `profiler doctor`"
+    )]
     Refused {
         /// Which engine.
         endpoint: Endpoint,
@@ -252,32 +239,6 @@ impl Docker {
         let request = client.restart_container(wanted, None::<RestartContainerOptions>);
         let connection = Connection { endpoint: &self.endpoint, timeout: RESTART_TIMEOUT };
         connection.ask(&format!("restart container `{wanted}`"), request).await
-    }
-
-    /// The running containers, sorted by name.
-    pub async fn list_running(&self) -> Result<Vec<RunningContainer>, EngineError> {
-        let options = ListContainersOptionsBuilder::default().all(false).build();
-        let request = self.client.list_containers(Some(options));
-        let listed = self.connection().ask("list its containers", request).await?;
-        let mut running: Vec<RunningContainer> = listed
-            .into_iter()
-            .filter_map(|summary| {
-                // Names with a second slash are other containers' links to this one.
-                let names = summary.names.unwrap_or_default();
-                let own = names.iter().map(|name| events::bare_name(name));
-                Some(RunningContainer {
-                    name: own.into_iter().find(|name| !name.contains('/')).unwrap_or_default(),
-                    id: summary.id?,
-                    image: summary.image.unwrap_or_default(),
-                    compose_service: summary
-                        .labels
-                        .unwrap_or_default()
-                        .remove("com.docker.compose.service"),
-                })
-            })
-            .collect();
-        running.sort();
-        Ok(running)
     }
 
     fn connection(&self) -> Connection<'_> {

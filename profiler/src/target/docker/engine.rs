@@ -16,8 +16,6 @@ pub struct EngineInfo {
     pub name: String,
     /// Its version, as it writes it: `20.10.24+dfsg1`.
     pub version: String,
-    /// The newest API that it speaks.
-    pub api_version: String,
     /// `uname -r` of the kernel that its containers run on; empty when it does not say.
     pub kernel: String,
     /// The runtime of containers that name none, resolved to `runc` or `crun` where the engine says how.
@@ -28,8 +26,6 @@ pub struct EngineInfo {
     pub runtime_programs: BTreeMap<String, String>,
     /// It runs in a user namespace: its containers may have no cgroup of their own.
     pub rootless: bool,
-    /// `cgroupfs` or `systemd`; empty when it does not say.
-    pub cgroup_driver: String,
     /// The filter of containers that ask for none.
     pub default_seccomp: SeccompSetting,
     /// `no-new-privileges` is set for containers that do not say otherwise.
@@ -66,13 +62,11 @@ impl EngineInfo {
         EngineInfo {
             name: if podman { "podman" } else { "docker" }.to_owned(),
             version: version.version.clone().unwrap_or_default(),
-            api_version: version.api_version.clone().unwrap_or_default(),
             kernel: version.kernel_version.clone().unwrap_or_default(),
             default_runtime: resolve(&runtime_programs, &default_runtime),
             runtime_versions,
             runtime_programs,
             rootless: has_option(options, "rootless"),
-            cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
             default_seccomp: default_seccomp(options, read),
             default_no_new_privileges: has_option(options, "no-new-privileges"),
         }
@@ -166,7 +160,6 @@ mod tests {
         assert_eq!(engine.runtime_versions["runc"], "1.1.5");
         assert_eq!(engine.default_seccomp, SeccompSetting::EngineDefault);
         assert!(!engine.default_no_new_privileges && !engine.rootless);
-        assert_eq!(engine.cgroup_driver, "cgroupfs");
     }
 
     #[test]

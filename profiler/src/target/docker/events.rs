@@ -30,25 +30,10 @@ pub enum ContainerEventKind {
     Create,
     /// Its first process runs. Comes after the fact.
     Start,
-    /// `docker restart` is done; a `Die` and a `Start` came before.
-    Restart,
     /// Its first process ended.
     Die,
     /// It was removed.
     Destroy,
-    /// It has another name.
-    Rename {
-        /// The name until then.
-        old_name: String,
-    },
-    /// A further process was prepared.
-    ExecCreate,
-    /// A further process was started.
-    ExecStart,
-    /// A further process ended.
-    ExecDie,
-    /// The memory limit was hit.
-    OutOfMemory,
     /// Anything else, by the engine's word.
     Other(String),
 }
@@ -60,10 +45,8 @@ pub struct ContainerEvent {
     pub kind: ContainerEventKind,
     /// The container's full id.
     pub id: String,
-    /// Its name, without a slash; the new one after a `Rename`.
+    /// Its name, without a slash; the new one after `rename`.
     pub name: String,
-    /// With `Die` and `ExecDie`, the exit code.
-    pub exit_code: Option<i64>,
     /// When, in nanoseconds since the epoch; 0 when the engine does not say.
     pub time_ns: u64,
 }
@@ -165,34 +148,22 @@ async fn forward(
 fn container_event(message: EventMessage) -> Option<ContainerEvent> {
     let actor = message.actor?;
     let id = actor.id.filter(|id| !id.is_empty())?;
-    let attributes = actor.attributes.unwrap_or_default();
-    let attribute = |name: &str| attributes.get(name).map(String::as_str).unwrap_or_default();
+    let name = actor.attributes.unwrap_or_default().remove("name").unwrap_or_default();
     let action = message.action.unwrap_or_default();
     // `exec_create: sh -c ...` and `health_status: healthy` carry hostile text after the colon.
     let kind = match action.split(':').next().unwrap_or_default() {
         "create" => ContainerEventKind::Create,
         "start" => ContainerEventKind::Start,
-        "restart" => ContainerEventKind::Restart,
         "die" | "died" => ContainerEventKind::Die,
         "destroy" | "remove" => ContainerEventKind::Destroy,
-        "rename" => ContainerEventKind::Rename { old_name: bare_name(attribute("oldName")) },
-        "exec_create" => ContainerEventKind::ExecCreate,
-        "exec_start" => ContainerEventKind::ExecStart,
-        "exec_die" | "exec_died" => ContainerEventKind::ExecDie,
-        "oom" => ContainerEventKind::OutOfMemory,
         other => ContainerEventKind::Other(other.to_owned()),
-    };
-    // Labels stand among the attributes, so `exitCode` means something on these two only.
-    let exit_code = match kind {
-        ContainerEventKind::Die | ContainerEventKind::ExecDie => attribute("exitCode").parse().ok(),
-        _ => None,
     };
     let time_ns = message
         .time_nano
         .or_else(|| message.time?.checked_add(1)?.checked_mul(1_000_000_000))
         .and_then(|time| u64::try_from(time).ok())
         .unwrap_or(0);
-    Some(ContainerEvent { kind, id, name: bare_name(attribute("name")), exit_code, time_ns })
+    Some(ContainerEvent { kind, id, name: bare_name(&name), time_ns })
 }
 
 /// The API writes `/backend` in places.
@@ -209,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_death_has_its_exit_code() {
+    fn a_death_is_told_with_id_name_and_time() {
         let event = event(
             r#"{"status":"die","id":"4f1d","from":"x","Type":"container","Action":"die",
                 "Actor":{"ID":"4f1d","Attributes":{"exitCode":"137","image":"x","name":"backend"}},
@@ -218,25 +189,14 @@ mod tests {
         .expect("a container's event");
         assert_eq!(event.kind, ContainerEventKind::Die);
         assert_eq!((event.id.as_str(), event.name.as_str()), ("4f1d", "backend"));
-        assert_eq!(event.exit_code, Some(137));
         assert_eq!(event.time_ns, 1_700_000_000_123_456_789);
-    }
-
-    #[test]
-    fn a_label_cannot_pose_as_an_exit_code() {
-        let event = event(
-            r#"{"Type":"container","Action":"start",
-                "Actor":{"ID":"a","Attributes":{"exitCode":"1","name":"b"}},"timeNano":1}"#,
-        )
-        .expect("a container's event");
-        assert_eq!((event.kind, event.exit_code), (ContainerEventKind::Start, None));
     }
 
     #[test]
     fn the_text_after_the_colon_is_not_the_kind() {
         for (action, kind) in [
-            ("exec_create: sh -c die", ContainerEventKind::ExecCreate),
-            ("exec_start: start", ContainerEventKind::ExecStart),
+            ("exec_create: sh -c die", ContainerEventKind::Other("exec_create".to_owned())),
+            ("exec_start: start", ContainerEventKind::Other("exec_start".to_owned())),
             ("health_status: healthy", ContainerEventKind::Other("health_status".to_owned())),
         ] {
             let json = format!(
@@ -247,12 +207,12 @@ mod tests {
     }
 
     #[test]
-    fn a_rename_has_both_names_without_slashes() {
+    fn a_rename_has_the_new_name_without_a_slash() {
         let event = event(
-            r#"{"Action":"rename","Actor":{"ID":"a","Attributes":{"name":"new","oldName":"/old"}}}"#,
+            r#"{"Action":"rename","Actor":{"ID":"a","Attributes":{"name":"/new","oldName":"/old"}}}"#,
         )
         .expect("a container's event");
-        assert_eq!(event.kind, ContainerEventKind::Rename { old_name: "old".to_owned() });
+        assert_eq!(event.kind, ContainerEventKind::Other("rename".to_owned()));
         assert_eq!((event.name.as_str(), event.time_ns), ("new", 0));
     }
 

@@ -9,7 +9,10 @@ use bollard::models::{ContainerInspectResponse, HostConfig, RestartPolicyNameEnu
 use serde::Deserialize;
 
 use crate::{
-    model::recording::{Container, SeccompSetting},
+    model::{
+        capability,
+        recording::{Container, SeccompSetting},
+    },
     target::docker::{engine::EngineInfo, events::bare_name},
 };
 
@@ -27,33 +30,13 @@ pub struct ContainerInfo {
     pub running: bool,
     /// The host's number of that process, when it runs.
     pub pid: Option<i32>,
-    /// When it was started last, by RFC 3339; absent when it never was.
-    pub started_at: Option<String>,
     /// The engine starts it again by itself.
     pub restart_policy: bool,
     /// What goes into a recording.
     pub facts: Container,
 }
 
-/// The capabilities of a container that asks for nothing, docker: oci/caps/defaults.go of moby.
-const DOCKER_DEFAULT: [&str; 14] = [
-    "AUDIT_WRITE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "MKNOD",
-    "NET_BIND_SERVICE",
-    "NET_RAW",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
-];
-
-/// The same of podman 4 and later: pkg/config/default.go of containers/common.
+/// The capabilities of a container that asks for nothing, podman 4 and later: pkg/config/default.go of containers/common.
 const PODMAN_DEFAULT: [&str; 11] = [
     "CHOWN",
     "DAC_OVERRIDE",
@@ -66,51 +49,6 @@ const PODMAN_DEFAULT: [&str; 11] = [
     "SETPCAP",
     "SETUID",
     "SYS_CHROOT",
-];
-
-/// Every capability of include/uapi/linux/capability.h, by number; the last came with Linux 5.9.
-const ALL: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
 ];
 
 /// `None` when the answer names no container.
@@ -146,7 +84,6 @@ pub(super) fn container_info(
         name: bare_name(answer.name.as_deref().unwrap_or_default()),
         running,
         pid: state.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| running && *pid > 0),
-        started_at: state.started_at.filter(|at| !at.is_empty() && !at.starts_with("0001-")),
         restart_policy: host.restart_policy.and_then(|policy| policy.name).is_some_and(|name| {
             !matches!(name, RestartPolicyNameEnum::NO | RestartPolicyNameEnum::EMPTY)
         }),
@@ -229,8 +166,9 @@ fn is_permissive(profile: &str) -> bool {
 fn capabilities(host: &HostConfig, engine: &EngineInfo) -> Vec<String> {
     let add = normalised(host.cap_add.as_deref());
     let drop = normalised(host.cap_drop.as_deref());
-    let all = || ALL.iter().map(|name| (*name).to_owned());
-    let default: &[&str] = if engine.name == "podman" { &PODMAN_DEFAULT } else { &DOCKER_DEFAULT };
+    let all = || capability::NAMES.iter().map(|name| (*name).to_owned());
+    let default: &[&str] =
+        if engine.name == "podman" { &PODMAN_DEFAULT } else { &capability::DOCKER_DEFAULT };
     let set: BTreeSet<String> = if host.privileged.unwrap_or(false) {
         all().collect()
     } else if add.contains("ALL") {
@@ -267,13 +205,11 @@ mod tests {
         EngineInfo {
             name: name.to_owned(),
             version: version.to_owned(),
-            api_version: "1.41".to_owned(),
             kernel: "6.1.0".to_owned(),
             default_runtime: "runc".to_owned(),
             runtime_versions: BTreeMap::from([("runc".to_owned(), "1.1.5".to_owned())]),
             runtime_programs: BTreeMap::new(),
             rootless: false,
-            cgroup_driver: "cgroupfs".to_owned(),
             default_seccomp: SeccompSetting::EngineDefault,
             default_no_new_privileges: false,
         }
@@ -309,13 +245,12 @@ mod tests {
         let info = container_info(answer, &docker(), &|_| None).expect("a container");
         assert_eq!((info.id.as_str(), info.name.as_str()), (ID, "backend"));
         assert_eq!((info.running, info.pid), (true, Some(29378)));
-        assert_eq!(info.started_at.as_deref(), Some("2026-11-22T04:30:34.849692715Z"));
         assert!(info.restart_policy);
         let facts = info.facts;
         assert_eq!((facts.runtime.as_str(), facts.runtime_version.as_str()), ("runc", "1.1.5"));
         assert_eq!(facts.image, "localhost/busybox:1");
         assert_eq!(facts.user, "www-data");
-        assert_eq!(facts.capabilities, DOCKER_DEFAULT);
+        assert_eq!(facts.capabilities, capability::DOCKER_DEFAULT);
         assert_eq!(facts.seccomp, SeccompSetting::EngineDefault);
         assert_eq!(facts.compose_service.as_deref(), Some("web"));
         assert!(!facts.privileged && !facts.no_new_privileges);
@@ -329,7 +264,7 @@ mod tests {
         );
         let answer = serde_json::from_str(&answer).expect("an answer");
         let info = container_info(answer, &docker(), &|_| None).expect("a container");
-        assert_eq!((info.pid, info.started_at, info.restart_policy), (None, None, false));
+        assert_eq!((info.pid, info.restart_policy), (None, false));
         assert_eq!(info.facts.runtime, "runc");
         let empty = serde_json::from_str("{}").expect("an answer");
         assert_eq!(container_info(empty, &docker(), &|_| None), None);
