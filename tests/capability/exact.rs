@@ -99,8 +99,27 @@ pub fn tests() -> Vec<Test> {
             in_container(m, &["alloc_only"], "")
         }),
         Test::new("capability::shell_script_needs_none", &HOST, shell_script),
+        Test::new("capability::success_after_outcomes_are_watched", &HOST, late_success),
     ]);
     tests
+}
+
+/// The port is taken at first, and free when the recorder has long stopped to watch how calls end.
+fn late_success(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let caps = machine.fixture("caps")?;
+    let taken = std::net::TcpListener::bind(("0.0.0.0", 925))?;
+    let script = format!("{caps} bind_low 925; sleep 9; {caps} bind_low 925");
+    let free = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(5));
+        drop(taken);
+    });
+    let recorded = Record::new(machine, scratch.join("out"))
+        .workload(["sh", "-c", &script])
+        .run()?
+        .expect(0)?;
+    ensure!(free.join().is_ok(), "the port's holder panicked");
+    expect_exactly(&recorded, "NET_BIND_SERVICE")
 }
 
 fn on_host(machine: &Machine, what: &str, argument: &Argument, capability: &str) -> Result<()> {

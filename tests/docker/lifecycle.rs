@@ -23,6 +23,8 @@ pub fn tests() -> Vec<Test> {
     vec![
         Test::new("docker::first_call_in_100_of_100_starts", &NEEDS, hundred_starts),
         Test::new("docker::first_call_of_every_restart", &NEEDS, restarts),
+        Test::new("docker::successor_of_a_renamed_container", &NEEDS, renamed),
+        Test::new("docker::workload_that_leaves_by_setns", &NEEDS, leaves),
         Test::new("docker::waits_and_says_so", &NEEDS, waits),
         Test::new("docker::ends_with_the_container", &look, ends_with_it).alone(),
         Test::new("docker::status_of_the_tests_passes_through", &NEEDS, status),
@@ -95,6 +97,64 @@ fn restarts(machine: &Machine) -> Result<()> {
     }
     let recorded = session.interrupt()?.expect(0)?;
     recorded.recording()?.expect_numbers(&[278, 276, 275, 277])
+}
+
+/// The container is renamed, another one takes its name, and then the old one ends.
+fn renamed(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let engine = machine.engine()?;
+    let image = engine.fixture_image(machine)?;
+    let container = engine.name("new");
+    let old = engine.name("old");
+    let session = Record::containers(machine, scratch.join("out"), &[&container.name])?
+        .limit(Duration::from_secs(40))
+        .start()?;
+    container.start(&[
+        "--network=none",
+        &image,
+        "/bin/sh",
+        "-c",
+        "/bin/calls -q 278; sleep 1000",
+    ])?;
+    engine.docker(&["rename", &container.name, &old.name])?;
+    container.start(&["--network=none", &image, "/bin/sh", "-c", "sleep 6; /bin/calls -q 276"])?;
+    old.remove();
+    let recorded = session.finish()?.expect(0)?;
+    recorded.recording()?.expect_numbers(&[278, 276])
+}
+
+/// A container that may see the host's processes goes into the host's mount namespace: its calls there are its own.
+fn leaves(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let engine = machine.engine()?;
+    let image = engine.fixture_image(machine)?;
+    let container = engine.name("leaves");
+    let seccomp = format!("seccomp={}", machine.permissive());
+    let calls = machine.fixture("calls")?;
+    let host = std::process::id().to_string();
+    let session = Record::containers(machine, scratch.join("out"), &[&container.name])?
+        .limit(Duration::from_secs(20))
+        .start()?;
+    container
+        .run(&[
+            "--network=none",
+            "--pid=host",
+            "--cap-add=SYS_ADMIN",
+            "--cap-add=SYS_PTRACE",
+            "--security-opt",
+            &seccomp,
+            &image,
+            "/bin/busybox",
+            "nsenter",
+            "-t",
+            &host,
+            "-m",
+            calls.as_str(),
+            "-q",
+            "278",
+        ])?
+        .expect(0)?;
+    session.finish()?.recording()?.expect_numbers(&[278, 308])
 }
 
 fn waits(machine: &Machine) -> Result<()> {

@@ -52,6 +52,7 @@ impl Evidence {
                                 sum.checks += seen.checks;
                                 sum.succeeded += seen.succeeded;
                                 sum.failed += seen.failed;
+                                sum.unsettled += seen.unsettled;
                                 earlier(&mut sum.first, &seen.first);
                             })
                             .or_insert(seen);

@@ -132,10 +132,14 @@ fn syscalls(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
         calls.map(|fact| (fact.abi, fact.nr)).collect::<BTreeSet<_>>().len()
     };
     let mut phases = Vec::new();
+    let set_up = match summary.recording.target.kind {
+        TargetKind::Command => "by the launcher before it, not needed",
+        TargetKind::Container | TargetKind::Cgroup => "by the runtime before it, not needed",
+    };
     for (phase, name) in [
         (Phase::Workload, "by the workload"),
         (Phase::Handover, "by the runtime under the filter"),
-        (Phase::Setup, "by the runtime before it, not needed"),
+        (Phase::Setup, set_up),
     ] {
         let number = seen(phase);
         if number > 0 || phase == Phase::Workload {

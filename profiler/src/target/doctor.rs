@@ -41,9 +41,6 @@ pub async fn checks(
         if !is_chosen && Path::new(&socket).exists() {
             let other = Endpoint { address, source: Source::Default };
             let mut check = engine_check(&Ok(other)).await;
-            if check.state == CheckState::Missing {
-                check.state = CheckState::Warning;
-            }
             check.name = "other engine".to_owned();
             checks.push(check);
         }
@@ -54,11 +51,12 @@ pub async fn checks(
     checks
 }
 
+/// No engine is a warning: commands can be recorded without one.
 async fn engine_check(endpoint: &Result<Endpoint, EndpointError>) -> Check {
     let endpoint = match endpoint {
         Ok(endpoint) => endpoint,
         Err(error) => {
-            return from_error(CheckState::Missing, &error.to_string());
+            return from_error(CheckState::Warning, &error.to_string());
         }
     };
     match Docker::connect(endpoint, TIMEOUT).await {
@@ -67,7 +65,7 @@ async fn engine_check(endpoint: &Result<Endpoint, EndpointError>) -> Check {
             let state = match error {
                 EngineError::NoSocket { .. }
                 | EngineError::NotListening { .. }
-                | EngineError::OtherKernel { .. } => CheckState::Missing,
+                | EngineError::OtherKernel { .. } => CheckState::Warning,
                 _ => CheckState::Unknown,
             };
             from_error(state, &error.to_string())
@@ -185,7 +183,7 @@ mod tests {
         assert!(!checks.iter().any(|check| check.name == "docker"), "it is not installed");
         assert_eq!(check(&checks, "podman").detail, path("podman"), "podman must not be run");
         let engine = check(&checks, "container engine");
-        assert_eq!(engine.state, CheckState::Missing);
+        assert_eq!(engine.state, CheckState::Warning);
         assert!(engine.detail.contains("there is no such socket"), "{}", engine.detail);
         assert!(engine.hint.is_some() && !engine.detail.contains("hint:"));
     }
@@ -194,7 +192,7 @@ mod tests {
     fn an_unusable_setting_is_a_check_not_a_failure() {
         let checks = block_on(checks(Some("ssh://host"), &Environment::default(), None));
         let engine = check(&checks, "container engine");
-        assert_eq!(engine.state, CheckState::Missing);
+        assert_eq!(engine.state, CheckState::Warning);
         assert!(engine.detail.contains("ssh is not supported"), "{}", engine.detail);
     }
 }

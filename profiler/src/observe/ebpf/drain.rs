@@ -141,6 +141,7 @@ fn capability_facts(
                 sum.count += check.count;
                 sum.succeeded += check.succeeded;
                 sum.failed += check.failed;
+                sum.unsettled += check.unsettled;
                 if check.first.at_ns < sum.first.at_ns {
                     sum.first = check.first;
                 }
@@ -158,7 +159,7 @@ fn capability_facts(
                     checks: check.count,
                     succeeded: check.succeeded,
                     failed: check.failed,
-                    unsettled: 0,
+                    unsettled: check.unsettled,
                     first: sighting(Some(check.first), armed_ns),
                 };
                 CapabilityFact {
