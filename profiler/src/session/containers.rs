@@ -7,6 +7,7 @@
 
 use std::{
     collections::HashMap,
+    io::ErrorKind,
     path::Path,
     time::{Duration, Instant, SystemTime},
 };
@@ -27,7 +28,7 @@ use crate::{
     model::recording::{Target, TargetKind},
     observe::ebpf::{Candidate, Slot, SlotKind},
     target::{
-        cgroup::{container_id_in, of_container, populated, v2_root, with_descendants},
+        cgroup::{ScopeError, container_id_in, of_container, populated, v2_root, with_descendants},
         docker::{ContainerEvent, ContainerEventKind, ContainerInfo, Docker, EngineError},
     },
 };
@@ -196,8 +197,7 @@ impl Session<'_> {
                     tell(Event::Waiting { name });
                 }
                 // it may have started between arming and asking: then it is a candidate
-                Some(pid) if !self.is_candidate(&id)? => {
-                    self.watch_running(index, pid, &id)?;
+                Some(pid) if !self.is_candidate(&id)? && self.watch_running(index, pid, &id)? => {
                     tell(Event::Recording { kind: "container", name });
                 }
                 _ => tell(Event::Waiting { name }),
@@ -211,16 +211,24 @@ impl Session<'_> {
         Ok(candidates.iter().any(|candidate| container_id_in(&candidate.name) == Some(id)))
     }
 
-    /// Records a container that already runs, from now on.
-    fn watch_running(&mut self, index: usize, pid: i32, id: &str) -> Result<(), SessionError> {
-        let cgroup = of_container(Path::new("/"), &self.setup, pid, id)?;
+    /// Records a container that already runs, from now on; false when it has just ended.
+    fn watch_running(&mut self, index: usize, pid: i32, id: &str) -> Result<bool, SessionError> {
+        let cgroup = match of_container(Path::new("/"), &self.setup, pid, id) {
+            Err(ScopeError::Ended { .. }) => return Ok(false),
+            Err(ScopeError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                return Ok(false);
+            }
+            other => other?,
+        };
         // its own first: what is created in it from now on comes into scope by itself
         let slot = self.recorder.observer.watch(&[cgroup.id], SlotKind::Running)?;
-        let inner: Vec<u64> = with_descendants(&cgroup)?.iter().map(|cgroup| cgroup.id).collect();
-        self.recorder.observer.watch_also(&inner, slot)?;
+        if let Ok(inner) = with_descendants(&cgroup) {
+            let inner: Vec<u64> = inner.iter().map(|cgroup| cgroup.id).collect();
+            self.recorder.observer.watch_also(&inner, slot)?;
+        }
         self.cgroups.insert(slot, cgroup.id);
         self.followed[index].ran_before(id, slot);
-        Ok(())
+        Ok(true)
     }
 
     /// Takes note of an event of the engine's.
@@ -247,7 +255,7 @@ impl Session<'_> {
                 // it runs, and no cgroup of its own was seen to be made: this says why, or attaches late
                 if let Some(pid) = pid
                     && event.kind == ContainerEventKind::Start
-                    && !self.followed[index].runs(id)
+                    && !self.followed[index].was_started(id)
                 {
                     self.watch_running(index, pid, id)?;
                 }

@@ -176,9 +176,9 @@ impl Followed {
         self.starts.iter().any(|start| start.slot == Some(slot))
     }
 
-    /// Whether a start of this container runs now.
-    pub fn runs(&self, id: &str) -> bool {
-        self.starts.iter().any(|start| start.id == id && start.is_running())
+    /// Whether a start of this container was recorded.
+    pub fn was_started(&self, id: &str) -> bool {
+        self.starts.iter().any(|start| start.id == id)
     }
 
     /// It runs now.
