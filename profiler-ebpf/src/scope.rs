@@ -4,10 +4,7 @@
 //! `BUCKETS_ADOPTED` the kernel side's, and `SCOPES` the truth that both refer to. A task outside
 //! the scope costs one helper call and two loads.
 
-use aya_ebpf::{
-    helpers::{bpf_get_current_cgroup_id, bpf_probe_read_kernel_str_bytes},
-    programs::BtfTracePointContext,
-};
+use aya_ebpf::{helpers::bpf_probe_read_kernel_str_bytes, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
 use profiler_common::scope::{BUCKETS, CROWDED, NAME_LEN, Scope, Slot, kind, loss};
 
@@ -22,8 +19,7 @@ const CONTAINER_ID_LEN: usize = 64;
 /// The evidence slot of the current task's cgroup.
 #[inline(always)]
 pub fn current() -> Option<Slot> {
-    // SAFETY: the helper has no preconditions.
-    slot_of(unsafe { bpf_get_current_cgroup_id() })
+    slot_of(kernel::current_cgroup_id())
 }
 
 /// The evidence slot of a cgroup.
