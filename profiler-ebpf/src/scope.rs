@@ -2,7 +2,7 @@
 //!
 //! Three tables, so that no entry has two writers: `BUCKETS_CHOSEN` is user space's,
 //! `BUCKETS_ADOPTED` the kernel side's, and `SCOPES` the truth that both refer to. A task outside
-//! the scope costs one helper call and two loads.
+//! the scope costs one helper call and six loads.
 
 use aya_ebpf::{helpers::bpf_probe_read_kernel_str_bytes, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
