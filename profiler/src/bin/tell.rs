@@ -26,8 +26,8 @@ use tracing_subscriber::EnvFilter;
 /// Columns of a terminal that does not say how many it has.
 const COLUMNS: usize = 80;
 
-/// Where the permissive profile is, in this repository; `profiler permissive` prints it anywhere.
-const PERMISSIVE_PROFILE: &str = "profiles/permissive.json";
+/// Where the hints put what `profiler permissive` prints.
+const PERMISSIVE_PROFILE: &str = "permissive.json";
 
 /// Lets `--debug` show what the library and the kernel side log.
 pub fn init_log(debug: bool) {

@@ -36,7 +36,7 @@ pub fn derive(recording: &Recording, rules: &[SyscallRule]) -> Vec<Note> {
             Missing::Handover => note(
                 NoteKind::Handover,
                 "the container ran unconfined: what its runtime calls under a filter comes from \
-                 measurements, not from this recording\nhint: record it under profiles/permissive.json"
+                 measurements, not from this recording\nhint: record it under the profile that `profiler permissive` prints"
                     .into(),
             ),
             Missing::Filtered => note(NoteKind::Filtered, filtered(recording)),
@@ -130,7 +130,7 @@ fn filtered(recording: &Recording) -> String {
     };
     format!(
         "the target ran under a filter that denies, and {calls}: what it does after a refused call was not \
-         seen\nhint: record it with --security-opt seccomp=profiles/permissive.json"
+         seen\nhint: record it under the profile that `profiler permissive` prints"
     )
 }
 

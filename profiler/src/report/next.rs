@@ -63,7 +63,9 @@ pub(super) fn permissive(recording: &Recording, profile: &str) -> Vec<String> {
     let engine = container.map_or("docker", |container| program(&container.engine));
     let option = format!("seccomp={profile}");
     let words = shell::join([engine, "run", "--security-opt", &option]);
-    let mut ways = vec![format!("{words} ... {}", image(container))];
+    let file = shell::quote(profile);
+    let mut ways =
+        vec![format!("profiler permissive > {file} && {words} ... {}", image(container))];
     if let Some(service) = container.and_then(|container| container.compose_service.as_ref()) {
         ways.push(format!(
             "or, for service {} in compose.yaml: security_opt: [{}]",

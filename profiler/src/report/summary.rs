@@ -281,6 +281,9 @@ fn files(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn next_commands(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
+    if !summary.recording.syscalls.iter().any(|fact| fact.phase == Phase::Workload) {
+        return Ok(()); // nothing runs under a profile of nothing
+    }
     writeln!(out, "{}", paint(HEADING, "next: run it under the profile"))?;
     let lines = summary.policy.capabilities.iter();
     let required: Vec<&str> =

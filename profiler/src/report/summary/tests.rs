@@ -107,7 +107,7 @@ fn render(recording: &Recording, policy: &PolicySummary, dir: &str) -> String {
         policy,
         dir,
         files: &files,
-        permissive_profile: "profiles/permissive.json",
+        permissive_profile: "permissive.json",
         syscall_name: &name,
     };
     let mut out = Vec::new();
