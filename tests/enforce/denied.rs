@@ -6,6 +6,7 @@ use crate::{
     enforce::hold::flags,
     harness::{
         machine::{Machine, Need},
+        program,
         record::{Record, Recorded},
         syscalls,
         test::Test,
@@ -39,6 +40,11 @@ const NEW: [&str; 9] = [
 pub fn tests() -> Vec<Test> {
     vec![
         Test::new("enforce::unrecorded_calls_are_denied", &NEEDS, unrecorded),
+        Test::new(
+            "enforce::containerd_loads_the_same_file",
+            &[NEEDS.as_slice(), &[Need::Tool("ctr", "containerd")]].concat(),
+            containerd,
+        ),
         Test::new("enforce::glibc_falls_back", &NEEDS, fallback),
         Test::new("enforce::other_abis_stay_closed", &NEEDS, other_abis),
         Test::new("enforce::exec_works_when_it_was_recorded", &NEEDS, exec),
@@ -87,6 +93,36 @@ fn unrecorded(machine: &Machine) -> Result<()> {
     let probes: Vec<&str> = probes.iter().map(String::as_str).collect();
     let output = enforced(machine, &recorded, &probes)?;
     ensure!(output == expected, "the calls were answered\n{output}\nnot\n{expected}");
+    Ok(())
+}
+
+/// The file is pure OCI: containerd, which drops Docker's own keys, gives the same answers. The engine's containerd is
+/// asked directly, in a namespace of the test's own.
+fn containerd(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let engine = machine.engine()?;
+    let image = engine.fixture_image(machine)?;
+    let recorded = record(machine, &scratch.join("out"), &["/bin/calls", "276"])?;
+    let socket =
+        engine.host().trim_start_matches("unix://").replace("docker.sock", "containerd.sock");
+    let archive = scratch.join("image.tar");
+    engine.docker(&["save", &image, "-o", archive.as_str()])?;
+    let name = engine.name("ctr").name.clone();
+    let ctr = format!("ctr --address {socket} --namespace {name}");
+    let seccomp = recorded.dir.join("seccomp.json");
+    let output = program::shell(&format!(
+        "{ctr} images import {archive} >&2 && {ctr} run --rm --seccomp --seccomp-profile {seccomp} \
+         {image} {name} /bin/calls 276 250 437"
+    ));
+    // a namespace can be removed when it is empty, and its contents go with the image
+    let _ = program::shell(&format!(
+        "{ctr} images rm --sync {image} >&2; {ctr} snapshots ls | awk 'NR > 1 {{ print $1 }}' | tac | \
+         while read -r key; do {ctr} snapshots rm $key; done; {ctr} content ls -q | xargs -r {ctr} content rm >&2; \
+         ctr --address {socket} namespaces rm {name} >&2"
+    ));
+    let output = output?;
+    let expected = format!("276 -22\n250 -{EPERM}\n437 -{ENOSYS}");
+    ensure!(output == expected, "{output}\nnot\n{expected}");
     Ok(())
 }
 

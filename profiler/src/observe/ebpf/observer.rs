@@ -312,3 +312,31 @@ fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
         None => error.source().is_some_and(is_permission),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// BTF of a kernel that has nothing: a header and the empty string.
+    fn empty() -> Vec<u8> {
+        let mut blob = 0xeb9f_u16.to_ne_bytes().to_vec();
+        blob.extend([1, 0]);
+        for word in [24_u32, 0, 0, 0, 1] {
+            blob.extend(word.to_ne_bytes());
+        }
+        blob.push(0);
+        blob
+    }
+
+    #[test]
+    fn a_kernel_that_lacks_what_is_needed_is_refused_with_a_way_out() {
+        let blob = empty();
+        let btf = Btf::parse(&blob).expect("parses");
+        for error in [check(&btf).expect_err("no tracepoint"), offsets(&btf).expect_err("no field")]
+        {
+            let text = error.to_string();
+            assert!(text.starts_with("this kernel is not supported: "), "{text}");
+            assert!(text.contains("\nhint: "), "{text}");
+        }
+    }
+}
