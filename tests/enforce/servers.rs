@@ -106,6 +106,12 @@ fn nginx(_: &Engine, address: &str) -> Result<()> {
             let known = format!("If-None-Match: {}\r\n", tag.unwrap_or("none"));
             ensure!(request(&stream, "GET /", &known, &[])?.status < 400, "a conditional request");
             let range = request(&stream, "GET /", "Range: bytes=0-9\r\n", &[])?;
+            let proxied = request(&stream, "GET /proxied", "", &[])?;
+            ensure!(
+                proxied.status == 200 && proxied.body.len() == 40_000,
+                "proxied: {} bytes",
+                proxied.body.len()
+            );
             ensure!(range.status == 206 && range.body.len() == 10, "a range: {}", range.status);
         }
         once(address, 80, "POST /upload", "", &vec![b'x'; 300_000], 200)?;
