@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::recording::{
-    CapabilityFact, CheckSighting, DenialFact, DenialSighting, Missing, Sighting, SyscallFact,
+    CapabilityFact, CheckSighting, DenialFact, DenialSighting, Missing, SyscallFact,
 };
 
 /// The evidence of one target in one run.
@@ -40,7 +40,7 @@ impl Evidence {
                         known
                             .seen
                             .entry(run)
-                            .and_modify(|first| earlier(first, &seen))
+                            .and_modify(|sum| sum.join(seen.clone()))
                             .or_insert(seen);
                     }
                 }
@@ -59,7 +59,7 @@ impl Evidence {
                                 sum.succeeded += seen.succeeded;
                                 sum.failed += seen.failed;
                                 sum.unsettled += seen.unsettled;
-                                earlier(&mut sum.first, &seen.first);
+                                sum.sighting.join(seen.sighting.clone());
                             })
                             .or_insert(seen);
                     }
@@ -80,7 +80,7 @@ impl Evidence {
                             .entry(run)
                             .and_modify(|sum: &mut DenialSighting| {
                                 sum.count += seen.count;
-                                earlier(&mut sum.first, &seen.first);
+                                sum.sighting.join(seen.sighting.clone());
                             })
                             .or_insert(seen);
                     }
@@ -114,17 +114,6 @@ fn is_same_check(a: &CapabilityFact, b: &CapabilityFact) -> bool {
     };
     let whence = |fact: &CapabilityFact| (fact.phase, fact.abi, fact.nr);
     what(a) == what(b) && whence(a) == whence(b) && a.asked_by == b.asked_by
-}
-
-fn earlier(first: &mut Sighting, other: &Sighting) {
-    let is_earlier = match (first.first_ms, other.first_ms) {
-        (Some(known), Some(new)) => new < known,
-        (None, Some(_)) => true,
-        (_, None) => false,
-    };
-    if is_earlier {
-        first.clone_from(other);
-    }
 }
 
 /// What has been found so far, cheap enough to ask several times a second.
@@ -161,10 +150,13 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::{arch::Abi, recording::Phase};
+    use crate::model::{
+        arch::Abi,
+        recording::{Phase, Sighting},
+    };
 
     fn call(nr: u32, first_ms: Option<u64>) -> Evidence {
-        let seen = Sighting { first_ms, by: None };
+        let seen = Sighting { first_ms, ..Sighting::default() };
         Evidence {
             syscalls: vec![SyscallFact {
                 abi: Abi::X86_64,
@@ -221,7 +213,7 @@ mod tests {
                 errno: 1,
                 seen: BTreeMap::from([(
                     "run".to_owned(),
-                    DenialSighting { count, first: Sighting { first_ms: None, by: None } },
+                    DenialSighting { count, sighting: Sighting::default() },
                 )]),
             }],
             ..Evidence::default()

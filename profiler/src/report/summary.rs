@@ -234,7 +234,7 @@ fn denied_calls(facts: &[DenialFact]) -> BTreeMap<(Abi, u32, i32), Denied> {
         let row = rows.entry((fact.abi, fact.nr, fact.errno)).or_default();
         for sighting in fact.seen.values() {
             row.count = row.count.saturating_add(sighting.count);
-            row.programs.extend(sighting.first.by.clone());
+            row.programs.extend(sighting.sighting.programs.iter().cloned());
         }
     }
     rows

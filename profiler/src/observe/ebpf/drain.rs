@@ -208,7 +208,7 @@ fn capability_facts(
                     succeeded: check.succeeded,
                     failed: check.failed,
                     unsettled: check.unsettled,
-                    first: sighting(Some(check.first), armed_ns),
+                    sighting: sighting(Some(check.first), armed_ns),
                 };
                 CapabilityFact {
                     capability,
@@ -257,7 +257,7 @@ fn denial_facts(
         .map(|((abi, nr, phase, errno), denial)| {
             let seen = DenialSighting {
                 count: denial.count,
-                first: sighting(Some(denial.first), armed_ns),
+                sighting: sighting(Some(denial.first), armed_ns),
             };
             DenialFact { abi, nr, phase, errno, seen: BTreeMap::from([(run.to_owned(), seen)]) }
         })
@@ -316,7 +316,11 @@ fn earlier(a: Option<RawSighting>, b: Option<RawSighting>) -> Option<RawSighting
 fn sighting(raw: Option<RawSighting>, armed_ns: u64) -> Sighting {
     Sighting {
         first_ms: raw.map(|raw| raw.at_ns.saturating_sub(armed_ns) / 1_000_000),
-        by: raw.map(|raw| Program { comm: text(&raw.comm), exe: text(&raw.exe) }),
+        programs: raw
+            .map(|raw| Program { comm: text(&raw.comm), exe: text(&raw.exe) })
+            .into_iter()
+            .collect(),
+        tests: BTreeSet::new(),
     }
 }
 
