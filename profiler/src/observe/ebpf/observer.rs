@@ -125,16 +125,14 @@ impl Observer {
         Ok(())
     }
 
-    /// From now on every cgroup that is created at this path of the cgroup2 tree writes to one new slot, and is
-    /// among the [candidates](Self::candidates). Recorders in a cgroup namespace of their own see other paths
-    /// than the kernel.
+    /// From now on every cgroup that is created at this path of the cgroup2 tree writes to a slot, and is among
+    /// the [candidates](Self::candidates). Recorders in a cgroup namespace of their own see other paths than the
+    /// kernel.
     ///
     /// # Errors
-    /// When there is no slot left, the path is too long or the maps cannot be written.
-    pub fn want(&mut self, path: &[u8]) -> Result<Slot, ObserveError> {
-        let slot = self.slots.take(&mut self.ebpf, SlotKind::Cgroup)?;
-        self.slots.want(&mut self.ebpf, path, slot)?;
-        Ok(slot)
+    /// When the path is too long or the maps cannot be written.
+    pub fn want(&mut self, path: &[u8], slot: Slot) -> Result<(), ObserveError> {
+        self.slots.want(&mut self.ebpf, path, slot)
     }
 
     /// Puts an existing cgroup in scope as a candidate of a slot, so that its end is noticed.
