@@ -14,6 +14,7 @@ mod implied;
 mod joined;
 mod kernel;
 mod maps;
+mod members;
 mod outcome;
 mod scope;
 mod syscall;
