@@ -87,6 +87,10 @@ pub mod check {
     pub const OVERRIDDEN: u8 = 1 << 3;
     /// CAP_FSETID, asked for by a chmod that sets no set-group-id bit: the answer changes nothing.
     pub const MOOT: u8 = 1 << 4;
+    /// The kernel's own argument says that a denial is audited.
+    pub const AUDITED: u8 = 1 << 5;
+    /// It says that none is. Neither flag: the argument was not seen.
+    pub const NOAUDIT: u8 = 1 << 6;
 }
 
 /// A kind of capability check in a slot. Key of `CHECKS`.

@@ -53,7 +53,8 @@ pub fn found(
     checks.retain(|(key, _)| key.phase == phase::WORKLOAD);
     symbols.learn(checks.iter().map(|(key, _)| key));
     checks.retain(|(key, _)| {
-        key.flags & check::MOOT == 0 && classify(&symbols.callers(key)).0 == AuditClass::Audited
+        key.flags & check::MOOT == 0
+            && classify(&symbols.callers(key), audited(key.flags)).0 == AuditClass::Audited
     });
     let capabilities: BTreeSet<u8> = checks
         .iter()
@@ -120,7 +121,8 @@ fn capability_facts(
     let checks = checks(ebpf, slots)?;
     symbols.learn(checks.iter().map(|(key, _)| key));
     for (key, check) in checks {
-        let (mut audit, asked_by) = classify(&symbols.callers(&key));
+        tracing::debug!("CALLERS {:x?} {:?}", key.callers, symbols.callers(&key));
+        let (mut audit, asked_by) = classify(&symbols.callers(&key), audited(key.flags));
         if key.flags & check::MOOT != 0 {
             audit = AuditClass::Noaudit;
         }
@@ -286,6 +288,14 @@ const fn phase_of(raw: u8) -> Phase {
         phase::SETUP => Phase::Setup,
         phase::HANDOVER => Phase::Handover,
         _ => Phase::Workload,
+    }
+}
+
+/// What the kernel's own argument said, where it was seen.
+const fn audited(flags: u8) -> Option<bool> {
+    match flags & (check::AUDITED | check::NOAUDIT) {
+        0 => None,
+        flags => Some(flags & check::AUDITED != 0),
     }
 }
 
