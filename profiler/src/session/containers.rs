@@ -80,7 +80,7 @@ pub async fn record_containers(
     let mut session = Session {
         docker,
         setup,
-        recorder: Recorder::start(plan.debug)?,
+        recorder: Recorder::start(plan.observe)?,
         followed: containers.names.into_iter().map(Followed::new).collect(),
         cgroups: HashMap::new(),
         names: HashMap::new(),
