@@ -218,6 +218,12 @@ impl Effective {
         self.calls.insert((abi, nr), Decision::always(Outcome::new(Action::Allow, None)));
     }
 
+    /// Takes all rules away.
+    pub fn forget(&mut self) {
+        self.calls.clear();
+        self.largest.clear();
+    }
+
     /// The names of the calls of `abi` that pass at least for some arguments.
     #[must_use]
     pub fn passing(&self, abi: Abi) -> BTreeSet<&'static str> {
