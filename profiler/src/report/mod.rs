@@ -7,6 +7,7 @@
 pub mod diff;
 pub mod doctor;
 pub mod escape;
+pub mod facts;
 mod next;
 pub mod progress;
 mod style;
