@@ -63,12 +63,11 @@ impl Outcome {
     /// An action with its `errnoRet`; without one, EPERM.
     #[must_use]
     pub fn new(action: Action, errno_ret: Option<u32>) -> Outcome {
-        // runc and libseccomp take the low 16 bits, the kernel no error above MAX_ERRNO.
+        // runc and libseccomp take the low 16 bits.
         let data = (errno_ret.unwrap_or(libc::EPERM.unsigned_abs()) & 0xffff) as u16;
         match action {
             Action::Kill => Outcome { action: Action::KillThread, data: 0 },
-            Action::Errno => Outcome { action, data: data.min(4095) },
-            Action::Trace => Outcome { action, data },
+            Action::Errno | Action::Trace => Outcome { action, data },
             _ => Outcome { action, data: 0 },
         }
     }
