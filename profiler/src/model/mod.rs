@@ -5,6 +5,7 @@ pub mod baseline;
 pub mod capability;
 pub mod check;
 pub mod errno;
+pub mod facts;
 pub mod floor;
 pub mod merge;
 pub mod needs;
