@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, sync::LazyLock};
 use crate::model::{
     arch::Abi,
     capability,
+    effective::{Context, Engine, decide},
     seccomp::{KernelVersion, SeccompFile},
 };
 
@@ -30,7 +31,13 @@ pub fn docker_default_file() -> &'static SeccompFile {
 /// Calls of the native ABI only: the profile's 350 names include 60 that exist on 32-bit ABIs alone.
 #[must_use]
 pub fn docker_default(native: Abi, kernel: KernelVersion) -> BTreeSet<&'static str> {
-    DOCKER_DEFAULT.allowed(native, &capability::DOCKER_DEFAULT, kernel)
+    allowed(native, &capability::DOCKER_DEFAULT, kernel)
+}
+
+fn allowed(native: Abi, capabilities: &[&str], kernel: KernelVersion) -> BTreeSet<&'static str> {
+    let capabilities = capabilities.iter().filter_map(|name| capability::number(name)).collect();
+    let context = Context { native, capabilities, kernel, engine: Engine::Docker };
+    decide(&DOCKER_DEFAULT, &context).passing(native)
 }
 
 #[cfg(test)]
@@ -53,10 +60,9 @@ mod tests {
         assert!(!old.contains("ptrace"));
         let arm = docker_default(Abi::Aarch64, KERNEL);
         assert!(!arm.contains("arch_prctl") && arm.contains("read"));
-        let file = docker_default_file();
-        let admin = file.allowed(Abi::X86_64, &["SYS_ADMIN", "SYSLOG"], KERNEL);
+        let admin = allowed(Abi::X86_64, &["SYS_ADMIN", "SYSLOG"], KERNEL);
         assert!(admin.contains("clone3") && admin.contains("mount") && admin.contains("syslog"));
-        assert!(file.denies());
+        assert!(docker_default_file().denies());
     }
 
     #[test]

@@ -139,7 +139,7 @@ pub(super) static FAMILIES: &[Family] = &[
         ],
     },
     Family {
-        title: "BPF",
+        title: "BPF programs",
         risk: Critical,
         why: "runs verified code in the kernel; the verifier's mistakes gave root (CVE-2017-16995, CVE-2020-8835, CVE-2021-3490), and \
               with CAP_BPF it sees and changes the whole host",
