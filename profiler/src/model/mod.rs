@@ -8,6 +8,7 @@ pub mod diff;
 pub mod effective;
 pub mod errno;
 pub mod error_number;
+pub mod facts;
 pub mod floor;
 pub mod merge;
 pub mod needs;
