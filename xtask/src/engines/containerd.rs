@@ -58,6 +58,14 @@ impl Containerd {
         self.dir.join("containerd.sock")
     }
 
+    /// Where a daemon that mounts what containers of this one use must be.
+    pub fn beside(&self) -> Place {
+        match self.place {
+            Place::Machine => Place::Machine,
+            _ => Place::Beside(self.daemon().pid_file()),
+        }
+    }
+
     fn daemon(&self) -> Daemon {
         Daemon::new("containerd", &self.dir).within(&self.place).programs(&self.programs)
     }

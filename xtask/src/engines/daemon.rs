@@ -124,7 +124,8 @@ impl Daemon {
         }
     }
 
-    fn pid_file(&self) -> Utf8PathBuf {
+    /// The file that holds its pid.
+    pub fn pid_file(&self) -> Utf8PathBuf {
         self.dir.join(format!("{}.pid", self.program))
     }
 

@@ -123,7 +123,7 @@ impl Docker {
         fs_err::write(&config, serde_json::to_string_pretty(&settings)?)?;
         let socket = self.socket();
         Daemon::new("dockerd", &self.dir)
-            .within(&self.place)
+            .within(&containerd.beside())
             .programs(&programs)
             .start(&["--config-file", config.as_str()], || http::answers(&socket))
     }

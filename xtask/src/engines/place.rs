@@ -26,6 +26,14 @@ exec unshare --cgroup --mount --propagation private sh -c '
     exec "$@"' sh "$@"
 "#;
 
+/// Becomes its arguments after the first, in the namespaces of the process whose pid the file named first holds. That
+/// puts it in no cgroup: it goes to where its like are.
+pub const ENTER: &str = r#"
+process=$(cat "$1") && shift
+exec nsenter --target "$process" --mount --cgroup --wd="$PWD" sh -c '
+    echo $$ > /sys/fs/cgroup/init/cgroup.procs && exec "$@"' sh "$@"
+"#;
+
 /// Where an engine's processes stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -33,6 +41,8 @@ pub enum Place {
     Machine,
     /// At the root of a pure cgroup2, which is this directory of the machine's.
     Own(Utf8PathBuf),
+    /// In the namespaces of the process with this pid file, which was started at such a root.
+    Beside(Utf8PathBuf),
 }
 
 impl Place {
@@ -52,13 +62,14 @@ impl Place {
         match self {
             Self::Machine => Vec::new(),
             Self::Own(dir) => vec!["sh", "-c", LAUNCHER, "sh", dir.as_str()],
+            Self::Beside(pid_file) => vec!["sh", "-c", ENTER, "sh", pid_file.as_str()],
         }
     }
 
     /// The path, in the machine's cgroup2, of what the engine takes for the root: empty or `/NAME`.
     pub fn prefix(&self) -> String {
         match self {
-            Self::Machine => String::new(),
+            Self::Machine | Self::Beside(_) => String::new(),
             Self::Own(dir) => format!("/{}", dir.file_name().unwrap_or_default()),
         }
     }
@@ -69,7 +80,7 @@ impl Place {
     /// When a process survives.
     pub fn clear(&self) -> Result<()> {
         match self {
-            Self::Machine => Ok(()),
+            Self::Machine | Self::Beside(_) => Ok(()),
             Self::Own(dir) => cgroups::end_tree(dir),
         }
     }

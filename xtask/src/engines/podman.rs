@@ -14,7 +14,7 @@ use super::{
     daemon::Daemon,
     env::{self, Environment},
     http,
-    place::Place,
+    place::{self, Place},
     runtimes::{self, Runtime},
 };
 use crate::{
@@ -108,20 +108,16 @@ impl Podman {
                  runroot = \"{dir}/run\"\n"
             ),
         )?;
-        let enter = match self.place {
-            Place::Machine => String::new(),
-            // The service keeps the namespaces; a process that enters them must leave the machine's cgroup, too.
-            Place::Own(_) => format!(
-                "nsenter --target \"$(cat {dir}/podman.pid)\" --mount --cgroup --wd=\"$PWD\" \
-                 sh -c 'echo $$ > /sys/fs/cgroup/init/cgroup.procs && exec \"$@\"' sh "
-            ),
-        };
         let variables: String =
-            self.settings().iter().map(|(name, value)| format!("{name}={value} ")).collect();
-        fs_err::write(
-            self.script(),
-            format!("#!/bin/sh\nexport {variables}\nexec {enter}podman \"$@\"\n"),
-        )?;
+            self.settings().iter().map(|(name, value)| format!(" {name}={value}")).collect();
+        let run = match self.place {
+            Place::Machine => "exec podman \"$@\"\n".to_owned(),
+            // The service keeps the namespaces.
+            _ => format!("set -- {} podman \"$@\"{}", self.daemon().pid_file(), place::ENTER),
+        };
+        // It looks for credentials where Docker's settings are said to be, and fails when there are none.
+        let unset = "unset DOCKER_CONFIG";
+        fs_err::write(self.script(), format!("#!/bin/sh\n{unset}\nexport{variables}\n{run}"))?;
         Ok(fs_err::set_permissions(self.script(), std::fs::Permissions::from_mode(0o755))?)
     }
 

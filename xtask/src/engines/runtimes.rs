@@ -1,6 +1,8 @@
 //! The OCI runtimes that engines are told of: Debian 12's and Debian 13's runc and crun.
 //!
-//! crun is called through a script that puts `nomemlock.c` before it, without which it needs CAP_SYS_RESOURCE.
+//! crun is called through a script. It puts `nomemlock.c` before it, without which it needs CAP_SYS_RESOURCE, and takes
+//! limits out of what it is given: where cgroup v1 has the controllers, cgroup2 has none, and crun fails where runc passes
+//! over them.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -11,8 +13,21 @@ use serde_json::{Value, json};
 use super::trixie::Trixie;
 use crate::{apt, sh::cmd};
 
-const PACKAGES: [&str; 5] = ["runc", "crun", "patchelf", "gcc", "libc6-dev"];
+const PACKAGES: [&str; 6] = ["runc", "crun", "jq", "patchelf", "gcc", "libc6-dev"];
 const SHIM: &str = include_str!("nomemlock.c");
+
+/// Without the first line and the last. A bundle is named when a container is created.
+const SCRIPT: &str = r#"
+previous=
+for word in "$@"; do
+    if [ "$previous" = --bundle ]; then
+        config=$word/config.json
+        jq -c '.linux.resources |= {devices: (.devices // [])}' "$config" > "$config.new"
+        mv "$config.new" "$config"
+    fi
+    previous=$word
+done
+"#;
 
 /// A runtime.
 pub struct Runtime {
@@ -34,7 +49,8 @@ pub fn ensure(home: &Utf8Path) -> Result<Vec<Runtime>> {
     let shim = shim(&dir)?;
     let through_shim = |name: &'static str, program: &Utf8Path| -> Result<Runtime> {
         let path = dir.join(name);
-        fs_err::write(&path, format!("#!/bin/sh\nLD_PRELOAD={shim} exec {program} \"$@\"\n"))?;
+        let last = format!("LD_PRELOAD={shim} exec {program} \"$@\"\n");
+        fs_err::write(&path, format!("#!/bin/sh{SCRIPT}{last}"))?;
         fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
         Ok(Runtime { name, path })
     };
