@@ -9,6 +9,7 @@ mod command;
 mod docker;
 mod enforce;
 mod harness;
+mod matrix;
 mod readme;
 
 use std::{
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     if let Ok(engine) = machine.engine() {
         engine.remove_image();
     }
+    harness::pair::remove_images(&machine);
     conclusion.exit_code()
 }
 
@@ -62,6 +64,7 @@ fn tests() -> Vec<Test> {
         badinput::refuse::tests(),
         docker::tests(),
         enforce::tests(),
+        matrix::tests(),
         readme::tests(),
     ]
     .into_iter()
