@@ -2,7 +2,7 @@
 //! user, with and without no_new_privs, with a terminal, unconfined, under the engine's own filter; its start, and a
 //! process that joins it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use camino::Utf8Path;
@@ -12,19 +12,11 @@ use crate::{
         evidence::{Emitted, Recording},
         machine::{Machine, Need},
         pair::{Filter, Options, Pair},
-        program,
         record::Record,
         test::Test,
     },
-    matrix::{PAIRS, pair},
+    matrix::{PAIRS, pair, program},
 };
-
-/// What the first process asks for, before it pauses, and what the one that joins asks for. `write` reports.
-const START: [u32; 4] = [275, 278, 285, 288];
-const JOIN: [u32; 3] = [276, 277, 289];
-const WRITE: u32 = 1;
-const PAUSE: u32 = 34;
-const EXIT_GROUP: u32 = 231;
 
 /// The pairs that cannot be, with what the runtime says to that.
 const REFUSED: [(Pair, &str); 3] = [
@@ -75,17 +67,12 @@ fn exact(machine: &Machine, pair: Pair) -> Result<()> {
     let scratch = machine.scratch()?;
     let mut cases: Vec<_> =
         cases(machine).into_iter().map(|case| (pair.container(machine, case.what), case)).collect();
-    let mut record = Record::new(machine, scratch.join("out"));
-    if let Some(host) = pair.host(machine)? {
-        record = record.env("DOCKER_HOST", host);
-    }
-    for (container, _) in &cases {
-        record = record.args(pair.target(machine, &container.name)?);
-    }
-    let session = record.start()?;
+    let names: Vec<&str> = cases.iter().map(|(container, _)| container.name.as_str()).collect();
+    let session = Record::pair(machine, scratch.join("out"), pair, &names)?.start()?;
     let mut printed = Vec::new();
     for (container, case) in &mut cases {
-        let lines = run(container, &case.options).with_context(|| format!("{}", case.what))?;
+        let lines =
+            program::run(container, &case.options).with_context(|| format!("{}", case.what))?;
         printed.push(lines);
     }
     let recorded = session.finish()?.expect(0)?;
@@ -100,48 +87,17 @@ fn exact(machine: &Machine, pair: Pair) -> Result<()> {
             ..case.options
         };
         let mut container = pair.container(machine, case.what);
-        let lines = run(&mut container, &options)
+        let lines = program::run(&mut container, &options)
             .with_context(|| format!("{}, under what was emitted", case.what))?;
         ensure!(lines == before, "{}: it printed {before:?}, and enforced {lines:?}", case.what);
     }
     Ok(())
 }
 
-/// Starts the program, joins it, ends it; what both printed.
-fn run(
-    container: &mut crate::harness::pair::Sandbox<'_>,
-    options: &Options,
-) -> Result<Vec<String>> {
-    let words = |numbers: &[u32]| numbers.iter().map(u32::to_string).collect::<Vec<_>>();
-    let (start, join) = (words(&START), words(&JOIN));
-    let mut args = vec!["/bin/calls", "-s"];
-    args.extend(start.iter().map(String::as_str));
-    let mut running = container.start(options, &args)?;
-    let mut ended = false;
-    program::until("the program's lines", Duration::from_secs(60), || {
-        ended = running.has_ended();
-        ended || running.stdout().lines().count() == START.len()
-    })
-    .with_context(|| running.stderr())?;
-    if ended {
-        running.wait(Duration::from_secs(10))?.expect(137)?;
-    } else {
-        let mut args = vec!["/bin/calls"];
-        args.extend(join.iter().map(String::as_str));
-        let joined = container.join(&args)?.expect(0)?;
-        container.kill()?;
-        let first = running.wait(Duration::from_secs(30))?;
-        let lines = first.stdout.lines().chain(joined.stdout.lines());
-        return Ok(lines.map(|line| line.trim_end().to_owned()).collect());
-    }
-    anyhow::bail!("it ended by itself")
-}
-
 /// The evidence is the program's own list, and the runtime's part is where it belongs.
 fn judge(dir: &Utf8Path, case: &Case) -> Result<()> {
     let recording = Recording::read(dir)?;
-    let expected: BTreeSet<u32> =
-        [&START[..], &JOIN, &[WRITE, PAUSE, EXIT_GROUP]].concat().into_iter().collect();
+    let expected = program::calls();
     let workload = recording.numbers("x86_64", "workload");
     ensure!(workload == expected, "the program makes {expected:?}, and made {workload:?}");
     let setup = recording.names("setup")?;

@@ -1,6 +1,8 @@
 //! Every runtime below every engine: the same program, the same calls found, and a profile that starts it again.
 
 mod exact;
+mod minimal;
+mod program;
 
 use crate::harness::{pair::Pair, test::Test};
 
@@ -29,5 +31,5 @@ const fn pair(runtime: &'static str, engine: &'static str) -> Pair {
 
 /// The tests of this group.
 pub fn tests() -> Vec<Test> {
-    exact::tests()
+    [exact::tests(), minimal::tests()].into_iter().flatten().collect()
 }
