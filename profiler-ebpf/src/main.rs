@@ -13,6 +13,7 @@ mod capability;
 mod joined;
 mod kernel;
 mod maps;
+mod members;
 mod outcome;
 mod scope;
 mod syscall;

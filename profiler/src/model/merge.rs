@@ -24,7 +24,7 @@ pub enum MergeError {
     #[error(
         "recordings of different targets cannot be merged: {} `{}` and {} `{}`\n\
          hint: merge the recordings of each target by itself: profiler generate A B -o DIR",
-        kind_name(.first.0), .first.1.escape_debug(), kind_name(.second.0), .second.1.escape_debug()
+        .first.0.name(), .first.1.escape_debug(), .second.0.name(), .second.1.escape_debug()
     )]
     Targets {
         /// Kind and name of the target of one of them.
@@ -38,14 +38,6 @@ pub enum MergeError {
         /// The id.
         id: RunId,
     },
-}
-
-fn kind_name(kind: TargetKind) -> &'static str {
-    match kind {
-        TargetKind::Command => "command",
-        TargetKind::Container => "container",
-        TargetKind::Cgroup => "cgroup",
-    }
 }
 
 /// Joins recordings into one, in canonical order.
@@ -184,13 +176,18 @@ impl Fact for DenialFact {
     }
 }
 
+impl Sighting {
+    /// Adds another account of the same run: the earlier time; everyone and every test.
+    pub fn join(&mut self, other: Self) {
+        self.first_ms = self.first_ms.into_iter().chain(other.first_ms).min();
+        self.programs.extend(other.programs);
+        self.tests.extend(other.tests);
+    }
+}
+
 impl Join for Sighting {
-    /// The earlier one; one that says when or who before one that does not.
     fn join(&mut self, other: Self) {
-        let rank = |s: &Sighting| (s.first_ms.is_none(), s.first_ms, s.by.is_none(), s.by.clone());
-        if rank(&other) < rank(self) {
-            *self = other;
-        }
+        Sighting::join(self, other);
     }
 }
 
@@ -200,13 +197,13 @@ impl Join for CheckSighting {
         self.succeeded = self.succeeded.max(other.succeeded);
         self.failed = self.failed.max(other.failed);
         self.unsettled = self.unsettled.max(other.unsettled);
-        self.first.join(other.first);
+        self.sighting.join(other.sighting);
     }
 }
 
 impl Join for DenialSighting {
     fn join(&mut self, other: Self) {
         self.count = self.count.max(other.count);
-        self.first.join(other.first);
+        self.sighting.join(other.sighting);
     }
 }

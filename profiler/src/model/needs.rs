@@ -12,7 +12,8 @@ use crate::model::{
     capability,
     profile::{Capabilities, CapabilityReason, CapabilityRule, Outcome},
     recording::{
-        AuditClass, CapabilityFact, Missing, Phase, Program, Recording, UserNamespace, Verdict,
+        AuditClass, CapabilityFact, Missing, Phase, Program, Recording, Sighting, UserNamespace,
+        Verdict,
     },
     syscall,
 };
@@ -58,7 +59,7 @@ enum Class {
 }
 
 /// The reasons of one capability in one class: how the calls ended, and who made them.
-type Reasons = BTreeMap<(Abi, u32), (Outcome, BTreeSet<String>)>;
+type Reasons = BTreeMap<(Abi, u32), (Outcome, Users)>;
 
 /// Sorts the capability checks of a recording into the lists of a profile.
 #[must_use]
@@ -68,9 +69,9 @@ pub fn derive(recording: &Recording) -> Capabilities {
         let outcome = outcome(fact);
         let Some(class) = classify(fact, outcome) else { continue };
         let reasons = found.entry(fact.capability).or_default().entry(class).or_default();
-        let entry = reasons.entry((fact.abi, fact.nr)).or_insert((outcome, BTreeSet::new()));
+        let entry = reasons.entry((fact.abi, fact.nr)).or_insert((outcome, Users::default()));
         entry.0 = entry.0.min(outcome);
-        entry.1.extend(fact.seen.values().filter_map(|seen| program_name(seen.first.by.as_ref())));
+        entry.1.extend(fact.seen.values().map(|seen| &seen.sighting));
     }
 
     let unseen = |missing: &Missing| matches!(missing, Missing::Capabilities { .. });
@@ -102,10 +103,31 @@ pub fn derive(recording: &Recording) -> Capabilities {
     capabilities
 }
 
+/// Who did something, and in which tests.
+#[derive(Debug, Default)]
+pub struct Users {
+    programs: BTreeSet<String>,
+    tests: BTreeSet<String>,
+}
+
+impl Users {
+    /// Adds those of sightings.
+    pub fn extend<'a>(&mut self, sightings: impl Iterator<Item = &'a Sighting>) {
+        for sighting in sightings {
+            self.programs.extend(sighting.programs.iter().filter_map(program_name));
+            self.tests.extend(sighting.tests.iter().cloned());
+        }
+    }
+
+    /// Programs and tests, sorted.
+    #[must_use]
+    pub fn into_lists(self) -> (Vec<String>, Vec<String>) {
+        (self.programs.into_iter().collect(), self.tests.into_iter().collect())
+    }
+}
+
 /// The name that a program has in a reason: its executable's, else the thread's.
-#[must_use]
-pub fn program_name(program: Option<&Program>) -> Option<String> {
-    let program = program?;
+fn program_name(program: &Program) -> Option<String> {
     let name = if program.exe.is_empty() { &program.comm } else { &program.exe };
     (!name.is_empty()).then(|| name.clone())
 }
@@ -162,11 +184,10 @@ fn outcome(fact: &CapabilityFact) -> Outcome {
 fn rule(number: u8, reasons: Reasons) -> CapabilityRule {
     let mut reasons: Vec<_> = reasons
         .into_iter()
-        .map(|((abi, nr), (outcome, programs))| CapabilityReason {
-            abi,
-            syscall: syscall::display(abi, nr).into_owned(),
-            outcome,
-            programs: programs.into_iter().collect(),
+        .map(|((abi, nr), (outcome, users))| {
+            let (programs, tests) = users.into_lists();
+            let syscall = syscall::display(abi, nr).into_owned();
+            CapabilityReason { abi, syscall, outcome, programs, tests }
         })
         .collect();
     reasons.sort();

@@ -10,7 +10,7 @@ use crate::model::{
     arch::Abi,
     floor::{self, RuntimeUse, User},
     merge,
-    needs::{self, program_name},
+    needs::{self, Users},
     notes,
     profile::{self, DeniedCall, MadeFor, Profile, SyscallReason, SyscallRule},
     recording::{Missing, Phase, Recording, Run, RunId, SeccompSetting, TargetKind},
@@ -63,9 +63,10 @@ pub fn derive(recording: &Recording, options: &Options) -> Profile {
 
     for fact in recording.syscalls.iter().filter(|fact| fact.phase != Phase::Setup) {
         architectures.insert(fact.abi);
-        let programs = fact.seen.values().filter_map(|seen| program_name(seen.by.as_ref()));
         match fact.phase {
-            Phase::Workload => rules.made(fact.abi, fact.nr, programs),
+            Phase::Workload => {
+                rules.made.entry((fact.abi, fact.nr)).or_default().extend(fact.seen.values());
+            }
             _ => rules.handed_over(fact.abi, fact.nr, recording, fact.seen.keys()),
         }
     }
@@ -73,9 +74,8 @@ pub fn derive(recording: &Recording, options: &Options) -> Profile {
         // Its programs ran although the call was refused, so its ABI is one that the target uses.
         architectures.insert(fact.abi);
         if options.learn_denied {
-            let programs =
-                fact.seen.values().filter_map(|seen| program_name(seen.first.by.as_ref()));
-            rules.denied(fact.abi, fact.nr, programs);
+            let users = rules.denied.entry((fact.abi, fact.nr)).or_default();
+            users.extend(fact.seen.values().map(|seen| &seen.sighting));
         }
     }
     for (id, run) in &recording.runs {
@@ -143,17 +143,15 @@ fn runtime_use(run: &Run) -> Option<RuntimeUse> {
 }
 
 fn denied(recording: &Recording) -> Vec<DeniedCall> {
-    let mut found: BTreeMap<(Abi, String, i32), BTreeSet<String>> = BTreeMap::new();
+    let mut found: BTreeMap<(Abi, String, i32), Users> = BTreeMap::new();
     for fact in recording.denials.iter().filter(|fact| fact.phase != Phase::Setup) {
         let name = syscall::display(fact.abi, fact.nr).into_owned();
-        let programs = fact.seen.values().filter_map(|seen| program_name(seen.first.by.as_ref()));
-        found.entry((fact.abi, name, fact.errno)).or_default().extend(programs);
+        let users = found.entry((fact.abi, name, fact.errno)).or_default();
+        users.extend(fact.seen.values().map(|seen| &seen.sighting));
     }
-    let call = |((abi, name, errno), programs): (_, BTreeSet<_>)| DeniedCall {
-        abi,
-        name,
-        errno,
-        programs: programs.into_iter().collect(),
+    let call = |((abi, name, errno), users): (_, Users)| {
+        let (programs, tests) = users.into_lists();
+        DeniedCall { abi, name, errno, programs, tests }
     };
     found.into_iter().map(call).collect()
 }
@@ -166,20 +164,12 @@ fn distinct<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
 /// The rules while they are collected.
 #[derive(Default)]
 struct Rules {
-    made: BTreeMap<(Abi, u32), BTreeSet<String>>,
-    denied: BTreeMap<(Abi, u32), BTreeSet<String>>,
+    made: BTreeMap<(Abi, u32), Users>,
+    denied: BTreeMap<(Abi, u32), Users>,
     other: BTreeMap<(Abi, u32), BTreeSet<SyscallReason>>,
 }
 
 impl Rules {
-    fn made(&mut self, abi: Abi, nr: u32, programs: impl Iterator<Item = String>) {
-        self.made.entry((abi, nr)).or_default().extend(programs);
-    }
-
-    fn denied(&mut self, abi: Abi, nr: u32, programs: impl Iterator<Item = String>) {
-        self.denied.entry((abi, nr)).or_default().extend(programs);
-    }
-
     fn add(&mut self, abi: Abi, nr: u32, reason: SyscallReason) {
         self.other.entry((abi, nr)).or_default().insert(reason);
     }
@@ -240,13 +230,13 @@ impl Rules {
 
     fn finish(self) -> Vec<SyscallRule> {
         let mut reasons = self.other;
-        for (call, programs) in self.made {
-            let programs = programs.into_iter().collect();
-            reasons.entry(call).or_default().insert(SyscallReason::Workload { programs });
+        for (call, users) in self.made {
+            let (programs, tests) = users.into_lists();
+            reasons.entry(call).or_default().insert(SyscallReason::Workload { programs, tests });
         }
-        for (call, programs) in self.denied {
-            let programs = programs.into_iter().collect();
-            reasons.entry(call).or_default().insert(SyscallReason::Denied { programs });
+        for (call, users) in self.denied {
+            let (programs, tests) = users.into_lists();
+            reasons.entry(call).or_default().insert(SyscallReason::Denied { programs, tests });
         }
         let mut rules: Vec<_> = reasons
             .into_iter()

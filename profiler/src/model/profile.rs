@@ -82,8 +82,11 @@ pub struct SyscallRule {
 pub enum SyscallReason {
     /// The target made it.
     Workload {
-        /// Executables that made it first in a run; empty when that was not seen. Sorted. Hostile text.
+        /// Executables that made it; empty when that was not seen. Sorted. Hostile text.
         programs: Vec<String>,
+        /// Tests in which it was made (`profiler mark`). Sorted. Hostile text.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tests: Vec<String>,
     },
     /// The OCI runtime made it after it had loaded the filter.
     Handover {
@@ -110,8 +113,11 @@ pub enum SyscallReason {
     AlwaysAllowed {},
     /// A filter refused it while recording, and denials were to be learned.
     Denied {
-        /// Executables that asked for it first in a run. Sorted. Hostile text.
+        /// Executables that asked for it. Sorted. Hostile text.
         programs: Vec<String>,
+        /// Tests in which it was refused. Sorted. Hostile text.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tests: Vec<String>,
     },
 }
 
@@ -125,8 +131,11 @@ pub struct DeniedCall {
     pub name: String,
     /// The error that the caller got; 0 when the filter claimed success.
     pub errno: i32,
-    /// Executables that asked for it first in a run. Sorted. Hostile text.
+    /// Executables that asked for it. Sorted. Hostile text.
     pub programs: Vec<String>,
+    /// Tests in which it was refused. Sorted. Hostile text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<String>,
 }
 
 /// What is known about capabilities.
@@ -165,8 +174,11 @@ pub struct CapabilityReason {
     pub syscall: String,
     /// How the call ended.
     pub outcome: Outcome,
-    /// Executables that made it first in a run. Sorted. Hostile text.
+    /// Executables that made it. Sorted. Hostile text.
     pub programs: Vec<String>,
+    /// Tests in which it was made. Sorted. Hostile text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<String>,
 }
 
 /// How the calls around a capability check ended.
@@ -217,4 +229,6 @@ pub enum NoteKind {
     Shutdown,
     /// Runs differ in `no-new-privileges`.
     NoNewPrivileges,
+    /// Processes left the target's cgroup.
+    Left,
 }

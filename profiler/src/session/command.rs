@@ -37,7 +37,7 @@ pub async fn record_command(
     let slots = [recorder.observer.watch(&[cgroup.cgroup().id], SlotKind::Command)?];
     let denying = inherits_filter();
     recorder.observer.watch_exits(true, denying)?;
-    tell(Event::Recording { kind: "command", name: plan.name.clone() });
+    tell(Event::Recording { kind: TargetKind::Command, name: plan.name.clone() });
     signal_ready(plan.ready);
 
     let mut running = Running::inside(&plan.command, |pid| {

@@ -8,14 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::run::denies;
 use crate::{
-    model::recording::{Container, Missing, SeccompSetting},
+    model::recording::{Container, Missing},
     observe::{ebpf::Slot, evidence::Evidence},
     target::docker::{ContainerInfo, is_named},
 };
 
 /// How long a container must have been gone to count as ended: `docker restart` is quicker.
-const GRACE: Duration = Duration::from_secs(2);
+pub const GRACE: Duration = Duration::from_secs(2);
 
 /// A container by the name that the user wrote.
 pub struct Followed {
@@ -208,9 +209,7 @@ impl Followed {
 
     /// Its filter denies, as far as is known.
     pub fn is_filtered(&self) -> bool {
-        self.facts.as_ref().is_some_and(|facts| {
-            matches!(facts.seccomp, SeccompSetting::EngineDefault | SeccompSetting::Custom)
-        })
+        self.facts.as_ref().is_some_and(denies)
     }
 
     /// What its recording lacks.

@@ -9,7 +9,7 @@ use super::{
     run::{self, Circumstances, Clock},
 };
 use crate::{
-    model::recording::{Recording, RunId},
+    model::recording::{Recording, RunId, Target},
     observe::{
         ebpf::{Observer, Options, Slot},
         evidence::{Evidence, Found},
@@ -46,7 +46,7 @@ pub struct Outcome {
     /// A recording for each target that ran.
     pub recordings: Vec<Recorded>,
     /// Targets that never ran.
-    pub never_ran: Vec<String>,
+    pub never_ran: Vec<Target>,
     /// Status of the command, as a shell would report it.
     pub command_status: Option<i32>,
 }

@@ -35,7 +35,7 @@ fn setup_is_not_allowed_and_handover_and_workload_are() {
         assert_eq!(reasons(&profile, Abi::X86_64, name), []);
     }
     let runc = SyscallReason::Handover { runtime: "runc".into(), version: "1.1.5".into() };
-    let nginx = SyscallReason::Workload { programs: vec!["nginx".into()] };
+    let nginx = SyscallReason::Workload { programs: vec!["nginx".into()], tests: vec![] };
     assert_eq!(reasons(&profile, Abi::X86_64, "getppid"), std::slice::from_ref(&runc));
     assert_eq!(reasons(&profile, Abi::X86_64, "accept4"), std::slice::from_ref(&nginx));
     assert_eq!(reasons(&profile, Abi::X86_64, "read"), [nginx, runc]);
@@ -44,9 +44,10 @@ fn setup_is_not_allowed_and_handover_and_workload_are() {
 #[test]
 fn programs_are_sorted_distinct_and_may_be_unknown() {
     let profile = derive(BACKEND);
-    let both = SyscallReason::Workload { programs: vec!["nginx".into(), "sh".into()] };
+    let both =
+        SyscallReason::Workload { programs: vec!["nginx".into(), "sh".into()], tests: vec![] };
     assert_eq!(reasons(&profile, Abi::X86_64, "statx"), [both]);
-    let unknown = SyscallReason::Workload { programs: vec![] };
+    let unknown = SyscallReason::Workload { programs: vec![], tests: vec![] };
     assert_eq!(reasons(&profile, Abi::X86_64, "uname"), [unknown]);
 }
 
@@ -160,7 +161,7 @@ fn denials_are_reported_and_learned_on_request_only() {
     );
 
     let learning = policy::derive(&parse(FILTERED), &Options { learn_denied: true });
-    let postgres = SyscallReason::Denied { programs: vec!["postgres".into()] };
+    let postgres = SyscallReason::Denied { programs: vec!["postgres".into()], tests: vec![] };
     assert_eq!(reasons(&learning, Abi::X86_64, "clone3"), [postgres]);
     assert_eq!(reasons(&learning, Abi::X86_64, "mount"), []);
 }

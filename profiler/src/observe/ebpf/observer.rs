@@ -125,6 +125,44 @@ impl Observer {
         Ok(())
     }
 
+    /// From now on every cgroup that is created at this path of the cgroup2 tree writes to a slot, and is among
+    /// the [candidates](Self::candidates). Recorders in a cgroup namespace of their own see other paths than the
+    /// kernel.
+    ///
+    /// # Errors
+    /// When the path is too long or the maps cannot be written.
+    pub fn want(&mut self, path: &[u8], slot: Slot) -> Result<(), ObserveError> {
+        self.slots.want(&mut self.ebpf, path, slot)
+    }
+
+    /// Puts an existing cgroup in scope as a candidate of a slot, so that its end is noticed.
+    ///
+    /// # Errors
+    /// When the maps cannot be written.
+    pub fn adopt_one(&mut self, cgroup_id: u64, slot: Slot) -> Result<(), ObserveError> {
+        self.slots.adopt_one(&mut self.ebpf, cgroup_id, slot)
+    }
+
+    /// Notes processes that are in scope already, so that they are seen to leave.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn note_members(
+        &mut self,
+        pids: impl IntoIterator<Item = u32>,
+        slot: Slot,
+    ) -> Result<(), ObserveError> {
+        self.slots.note_members(&mut self.ebpf, pids, slot)
+    }
+
+    /// Forgets a candidate that has ended, and keeps its evidence.
+    ///
+    /// # Errors
+    /// When the maps cannot be written.
+    pub fn forget(&mut self, candidate: &Candidate) -> Result<(), ObserveError> {
+        self.slots.forget(&mut self.ebpf, candidate.cgroup_id)
+    }
+
     /// From now on every new cgroup with a container id in its name is recorded as a candidate.
     ///
     /// # Errors
