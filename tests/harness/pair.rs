@@ -137,6 +137,11 @@ impl Pair {
         })
     }
 
+    /// Whether one recording can be of several containers: by name, but not by cgroup.
+    pub fn records_together(&self) -> bool {
+        self.client() != Client::Ctr
+    }
+
     /// The engine's address, as `DOCKER_HOST`; none for containerd.
     ///
     /// # Errors

@@ -64,21 +64,32 @@ fn cases(machine: &Machine) -> Vec<Case> {
 }
 
 fn exact(machine: &Machine, pair: Pair) -> Result<()> {
+    let mut cases = cases(machine);
+    let together = if pair.records_together() { cases.len() } else { 1 };
+    while !cases.is_empty() {
+        exact_cases(machine, pair, cases.drain(..together).collect())?;
+    }
+    Ok(())
+}
+
+/// One recording of several containers, and each again under what came of it.
+fn exact_cases(machine: &Machine, pair: Pair, cases: Vec<Case>) -> Result<()> {
     let scratch = machine.scratch()?;
+    let out = scratch.join("out");
     let mut cases: Vec<_> =
-        cases(machine).into_iter().map(|case| (pair.container(machine, case.what), case)).collect();
+        cases.into_iter().map(|case| (pair.container(machine, case.what), case)).collect();
     let names: Vec<&str> = cases.iter().map(|(container, _)| container.name.as_str()).collect();
-    let session = Record::pair(machine, scratch.join("out"), pair, &names)?.start()?;
+    let session = Record::pair(machine, &out, pair, &names)?.start()?;
     let mut printed = Vec::new();
     for (container, case) in &mut cases {
-        let lines =
-            program::run(container, &case.options).with_context(|| format!("{}", case.what))?;
+        let lines = program::run(container, &case.options).with_context(|| case.what)?;
         printed.push(lines);
     }
     let recorded = session.finish()?.expect(0)?;
+    let alone = cases.len() == 1;
     for ((container, case), before) in cases.into_iter().zip(printed) {
-        let dir = scratch.join("out").join(&container.name);
-        container.remove();
+        let dir = if alone { out.clone() } else { out.join(&container.name) };
+        drop(container);
         judge(&dir, &case).with_context(|| format!("{}\n{}", case.what, recorded.output.stderr))?;
         let emitted = Emitted::new(&dir);
         let options = Options {
@@ -86,8 +97,7 @@ fn exact(machine: &Machine, pair: Pair) -> Result<()> {
             capabilities: Some(emitted.capabilities()?),
             ..case.options
         };
-        let mut container = pair.container(machine, case.what);
-        let lines = program::run(&mut container, &options)
+        let lines = program::run(&mut pair.container(machine, case.what), &options)
             .with_context(|| format!("{}, under what was emitted", case.what))?;
         ensure!(lines == before, "{}: it printed {before:?}, and enforced {lines:?}", case.what);
     }
@@ -99,6 +109,12 @@ fn judge(dir: &Utf8Path, case: &Case) -> Result<()> {
     let recording = Recording::read(dir)?;
     let expected = program::calls();
     let workload = recording.numbers("x86_64", "workload");
+    let others: Vec<_> = recording
+        .facts("syscalls")
+        .filter(|fact| fact["phase"] == "workload")
+        .filter(|fact| !expected.iter().any(|number| fact["nr"] == *number))
+        .collect();
+    ensure!(others.is_empty(), "the program does not make {others:?}");
     ensure!(workload == expected, "the program makes {expected:?}, and made {workload:?}");
     let setup = recording.names("setup")?;
     ensure!(setup.contains("pivot_root"), "set-up has no pivot_root: {setup:?}");
