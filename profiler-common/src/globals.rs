@@ -52,6 +52,12 @@ offsets! {
     CGROUP_ROOT_HIERARCHY_ID: "cgroup_root" "hierarchy_id" true;
     KERNFS_NODE_ID: "kernfs_node" "id" true;
     KERNFS_NODE_NAME: "kernfs_node" "name" true;
+    CRED_UID: "cred" "uid" false;
+    CRED_EUID: "cred" "euid" false;
+    CRED_PERMITTED: "cred" "cap_permitted" false;
+    CRED_INHERITABLE: "cred" "cap_inheritable" false;
+    CRED_AMBIENT: "cred" "cap_ambient" false;
     CRED_USER_NS: "cred" "user_ns" true;
+    USER_NS_UID_MAP: "user_namespace" "uid_map.extent" false;
     USER_NS_LEVEL: "user_namespace" "level" true;
 }

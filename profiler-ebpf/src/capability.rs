@@ -75,8 +75,9 @@ fn first(key: &CheckKey) {
     }
 }
 
+/// What a key says of verdict, namespace and credentials.
 #[inline(always)]
-fn flags(slot: Slot, cred: Address, target: Address, verdict: i32) -> u8 {
+pub fn flags(slot: Slot, cred: Address, target: Address, verdict: i32) -> u8 {
     let mut flags = 0;
     if verdict != 0 {
         flags |= check::DENIED;

@@ -64,21 +64,26 @@ pub fn orig_ax(regs: Address) -> i64 {
 /// Whether the registers are those of a chmod whose mode has no set-group-id bit. Native calls only.
 #[inline(always)]
 pub fn is_chmod_without_setgid(regs: Address, abi: u8, nr: u32) -> bool {
-    /// Offsets in `struct pt_regs`, as with `orig_ax`.
-    const SI: usize = 104;
-    const DX: usize = 96;
     const S_ISGID: u64 = 0o2000;
     if abi == abi::COMPAT {
         return false;
     }
-    // SAFETY: as in `orig_ax`.
-    let register =
-        |offset| unsafe { (regs as *const u8).add(offset).cast::<u64>().read_volatile() };
     match nr {
-        90 | 91 => register(SI) & S_ISGID == 0,   // chmod, fchmod
-        268 | 452 => register(DX) & S_ISGID == 0, // fchmodat, fchmodat2
+        90 | 91 => argument(regs, abi, 1) & S_ISGID == 0, // chmod, fchmod
+        268 | 452 => argument(regs, abi, 2) & S_ISGID == 0, // fchmodat, fchmodat2
         _ => false,
     }
+}
+
+/// An argument of a call, 0 to 2.
+#[inline(always)]
+pub fn argument(regs: Address, abi: u8, index: usize) -> u64 {
+    /// Offsets in `struct pt_regs`, as with `orig_ax`.
+    const NATIVE: [usize; 3] = [112, 104, 96]; // di, si, dx
+    const COMPAT: [usize; 3] = [40, 88, 96]; // bx, cx, dx
+    let offset = if abi == abi::COMPAT { COMPAT[index] } else { NATIVE[index] };
+    // SAFETY: as in `orig_ax`.
+    unsafe { (regs as *const u8).add(offset).cast::<u64>().read_volatile() }
 }
 
 /// Whether a call is execve or execveat.
@@ -180,6 +185,22 @@ pub fn seccomp_filter(task: Address) -> Address {
 #[inline(always)]
 pub fn user_namespace(task: Address) -> Address {
     read(task, &TASK_REAL_CRED).and_then(|cred: Address| read(cred, &CRED_USER_NS)).unwrap_or(0)
+}
+
+/// The kernel's id of a user namespace's root.
+#[inline(always)]
+pub fn root_uid(user_ns: Address) -> u32 {
+    /// The head of `struct uid_gid_extent`: first id inside, first id outside.
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Extent {
+        first: u32,
+        lower_first: u32,
+    }
+    match read::<Extent>(user_ns, &USER_NS_UID_MAP) {
+        Some(Extent { first: 0, lower_first }) => lower_first,
+        _ => 0,
+    }
 }
 
 /// A task's mount namespace; 0 for one that is exiting.

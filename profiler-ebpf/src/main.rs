@@ -10,6 +10,7 @@
 
 mod attribution;
 mod capability;
+mod implied;
 mod joined;
 mod kernel;
 mod maps;
@@ -80,6 +81,7 @@ fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
 fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
     if let Some(slot) = scope::current() {
         joined::executed(slot);
+        implied::executed(slot);
     }
     0
 }

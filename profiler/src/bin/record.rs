@@ -64,8 +64,9 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
         if args.containers.is_empty() {
             return anyhow::Ok(session::record_command(plan, |event| teller.event(&event)).await?);
         }
-        let endpoint = Endpoint::resolve(args.docker_host.as_deref(), &Environment::of_process())?;
-        let docker = Docker::connect(&endpoint, ENGINE_TIMEOUT).await?;
+        let environment = Environment::of_process();
+        let endpoint = Endpoint::resolve(args.docker_host.as_deref(), &environment)?;
+        let docker = Docker::connect_or_podman(&endpoint, &environment, ENGINE_TIMEOUT).await?;
         let containers = ContainerPlan {
             names: args.containers.clone(),
             wait: !args.no_wait,

@@ -263,6 +263,11 @@ pub enum AuditClass {
     Noaudit,
     /// Memory accounting asks for CAP_SYS_ADMIN on every mmap, brk and exec.
     Memory,
+    /// No check at all: the call keeps, raises or gains the capability, and cannot without (capset(2),
+    /// PR_CAP_AMBIENT_RAISE, an execve of a file with capabilities).
+    Implied,
+    /// No check at all: capset(2) wrote back the whole permitted set, which may be what was read before.
+    Retained,
 }
 
 /// Whose user namespace the capability was asked for.

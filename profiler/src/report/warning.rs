@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    model::recording::{Missing, Recording, Run},
+    model::recording::{Missing, Recording, Run, TargetKind},
     report::{escape, next},
 };
 
@@ -82,14 +82,21 @@ fn one(missing: &Missing, recording: &Recording, dir: &str, permissive: &str) ->
         Missing::Startup => warning(
             false,
             "start-up was not seen: the target already ran when the recording began, so what it needs to start is not in the profile",
-            vec![
-                format!(
-                    "restart it under observation: {}",
-                    next::record_again(recording, dir, true)
-                ),
-                "or remove it, run the same without `--restart`, and start it while profiler waits"
-                    .to_owned(),
-            ],
+            if recording.target.kind == TargetKind::Container {
+                vec![
+                    format!(
+                        "restart it under observation: {}",
+                        next::record_again(recording, dir, true)
+                    ),
+                    "or remove it, run the same without `--restart`, and start it while profiler waits"
+                        .to_owned(),
+                ]
+            } else {
+                vec![format!(
+                    "stop it, and start it while profiler waits: {}",
+                    next::record_again(recording, dir, false)
+                )]
+            },
         ),
         Missing::Filtered => {
             let mut hints =

@@ -380,7 +380,10 @@ impl Session<'_> {
         match tokio::time::timeout(PATIENCE, self.docker.find(id)).await {
             Ok(Ok(Some(info))) => Answer::Is(Box::new(info)),
             Ok(Ok(None)) => Answer::NoSuch,
-            Err(_) | Ok(Err(EngineError::Timeout { .. })) => Answer::None,
+            // what it refuses to tell of one container says nothing of the others
+            Err(_) | Ok(Err(EngineError::Timeout { .. } | EngineError::Refused { .. })) => {
+                Answer::None
+            }
             Ok(Err(error)) => {
                 self.lose_engine(error.to_string(), tell);
                 Answer::None

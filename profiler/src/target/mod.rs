@@ -8,3 +8,4 @@ pub mod command;
 pub mod docker;
 pub mod doctor;
 pub mod place;
+pub mod runtime;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use aya::Ebpf;
 use profiler_common::{
     evidence::{
-        CallKey, Check, CheckKey, Denial, DenialKey, Seen, Sighting as RawSighting, abi, check,
-        phase,
+        CALLERS, CallKey, Check, CheckKey, Denial, DenialKey, Seen, Sighting as RawSighting, abi,
+        check, phase,
     },
     scope::{Slot, Target, loss, slot_kind},
 };
@@ -169,7 +169,11 @@ fn capability_facts(
     symbols.learn(checks.iter().map(|(key, _)| key));
     for (key, check) in checks {
         let (mut audit, asked_by) = classify(&symbols.callers(&key));
-        if key.flags & check::MOOT != 0 {
+        if key.flags & check::RETAINED != 0 {
+            audit = AuditClass::Retained;
+        } else if key.flags & check::IMPLIED != 0 {
+            audit = AuditClass::Implied;
+        } else if key.flags & check::MOOT != 0 {
             audit = AuditClass::Noaudit;
         }
         let key = (
@@ -303,7 +307,18 @@ fn calls(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<CallKey>, ObserveError> 
 
 fn checks(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<(CheckKey, Check)>, ObserveError> {
     let map = hash::<CheckKey, Check>(ebpf, "CHECKS")?;
-    Ok(map.iter().filter_map(Result::ok).filter(|(key, _)| slots.contains(&key.slot)).collect())
+    let own = map.iter().filter_map(Result::ok).filter(|(key, _)| slots.contains(&key.slot));
+    Ok(own.flat_map(|(key, check)| each(key).map(move |key| (key, check))).collect())
+}
+
+/// The checks that an entry stands for: an implied one holds a set of capabilities, and has no callers.
+fn each(key: CheckKey) -> impl Iterator<Item = CheckKey> {
+    let is_set = key.flags & check::IMPLIED != 0;
+    let capabilities = if is_set { key.callers[0] } else { 1 << key.capability };
+    let callers = if is_set { [0; CALLERS] } else { key.callers };
+    (0..64)
+        .filter(move |capability| capabilities & (1 << capability) != 0)
+        .map(move |capability| CheckKey { capability, callers, ..key })
 }
 
 fn earlier(a: Option<RawSighting>, b: Option<RawSighting>) -> Option<RawSighting> {
