@@ -10,6 +10,7 @@ mod docker;
 mod enforce;
 mod filter;
 mod harness;
+mod matrix;
 mod readme;
 
 use std::{
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
     if let Ok(engine) = machine.engine() {
         engine.remove_image();
     }
+    harness::pair::remove_images(&machine);
     conclusion.exit_code()
 }
 
@@ -65,6 +67,7 @@ fn tests() -> Vec<Test> {
         docker::tests(),
         enforce::tests(),
         filter::differential::tests(),
+        matrix::tests(),
         readme::tests(),
     ]
     .into_iter()
