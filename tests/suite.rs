@@ -8,6 +8,7 @@ mod capability;
 mod command;
 mod docker;
 mod enforce;
+mod floors;
 mod harness;
 mod readme;
 
@@ -63,6 +64,7 @@ fn tests() -> Vec<Test> {
         badinput::refuse::tests(),
         docker::tests(),
         enforce::tests(),
+        floors::tests(),
         readme::tests(),
     ]
     .into_iter()

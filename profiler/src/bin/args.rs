@@ -3,6 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use profiler::model::purpose::RuntimeChoice;
 
 /// Record what a container or command asks of the kernel; write the profile that it needs.
 #[derive(Debug, Parser)]
@@ -106,6 +107,18 @@ pub struct GenerateArgs {
     /// Allow what a filter denied while recording
     #[arg(long)]
     pub learn_denied: bool,
+
+    /// Make it for `runc` or `crun`, one version of it, or `any` (default: what was recorded)
+    #[arg(long, value_name = "RUNTIME[:VERSION]")]
+    pub runtime: Option<RuntimeChoice>,
+
+    /// Make it for a container with no-new-privileges (default: as recorded)
+    #[arg(long, alias = "no-new-privs", conflicts_with = "new_privileges")]
+    pub no_new_privileges: bool,
+
+    /// Make it for a container without no-new-privileges
+    #[arg(long, alias = "new-privs")]
+    pub new_privileges: bool,
 }
 
 #[derive(Debug, Args)]

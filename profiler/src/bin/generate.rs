@@ -2,10 +2,10 @@
 
 use std::{io::Write as _, path::Path, process::ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use profiler::{
     ingest,
-    model::{merge, policy, recording::Recording},
+    model::{merge, policy, purpose::Purpose, recording::Recording},
 };
 
 use crate::{args::GenerateArgs, output};
@@ -18,7 +18,18 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     let recordings: Vec<Recording> =
         args.recordings.iter().map(|path| read(path)).collect::<Result<_>>()?;
     let recording = merge::merge(recordings)?;
-    let options = policy::Options { learn_denied: args.learn_denied };
+    let no_new_privileges =
+        (args.no_new_privileges || args.new_privileges).then_some(args.no_new_privileges);
+    let has_runtime = recording.runs.values().any(|run| run.container.is_some());
+    if no_new_privileges.is_some() && args.runtime.is_none() && !has_runtime {
+        bail!(
+            "no runtime started `{}`, so there is none to use no-new-privileges\n\
+             hint: add --runtime any",
+            recording.target.name
+        );
+    }
+    let purpose = Purpose { runtime: args.runtime.clone(), no_new_privileges };
+    let options = policy::Options { learn_denied: args.learn_denied, purpose };
     output::write(&recording, &args.output, &options)?;
     Ok(ExitCode::SUCCESS)
 }
