@@ -9,6 +9,7 @@ mod command;
 mod docker;
 mod enforce;
 mod filter;
+mod floors;
 mod harness;
 mod matrix;
 mod readme;
@@ -67,6 +68,7 @@ fn tests() -> Vec<Test> {
         docker::tests(),
         enforce::tests(),
         filter::differential::tests(),
+        floors::tests(),
         matrix::tests(),
         readme::tests(),
     ]

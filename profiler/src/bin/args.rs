@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use profiler::observe::ebpf::Way;
+use profiler::{model::purpose::RuntimeChoice, observe::ebpf::Way};
 
 use crate::output::Committed;
 
@@ -147,6 +147,18 @@ pub struct GenerateArgs {
     /// Allow what a filter denied while recording
     #[arg(long)]
     pub learn_denied: bool,
+
+    /// Make it for `runc` or `crun`, one version of it, or `any` (default: what was recorded)
+    #[arg(long, value_name = "RUNTIME[:VERSION]")]
+    pub runtime: Option<RuntimeChoice>,
+
+    /// Make it for a container with no-new-privileges (default: as recorded)
+    #[arg(long, alias = "no-new-privs", conflicts_with = "new_privileges")]
+    pub no_new_privileges: bool,
+
+    /// Make it for a container without no-new-privileges
+    #[arg(long, alias = "new-privs")]
+    pub new_privileges: bool,
 }
 
 #[derive(Debug, Args)]

@@ -183,7 +183,10 @@ fn policy_summary(recording: &Recording, profile: &Profile) -> PolicySummary {
             .filter(|note| {
                 matches!(
                     note.kind,
-                    NoteKind::Empty | NoteKind::UnnamedSyscalls | NoteKind::NoNewPrivileges
+                    NoteKind::Empty
+                        | NoteKind::UnnamedSyscalls
+                        | NoteKind::Runtime
+                        | NoteKind::NoNewPrivileges
                 )
             })
             .map(|note| note.text.clone())
