@@ -13,6 +13,7 @@ mod layers;
 mod mounts;
 mod sh;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,8 @@ enum Verb {
     Layers,
     /// Run every test: unit, command line, real kernel, real engines.
     Test(test::Args),
+    /// Boot Debian's kernels in an emulated machine and run there what needs no engine.
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Verb::Engines(args) => engines::run(&args),
         Verb::Layers => layers::run(),
         Verb::Test(args) => test::run(&args),
+        Verb::Vm(args) => vm::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

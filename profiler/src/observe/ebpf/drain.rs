@@ -121,7 +121,6 @@ fn capability_facts(
     let checks = checks(ebpf, slots)?;
     symbols.learn(checks.iter().map(|(key, _)| key));
     for (key, check) in checks {
-        tracing::debug!("CALLERS {:x?} {:?}", key.callers, symbols.callers(&key));
         let (mut audit, asked_by) = classify(&symbols.callers(&key), audited(key.flags));
         if key.flags & check::MOOT != 0 {
             audit = AuditClass::Noaudit;
