@@ -3,6 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use profiler::observe::ebpf::Way;
 
 /// Record what a container or command asks of the kernel; write the profile that it needs.
 #[derive(Debug, Parser)]
@@ -88,9 +89,31 @@ pub struct RecordArgs {
     #[arg(long, value_name = "URL", requires = "containers")]
     pub docker_host: Option<String>,
 
+    /// See capability checks this way or not at all (default: the first that the kernel takes)
+    #[arg(long, value_enum, value_name = "WAY", hide = true)]
+    pub attach_capabilities: Option<AttachWay>,
+
     /// The test run, or the workload itself
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// A way to attach, as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AttachWay {
+    Tracepoint,
+    Fexit,
+    Kprobe,
+}
+
+impl From<AttachWay> for Way {
+    fn from(way: AttachWay) -> Self {
+        match way {
+            AttachWay::Tracepoint => Way::Tracepoint,
+            AttachWay::Fexit => Way::Fexit,
+            AttachWay::Kprobe => Way::Kprobe,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

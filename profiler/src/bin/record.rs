@@ -14,6 +14,7 @@ use profiler::{
         policy,
         recording::{Missing, Phase, Recording, Target, TargetKind},
     },
+    observe::ebpf::{Options, Way},
     session::{self, CgroupPlan, ContainerPlan, Event, Named, Outcome, Plan, store},
     target::docker::{Docker, Endpoint, Environment},
 };
@@ -51,7 +52,9 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     let dirs = ResultDirs { several: args.containers.len() > 1, dir };
     let _prepared = store::prepare(dirs.all(&args.containers).iter().map(PathBuf::as_path))?;
     let ready = args.ready_fd.map(ready::open).transpose()?;
-    let plan = Plan { name, command: args.command.clone(), duration: args.duration, ready, debug };
+    let observe = Options { debug, capabilities: args.attach_capabilities.map(Way::from) };
+    let plan =
+        Plan { name, command: args.command.clone(), duration: args.duration, ready, observe };
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut teller = Teller::new();
