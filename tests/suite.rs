@@ -10,6 +10,7 @@ mod docker;
 mod enforce;
 mod harness;
 mod readme;
+mod scope;
 
 use std::{
     process::ExitCode,
@@ -63,6 +64,7 @@ fn tests() -> Vec<Test> {
         badinput::refuse::tests(),
         docker::tests(),
         enforce::tests(),
+        scope::tests(),
         readme::tests(),
     ]
     .into_iter()
