@@ -8,7 +8,10 @@ mod capability;
 mod command;
 mod docker;
 mod enforce;
+mod filter;
+mod floors;
 mod harness;
+mod matrix;
 mod readme;
 mod scope;
 
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
     if let Ok(engine) = machine.engine() {
         engine.remove_image();
     }
+    harness::pair::remove_images(&machine);
     conclusion.exit_code()
 }
 
@@ -64,6 +68,9 @@ fn tests() -> Vec<Test> {
         badinput::refuse::tests(),
         docker::tests(),
         enforce::tests(),
+        filter::differential::tests(),
+        floors::tests(),
+        matrix::tests(),
         scope::tests(),
         readme::tests(),
     ]

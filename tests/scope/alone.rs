@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::{
     NEEDS,
@@ -12,7 +12,9 @@ use crate::{
     badinput::refuse::{expect_refusal, refused},
     harness::{
         machine::{Machine, Need},
-        program,
+        pair::{Options, Pair},
+        program::{self, Output},
+        record::Record,
         test::Test,
     },
 };
@@ -29,7 +31,44 @@ pub fn tests() -> Vec<Test> {
             &[Need::Bpf, Need::Engine, Need::Tool("unshare", "util-linux")],
             legacy,
         ),
+        Test::new(
+            "scope::a_container_without_a_cgroup_is_refused",
+            &[Need::Bpf, Need::Tool("gcc", "gcc"), Need::Pair(WITHOUT)],
+            without,
+        ),
     ]
+}
+
+/// An engine that can start containers without a cgroup.
+const WITHOUT: Pair = Pair { runtime: "crun", engine: "podman-cgroup2" };
+
+/// Whether it was waited for or runs already.
+fn without(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let mut container = WITHOUT.container(machine, "without");
+    let record = |out: &str| -> Result<Record> {
+        let record = Record::new(machine, scratch.join(out))
+            .args(WITHOUT.target(machine, &container.name)?)
+            .env("DOCKER_HOST", WITHOUT.host(machine)?.context("podman has an address")?);
+        Ok(record)
+    };
+    let (waiting, late) = (record("waiting")?, record("late")?);
+    let session = waiting.start()?;
+    let options = Options { no_cgroup: true, ..Options::default() };
+    let _client = container.start(&options, &["/bin/sleep", "1000"])?;
+    expect_refusal_amid(&session.finish()?.output)?;
+    expect_refusal_amid(&late.run()?.output)?;
+    for out in ["waiting", "late"] {
+        ensure!(!scratch.join(out).exists(), "something was written");
+    }
+    Ok(())
+}
+
+/// As [`expect_refusal`], after what was said before.
+fn expect_refusal_amid(output: &Output) -> Result<()> {
+    let stderr = output.stderr.lines().filter(|line| !line.starts_with("waiting for"));
+    let stderr = stderr.collect::<Vec<_>>().join("\n");
+    expect_refusal(&Output { stderr, ..output.clone() }, &["has no cgroup of its own"])
 }
 
 fn not_its_own(machine: &Machine) -> Result<()> {
