@@ -15,6 +15,7 @@ mod harness;
 mod kernel;
 mod matrix;
 mod readme;
+mod scope;
 
 use std::{
     process::ExitCode,
@@ -84,6 +85,7 @@ fn tests() -> Vec<Test> {
         filter::differential::tests(),
         floors::tests(),
         matrix::tests(),
+        scope::tests(),
         readme::tests(),
     ]
     .into_iter()

@@ -49,6 +49,8 @@ pub struct Options {
     pub terminal: bool,
     /// Under which filter.
     pub filter: Filter,
+    /// Without a cgroup of its own; podman alone can.
+    pub no_cgroup: bool,
     /// Exactly these capabilities, without `CAP_`; the engine's default when none.
     pub capabilities: Option<BTreeSet<String>>,
 }
@@ -292,6 +294,9 @@ impl Sandbox<'_> {
         }
         if options.terminal {
             words.push("--tty".to_owned());
+        }
+        if options.no_cgroup {
+            words.push("--cgroups=disabled".to_owned());
         }
         words.push(self.pair.image(self.machine)?);
         words.extend(args.iter().map(|arg| (*arg).to_owned()));

@@ -61,11 +61,11 @@ pub struct RecordArgs {
     pub containers: Vec<String>,
 
     /// Record the cgroup of this path, as in /proc/PID/cgroup; it need not exist yet
-    #[arg(long, value_name = "PATH", conflicts_with = "containers")]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["containers", "restart", "docker_host"])]
     pub cgroup: Option<PathBuf>,
 
     /// Record the cgroup of this process, if it shares it with none but its children
-    #[arg(long, value_name = "PID", conflicts_with_all = ["containers", "cgroup"],
+    #[arg(long, value_name = "PID", conflicts_with_all = ["containers", "cgroup", "restart", "docker_host"],
           value_parser = clap::value_parser!(i32).range(1..))]
     pub pid: Option<i32>,
 
