@@ -10,7 +10,9 @@ use profiler_common::scope::{BUCKETS, CROWDED, NAME_LEN, PATH_LEN, Scope, Slot, 
 
 use crate::{
     kernel::{self, Address},
-    maps::{BUCKETS_ADOPTED, BUCKETS_CHOSEN, FREE_SLOTS, PATH, SCOPES, SLOTS, WANTED, control, lost},
+    maps::{
+        BUCKETS_ADOPTED, BUCKETS_CHOSEN, FREE_SLOTS, PATH, SCOPES, SLOTS, WANTED, control, lost,
+    },
 };
 
 /// Hex digits of a container id.
