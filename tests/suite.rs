@@ -8,6 +8,8 @@ mod capability;
 mod command;
 mod docker;
 mod enforce;
+mod filter;
+mod floors;
 mod harness;
 mod matrix;
 mod readme;
@@ -65,6 +67,8 @@ fn tests() -> Vec<Test> {
         badinput::refuse::tests(),
         docker::tests(),
         enforce::tests(),
+        filter::differential::tests(),
+        floors::tests(),
         matrix::tests(),
         readme::tests(),
     ]

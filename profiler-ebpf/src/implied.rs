@@ -142,7 +142,7 @@ fn note(call: &CallKey, cred: Address, flags: u8, set: u64) {
         abi: call.abi,
         phase: call.phase,
         capability: 0,
-        flags: flags | check::IMPLIED | capability::flags(call.slot, cred, user_ns, 0),
+        flags: flags | check::IMPLIED | capability::whose(call.slot, cred, user_ns),
         reserved: 0,
         callers: [0; CALLERS],
     };

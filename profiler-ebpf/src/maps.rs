@@ -62,6 +62,14 @@ pub static FIRST: HashMap<CallKey, Sighting> = HashMap::with_max_entries(16_384,
 #[map]
 pub static CHECKS: HashMap<CheckKey, Check> = HashMap::with_max_entries(8192, ON_DEMAND);
 
+/// An all-zero `Check` to insert: too large for the stack.
+#[map]
+pub static CHECK_ZERO: PerCpuArray<Check> = PerCpuArray::with_max_entries(1, 0);
+
+/// Checks that the kernel has not answered, by tid. Only with kprobes, which see question and answer apart.
+#[map]
+pub static ASKED: HashMap<u32, CheckKey> = HashMap::with_max_entries(8192, ON_DEMAND);
+
 /// Denied calls.
 #[map]
 pub static DENIALS: HashMap<DenialKey, Denial> = HashMap::with_max_entries(4096, ON_DEMAND);

@@ -1,8 +1,15 @@
 //! What can be typed.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use profiler::{model::purpose::RuntimeChoice, observe::ebpf::Way};
+
+use crate::output::Committed;
 
 /// Record what a container or command asks of the kernel; write the profile that it needs.
 #[derive(Debug, Parser)]
@@ -22,6 +29,12 @@ pub enum Verb {
     Record(RecordArgs),
     /// Write a profile and its renderings from recordings
     Generate(GenerateArgs),
+    /// Join recordings of one target into one
+    Merge(crate::merge::MergeArgs),
+    /// Show what two policies decide differently
+    Diff(crate::diff::DiffArgs),
+    /// Let git show and merge profiles by what they decide
+    Git(crate::git::GitArgs),
     /// Show what this host can do, and what is missing
     Doctor(DoctorArgs),
     /// Print the seccomp profile to record a container under: it loads, and denies nothing
@@ -60,6 +73,9 @@ pub struct RecordArgs {
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub into: IntoArgs,
+
     /// Call the result NAME (default: the name of the container or cgroup, or the command's file name)
     #[arg(long)]
     pub name: Option<String>,
@@ -88,9 +104,31 @@ pub struct RecordArgs {
     #[arg(long, value_name = "URL", requires = "containers")]
     pub docker_host: Option<String>,
 
+    /// See capability checks this way or not at all (default: the first that the kernel takes)
+    #[arg(long, value_enum, value_name = "WAY", hide = true)]
+    pub attach_capabilities: Option<AttachWay>,
+
     /// The test run, or the workload itself
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// A way to attach, as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AttachWay {
+    Tracepoint,
+    Fexit,
+    Kprobe,
+}
+
+impl From<AttachWay> for Way {
+    fn from(way: AttachWay) -> Self {
+        match way {
+            AttachWay::Tracepoint => Way::Tracepoint,
+            AttachWay::Fexit => Way::Fexit,
+            AttachWay::Kprobe => Way::Kprobe,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -100,12 +138,49 @@ pub struct GenerateArgs {
     pub recordings: Vec<PathBuf>,
 
     /// Write results to DIR
-    #[arg(short, long, value_name = "DIR")]
-    pub output: PathBuf,
+    #[arg(short, long, value_name = "DIR", required_unless_present = "into")]
+    pub output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub into: IntoArgs,
 
     /// Allow what a filter denied while recording
     #[arg(long)]
     pub learn_denied: bool,
+
+    /// Make it for `runc` or `crun`, one version of it, or `any` (default: what was recorded)
+    #[arg(long, value_name = "RUNTIME[:VERSION]")]
+    pub runtime: Option<RuntimeChoice>,
+
+    /// Make it for a container with no-new-privileges (default: as recorded)
+    #[arg(long, alias = "no-new-privs", conflicts_with = "new_privileges")]
+    pub no_new_privileges: bool,
+
+    /// Make it for a container without no-new-privileges
+    #[arg(long, alias = "new-privs")]
+    pub new_privileges: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct IntoArgs {
+    /// Write results to DIR, joined with what it has: the profile there only grows
+    #[arg(long, value_name = "DIR", conflicts_with = "output")]
+    pub into: Option<PathBuf>,
+
+    /// Remove from the profile in DIR what this evidence does not have, and say what
+    #[arg(long, requires = "into")]
+    pub prune: bool,
+}
+
+impl IntoArgs {
+    /// Where results go, and what becomes of those that are there.
+    pub fn destination<'a>(&'a self, output: Option<&'a Path>) -> (Option<&'a Path>, Committed) {
+        match &self.into {
+            None => (output, Committed::Replace),
+            Some(dir) if self.prune => (Some(dir), Committed::Prune),
+            Some(dir) => (Some(dir), Committed::Grow),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

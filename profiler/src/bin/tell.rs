@@ -183,7 +183,10 @@ fn policy_summary(recording: &Recording, profile: &Profile) -> PolicySummary {
             .filter(|note| {
                 matches!(
                     note.kind,
-                    NoteKind::Empty | NoteKind::UnnamedSyscalls | NoteKind::NoNewPrivileges
+                    NoteKind::Empty
+                        | NoteKind::UnnamedSyscalls
+                        | NoteKind::Runtime
+                        | NoteKind::NoNewPrivileges
                 )
             })
             .map(|note| note.text.clone())
@@ -221,6 +224,11 @@ fn purpose(file: &str) -> &'static str {
         "kubernetes.yaml" => "securityContext patch",
         _ => "",
     }
+}
+
+/// One line of the story.
+pub fn note(text: &str) {
+    say(&escape::line(text));
 }
 
 fn say(text: &str) {

@@ -76,7 +76,7 @@ pub async fn record_cgroup(
     if !wanted.wait && place.cgroup(&setup)?.is_none() {
         return Err(PlaceError::NotThere { path: place.path }.into());
     }
-    let mut recorder = Recorder::start(plan.debug)?;
+    let mut recorder = Recorder::start(plan.observe)?;
     recorder.observer.watch_exits(true, true)?;
     let mut session = Session::arm(recorder, setup, place)?;
     let name = session.name.clone();

@@ -31,7 +31,7 @@ pub async fn record_command(
     program_of(&plan.command)?;
     let mut signals = signals::catch().map_err(SessionError::Signals)?;
     let setup = cgroup::detect(Path::new("/"))?;
-    let mut recorder = Recorder::start(plan.debug)?;
+    let mut recorder = Recorder::start(plan.observe)?;
     sweep(Path::new("/"), &setup)?;
     let cgroup = CommandCgroup::create(Path::new("/"), &setup)?;
     let slots = [recorder.observer.watch(&[cgroup.cgroup().id], SlotKind::Command)?];

@@ -43,8 +43,10 @@ const UNKNOWN: Duration = Duration::from_secs(10);
 /// How long one answer of the engine's is waited for; it is asked again.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long the engine's last events are waited for at the end.
+/// How long the engine's last events are waited for at the end: after the last one, and when it still has to say whose
+/// a new cgroup is.
 const LAST_EVENTS: Duration = Duration::from_millis(200);
+const LAST_NAMES: Duration = Duration::from_secs(2);
 
 /// Which containers, and what may be done to them.
 pub struct ContainerPlan {
@@ -78,11 +80,12 @@ pub async fn record_containers(
     let mut session = Session {
         docker,
         setup,
-        recorder: Recorder::start(plan.debug)?,
+        recorder: Recorder::start(plan.observe)?,
         followed: containers.names.into_iter().map(Followed::new).collect(),
         cgroups: HashMap::new(),
         names: HashMap::new(),
         unknown: HashMap::new(),
+        is_unsure: false,
         engine_gone: None,
     };
     session.recorder.observer.watch_exits(true, true)?;
@@ -120,13 +123,15 @@ pub async fn record_containers(
             }
         }
     };
-    while session.engine_gone.is_none()
-        && let Ok(event) = tokio::time::timeout(LAST_EVENTS, events.next()).await
-    {
-        match event {
-            Ok(event) => session.happened(event, &mut tell).await?,
-            Err(gone) => session.lose_engine(gone.reason, &mut tell),
+    session.resolve(&mut tell).await?;
+    while session.engine_gone.is_none() {
+        let patience = if session.is_unsure { LAST_NAMES } else { LAST_EVENTS };
+        match tokio::time::timeout(patience, events.next()).await {
+            Ok(Ok(event)) => session.happened(event, &mut tell).await?,
+            Ok(Err(gone)) => session.lose_engine(gone.reason, &mut tell),
+            Err(_) => break,
         }
+        session.resolve(&mut tell).await?;
     }
     session.recorder.observer.stop()?;
     session.resolve(&mut tell).await?;
@@ -144,6 +149,8 @@ struct Session<'a> {
     names: HashMap<String, String>,
     /// Since when a candidate's container could not be named, by cgroup id.
     unknown: HashMap<u64, Instant>,
+    /// There is such a candidate.
+    is_unsure: bool,
     engine_gone: Option<String>,
 }
 
@@ -263,6 +270,7 @@ impl Session<'_> {
 
     /// Finds out which containers the candidates are; keeps the targets, releases the others.
     async fn resolve(&mut self, tell: &mut impl FnMut(Event)) -> Result<(), SessionError> {
+        self.is_unsure = false;
         for candidate in self.recorder.observer.candidates()? {
             let known = self.followed.iter().position(|one| one.uses(candidate.slot));
             if let Some(index) = known {
@@ -291,7 +299,7 @@ impl Session<'_> {
                     }
                 }
                 Whose::Other => self.recorder.observer.release(&candidate)?,
-                Whose::Unknown => {}
+                Whose::Unknown => self.is_unsure = true,
             }
         }
         Ok(())

@@ -89,6 +89,14 @@ impl Followed {
     pub fn exists(&mut self, id: &str) {
         if self.ids.insert(id.to_owned()) {
             self.created.insert(id.to_owned());
+            self.note_ids();
+        }
+    }
+
+    /// One that was removed before it could be inspected belongs to the list, too.
+    fn note_ids(&mut self) {
+        if let Some(facts) = &mut self.facts {
+            facts.ids = self.ids.iter().cloned().collect();
         }
     }
 
@@ -96,9 +104,8 @@ impl Followed {
     pub fn learn(&mut self, info: ContainerInfo) {
         self.exists(&info.id);
         self.restart_policy = info.restart_policy;
-        let mut facts = info.facts;
-        facts.ids = self.ids.iter().cloned().collect();
-        self.facts = Some(facts);
+        self.facts = Some(info.facts);
+        self.note_ids();
     }
 
     /// It was started, and writes to this slot; true when none ran before.

@@ -29,8 +29,8 @@ pub struct Plan {
     pub duration: Option<Duration>,
     /// Receives a byte when everything is attached.
     pub ready: Option<File>,
-    /// Log what the kernel side says.
-    pub debug: bool,
+    /// How to observe.
+    pub observe: Options,
 }
 
 /// One finished recording.
@@ -65,8 +65,8 @@ pub struct Recorder {
 
 impl Recorder {
     /// Loads and attaches everything. No target is in scope yet.
-    pub fn start(debug: bool) -> Result<Self, SessionError> {
-        let observer = Observer::start(Path::new("/sys"), Options { debug })?;
+    pub fn start(options: Options) -> Result<Self, SessionError> {
+        let observer = Observer::start(Path::new("/sys"), options)?;
         Ok(Recorder {
             observer,
             clock: Clock::start(),

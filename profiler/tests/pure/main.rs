@@ -5,3 +5,4 @@ mod ingest;
 mod laws;
 mod policy;
 mod render;
+mod seccomp;

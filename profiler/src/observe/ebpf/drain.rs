@@ -54,7 +54,8 @@ pub fn found(
     checks.retain(|(key, _)| phases.get(key.slot, key.phase) == Phase::Workload);
     symbols.learn(checks.iter().map(|(key, _)| key));
     checks.retain(|(key, _)| {
-        key.flags & check::MOOT == 0 && classify(&symbols.callers(key)).0 == AuditClass::Audited
+        key.flags & check::MOOT == 0
+            && classify(&symbols.callers(key), audited(key.flags)).0 == AuditClass::Audited
     });
     let capabilities: BTreeSet<u8> = checks
         .iter()
@@ -168,11 +169,10 @@ fn capability_facts(
     let checks = checks(ebpf, slots)?;
     symbols.learn(checks.iter().map(|(key, _)| key));
     for (key, check) in checks {
-        let (mut audit, asked_by) = classify(&symbols.callers(&key));
-        if key.flags & check::RETAINED != 0 {
-            audit = AuditClass::Retained;
-        } else if key.flags & check::IMPLIED != 0 {
-            audit = AuditClass::Implied;
+        let (mut audit, asked_by) = classify(&symbols.callers(&key), audited(key.flags));
+        if key.flags & check::IMPLIED != 0 {
+            let retained = key.flags & check::RETAINED != 0;
+            audit = if retained { AuditClass::Retained } else { AuditClass::Implied };
         } else if key.flags & check::MOOT != 0 {
             audit = AuditClass::Noaudit;
         }
@@ -347,6 +347,14 @@ const fn abi_of(raw: u8) -> Abi {
         abi::X32 => Abi::X32,
         _ if cfg!(target_arch = "aarch64") => Abi::Aarch64,
         _ => Abi::X86_64,
+    }
+}
+
+/// What the kernel's own argument said, where it was seen.
+const fn audited(flags: u8) -> Option<bool> {
+    match flags & (check::AUDITED | check::NOAUDIT) {
+        0 => None,
+        flags => Some(flags & check::AUDITED != 0),
     }
 }
 
