@@ -41,6 +41,9 @@ offsets! {
     TASK_REAL_CRED: "task_struct" "real_cred" true;
     TASK_MM: "task_struct" "mm" false;
     MM_EXE_FILE: "mm_struct" "exe_file" false;
+    TASK_COMM: "task_struct" "comm" true;
+    FILE_INODE: "file" "f_inode" false;
+    INODE_NUMBER: "inode" "i_ino" false;
     FILE_DENTRY: "file" "f_path.dentry" false;
     DENTRY_NAME: "dentry" "d_name.name" false;
     NSPROXY_MNT_NS: "nsproxy" "mnt_ns" true;

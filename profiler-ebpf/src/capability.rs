@@ -9,8 +9,8 @@ use profiler_common::{
 use crate::{
     attribution, joined,
     kernel::{self, Address},
-    maps::{CHECKS, SLOTS, add, control, lost},
-    outcome,
+    maps::{CHECKS, SLOTS, add, control, get_or_insert},
+    outcome, scope,
 };
 
 /// Asked for by every chmod of a file whose group is not the caller's
@@ -31,7 +31,7 @@ pub fn check(ctx: &BtfTracePointContext, slot: Slot) {
         flags |= check::MOOT;
     }
     let key = CheckKey {
-        slot,
+        slot: scope::evidence(slot),
         nr,
         abi,
         phase: joined::phase(slot),
@@ -40,16 +40,8 @@ pub fn check(ctx: &BtfTracePointContext, slot: Slot) {
         reserved: 0,
         callers: callers(ctx),
     };
-    let check = match CHECKS.get_ptr_mut(&key) {
-        Some(check) => check,
-        None => {
-            first(&key);
-            match CHECKS.get_ptr_mut(&key) {
-                Some(check) => check,
-                None => return,
-            }
-        }
-    };
+    let none = Check { count: 0, succeeded: 0, failed: 0, unsettled: 0, makers: 0 };
+    let Some(check) = get_or_insert(&CHECKS, &key, none, loss::CAPABILITIES) else { return };
     let generation = control().outcomes;
     let is_awaited_already = generation != 0 && outcome::await_outcome(&key, generation);
     // SAFETY: `check` points to a live map value.
@@ -58,20 +50,10 @@ pub fn check(ctx: &BtfTracePointContext, slot: Slot) {
         if !is_awaited_already {
             add(&raw mut (*check).unsettled, 1);
         }
-    }
-}
-
-/// Makes room for a kind of check.
-#[inline(never)]
-fn first(key: &CheckKey) {
-    const NOEXIST: u64 = 1;
-    const EEXIST: i32 = -17;
-    let first = attribution::sighting();
-    let check = Check { count: 0, succeeded: 0, failed: 0, unsettled: 0, first };
-    if let Err(error) = CHECKS.insert(key, check, NOEXIST)
-        && error != EEXIST
-    {
-        lost(loss::CAPABILITIES);
+        let maker = attribution::maker();
+        if !maker.is_among((*check).makers) {
+            attribution::note(&raw mut (*check).makers, &key.call(), key.about(), &maker);
+        }
     }
 }
 

@@ -157,11 +157,43 @@ pub fn current_cgroup_id() -> u64 {
     load(node, &KERNFS_NODE_ID)
 }
 
+/// The name of the current thread, as two words.
+#[inline(always)]
+pub fn comm() -> [u64; 2] {
+    let task = current();
+    // the verifier lets an array of bytes be read as words
+    let offset = TASK_COMM.load() as u64;
+    [word(task + offset), word(task + offset + 8)]
+}
+
+/// Inode number of the current executable; 0 when unknown.
+#[inline(always)]
+pub fn exe_inode() -> u64 {
+    if TASK_MM.load() < 0 || MM_EXE_FILE.load() < 0 || FILE_INODE.load() < 0 || INODE_NUMBER.load() < 0 {
+        return 0;
+    }
+    let mm = load(current(), &TASK_MM);
+    if mm == 0 {
+        return 0;
+    }
+    let file = load(mm, &MM_EXE_FILE);
+    if file == 0 {
+        return 0;
+    }
+    let inode = load(file, &FILE_INODE);
+    if inode == 0 { 0 } else { load(inode, &INODE_NUMBER) }
+}
+
 /// A plain load from a pointer that the verifier has typed.
 #[inline(always)]
 fn load(base: Address, offset: &Global<i32>) -> u64 {
+    word(base + offset.load() as u64)
+}
+
+#[inline(always)]
+fn word(address: Address) -> u64 {
     // SAFETY: the kernel turns a load that faults into 0.
-    unsafe { (base as *const u8).add(offset.load() as usize).cast::<u64>().read_volatile() }
+    unsafe { (address as *const u64).read_volatile() }
 }
 
 /// Id of a task's cgroup in the unified hierarchy.

@@ -87,11 +87,12 @@ impl Recorder {
         denying: bool,
     ) -> Result<Event, SessionError> {
         let elapsed = self.clock.elapsed();
+        self.observer.tidy(&self.run, self.clock.armed_ns())?;
         let found = self.observer.found(slots)?;
         if self.found.extend(found) {
             self.last_new = elapsed;
         }
-        let outcomes = self.exits.outcomes(elapsed, self.found.checks, expecting);
+        let outcomes = self.exits.outcomes(elapsed, self.found.checks.len(), expecting);
         self.observer.watch_exits(outcomes, denying || expecting)?;
         self.observer.flush_log();
         Ok(Event::Progress {

@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use aya::Ebpf;
 use profiler_common::{
     evidence::{
-        CallKey, Check, CheckKey, Denial, DenialKey, Seen, Sighting as RawSighting, abi, check,
-        phase,
+        CallKey, Check, CheckKey, Denial, DenialKey, MakerKey, Makers, Seen,
+        Sighting as RawSighting, abi, check, phase,
     },
-    scope::{Slot, loss},
+    scope::{Slot, loss, slot_of},
 };
 
 use super::{
     callers::classify,
     error::ObserveError,
+    labels::Labels,
     slots::{array, hash, map_error, text},
     symbols::Symbols,
 };
@@ -66,44 +67,92 @@ pub fn found(
         .filter(|key| slots.contains(&key.call.slot) && key.call.phase != phase::SETUP)
         .map(|key| (key.call.abi, key.call.nr))
         .collect();
-    Ok(Found { syscalls: calls, capabilities, denials, checks: checks.len() })
+    let checks =
+        checks.iter().map(|(key, _)| (key.abi, key.nr, key.capability, key.about())).collect();
+    Ok(Found { syscalls: calls, capabilities, denials, checks })
 }
 
-/// Everything that was written to the slots, as facts of one run.
-pub fn evidence(
-    ebpf: &mut Ebpf,
-    slots: &[Slot],
-    run: &str,
-    armed_ns: u64,
-    symbols: &mut Symbols,
-) -> Result<Evidence, ObserveError> {
-    Ok(Evidence {
-        syscalls: syscall_facts(ebpf, slots, run, armed_ns)?,
-        capabilities: capability_facts(ebpf, slots, run, armed_ns, symbols)?,
-        denials: denial_facts(ebpf, slots, run, armed_ns)?,
-        missing: losses(ebpf)?,
-    })
+/// Turns what is in slots into facts of one run.
+pub struct Drain<'a> {
+    /// The run.
+    pub run: &'a str,
+    /// When it was armed, CLOCK_MONOTONIC.
+    pub armed_ns: u64,
+    /// Names of kernel functions.
+    pub symbols: &'a mut Symbols,
+}
+
+impl Drain<'_> {
+    /// Everything that was written to the slots, each with its labels.
+    pub fn facts(
+        &mut self,
+        ebpf: &mut Ebpf,
+        slots: &BTreeMap<Slot, Labels>,
+    ) -> Result<Evidence, ObserveError> {
+        let seen = Sightings::read(ebpf, slots, self.armed_ns)?;
+        let slots: Vec<Slot> = slots.keys().copied().collect();
+        Ok(Evidence {
+            syscalls: syscall_facts(ebpf, &slots, self.run, &seen)?,
+            capabilities: capability_facts(ebpf, &slots, self.run, &seen, self.symbols)?,
+            denials: denial_facts(ebpf, &slots, self.run, &seen)?,
+            missing: Vec::new(),
+        })
+    }
+}
+
+/// Who did what, when and in which tests.
+struct Sightings<'a> {
+    makers: BTreeMap<(CallKey, u32), Sighting>,
+    labels: &'a BTreeMap<Slot, Labels>,
+}
+
+impl<'a> Sightings<'a> {
+    fn read(
+        ebpf: &mut Ebpf,
+        labels: &'a BTreeMap<Slot, Labels>,
+        armed_ns: u64,
+    ) -> Result<Self, ObserveError> {
+        let mut makers: BTreeMap<(CallKey, u32), Sighting> = BTreeMap::new();
+        let map = hash::<MakerKey, RawSighting>(ebpf, "MAKERS")?;
+        for key in map.keys().filter_map(Result::ok) {
+            if labels.contains_key(&key.call.slot)
+                && let Ok(raw) = map.get(&key, 0)
+            {
+                let sum = makers.entry((key.call, key.about)).or_default();
+                sum.join(sighting(&raw, armed_ns));
+            }
+        }
+        Ok(Sightings { makers, labels })
+    }
+
+    /// Of something in a slot; `about` as in [`MakerKey`].
+    fn of(&self, call: CallKey, about: u32) -> Sighting {
+        let mut sighting = self.makers.get(&(call, about)).cloned().unwrap_or_default();
+        if let Some(labels) = self.labels.get(&call.slot) {
+            sighting.tests.extend(labels.iter().cloned());
+        }
+        sighting
+    }
 }
 
 fn syscall_facts(
     ebpf: &mut Ebpf,
     slots: &[Slot],
     run: &str,
-    armed_ns: u64,
+    seen: &Sightings<'_>,
 ) -> Result<Vec<SyscallFact>, ObserveError> {
-    let mut found: BTreeMap<(Abi, u32, Phase), Option<RawSighting>> = BTreeMap::new();
+    let mut found: BTreeMap<(Abi, u32, Phase), Sighting> = BTreeMap::new();
     for key in calls(ebpf, slots)? {
-        let first = hash::<CallKey, RawSighting>(ebpf, "FIRST")?.get(&key, 0).ok();
-        let entry = found.entry((abi_of(key.abi), key.nr, phase_of(key.phase))).or_default();
-        *entry = earlier(*entry, first);
+        let sum = found.entry((abi_of(key.abi), key.nr, phase_of(key.phase))).or_default();
+        sum.join(seen.of(key, 0));
     }
     Ok(found
         .into_iter()
-        .map(|((abi, nr, phase), first)| SyscallFact {
+        .map(|((abi, nr, phase), sighting)| SyscallFact {
             abi,
             nr,
             phase,
-            seen: BTreeMap::from([(run.to_owned(), sighting(first, armed_ns))]),
+            seen: BTreeMap::from([(run.to_owned(), sighting)]),
         })
         .collect())
 }
@@ -112,14 +161,21 @@ fn capability_facts(
     ebpf: &mut Ebpf,
     slots: &[Slot],
     run: &str,
-    armed_ns: u64,
+    sightings: &Sightings<'_>,
     symbols: &mut Symbols,
 ) -> Result<Vec<CapabilityFact>, ObserveError> {
     type Key = (u8, Phase, Verdict, AuditClass, UserNamespace, bool, Abi, u32, String);
-    let mut found: BTreeMap<Key, Check> = BTreeMap::new();
+    let mut found: BTreeMap<Key, CheckSighting> = BTreeMap::new();
     let checks = checks(ebpf, slots)?;
     symbols.learn(checks.iter().map(|(key, _)| key));
     for (key, check) in checks {
+        let seen = CheckSighting {
+            checks: check.count,
+            succeeded: check.succeeded,
+            failed: check.failed,
+            unsettled: check.unsettled,
+            sighting: sightings.of(key.call(), key.about()),
+        };
         let (mut audit, asked_by) = classify(&symbols.callers(&key));
         if key.flags & check::MOOT != 0 {
             audit = AuditClass::Noaudit;
@@ -135,45 +191,25 @@ fn capability_facts(
             key.nr,
             asked_by.to_owned(),
         );
-        found
-            .entry(key)
-            .and_modify(|sum| {
-                sum.count += check.count;
-                sum.succeeded += check.succeeded;
-                sum.failed += check.failed;
-                sum.unsettled += check.unsettled;
-                if check.first.at_ns < sum.first.at_ns {
-                    sum.first = check.first;
-                }
-            })
-            .or_insert(check);
+        found.entry(key).and_modify(|sum| sum.add(&seen)).or_insert(seen);
     }
     Ok(found
         .into_iter()
         .map(
             |(
                 (capability, phase, verdict, audit, user_namespace, overridden, abi, nr, asked_by),
-                check,
-            )| {
-                let seen = CheckSighting {
-                    checks: check.count,
-                    succeeded: check.succeeded,
-                    failed: check.failed,
-                    unsettled: check.unsettled,
-                    sighting: sighting(Some(check.first), armed_ns),
-                };
-                CapabilityFact {
-                    capability,
-                    phase,
-                    verdict,
-                    audit,
-                    user_namespace,
-                    overridden,
-                    abi,
-                    nr,
-                    asked_by,
-                    seen: BTreeMap::from([(run.to_owned(), seen)]),
-                }
+                seen,
+            )| CapabilityFact {
+                capability,
+                phase,
+                verdict,
+                audit,
+                user_namespace,
+                overridden,
+                abi,
+                nr,
+                asked_by,
+                seen: BTreeMap::from([(run.to_owned(), seen)]),
             },
         )
         .collect())
@@ -183,42 +219,40 @@ fn denial_facts(
     ebpf: &mut Ebpf,
     slots: &[Slot],
     run: &str,
-    armed_ns: u64,
+    seen: &Sightings<'_>,
 ) -> Result<Vec<DenialFact>, ObserveError> {
-    let mut found: BTreeMap<(Abi, u32, Phase, i32), Denial> = BTreeMap::new();
+    let mut found: BTreeMap<(Abi, u32, Phase, i32), DenialSighting> = BTreeMap::new();
     let map = hash::<DenialKey, Denial>(ebpf, "DENIALS")?;
     for (key, denial) in map.iter().filter_map(Result::ok) {
         if !slots.contains(&key.call.slot) {
             continue;
         }
         let call = (abi_of(key.call.abi), key.call.nr, phase_of(key.call.phase), key.errno);
-        found
-            .entry(call)
-            .and_modify(|sum| {
-                sum.count += denial.count;
-                if denial.first.at_ns < sum.first.at_ns {
-                    sum.first = denial.first;
-                }
-            })
-            .or_insert(denial);
+        let seen =
+            DenialSighting { count: denial.count, sighting: seen.of(key.call, key.about()) };
+        found.entry(call).and_modify(|sum| sum.add(&seen)).or_insert(seen);
     }
     Ok(found
         .into_iter()
-        .map(|((abi, nr, phase, errno), denial)| {
-            let seen = DenialSighting {
-                count: denial.count,
-                sighting: sighting(Some(denial.first), armed_ns),
-            };
-            DenialFact { abi, nr, phase, errno, seen: BTreeMap::from([(run.to_owned(), seen)]) }
+        .map(|((abi, nr, phase, errno), seen)| DenialFact {
+            abi,
+            nr,
+            phase,
+            errno,
+            seen: BTreeMap::from([(run.to_owned(), seen)]),
         })
         .collect())
 }
 
-fn losses(ebpf: &mut Ebpf) -> Result<Vec<Missing>, ObserveError> {
+/// What found its table full, by the kernel side's count; `unlabelled` adds to what lacks attribution.
+pub fn losses(ebpf: &mut Ebpf, unlabelled: u64) -> Result<Vec<Missing>, ObserveError> {
     let counters = array::<u64>(ebpf, "LOSSES")?;
     let mut missing = Vec::new();
     for (index, what) in LOSSES {
-        let count = counters.get(&index, 0).map_err(map_error("LOSSES"))?;
+        let mut count = counters.get(&index, 0).map_err(map_error("LOSSES"))?;
+        if index == loss::ATTRIBUTION {
+            count += unlabelled;
+        }
         if count > 0 {
             missing.push(Missing::Lost { what: what.to_owned(), count });
         }
@@ -246,30 +280,21 @@ fn calls(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<CallKey>, ObserveError> 
             }
         }
     }
-    let sparse = hash::<CallKey, u64>(ebpf, "SPARSE")?;
+    let sparse = hash::<CallKey, Makers>(ebpf, "SPARSE")?;
     found.extend(sparse.keys().filter_map(Result::ok).filter(|key| slots.contains(&key.slot)));
     Ok(found)
 }
 
 fn checks(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<(CheckKey, Check)>, ObserveError> {
     let map = hash::<CheckKey, Check>(ebpf, "CHECKS")?;
-    Ok(map.iter().filter_map(Result::ok).filter(|(key, _)| slots.contains(&key.slot)).collect())
+    Ok(map.iter().filter_map(Result::ok).filter(|(key, _)| slots.contains(&slot_of(key.slot))).collect())
 }
 
-fn earlier(a: Option<RawSighting>, b: Option<RawSighting>) -> Option<RawSighting> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(if b.at_ns < a.at_ns { b } else { a }),
-        (a, b) => a.or(b),
-    }
-}
-
-fn sighting(raw: Option<RawSighting>, armed_ns: u64) -> Sighting {
+fn sighting(raw: &RawSighting, armed_ns: u64) -> Sighting {
+    let program = Program { comm: text(&raw.comm), exe: text(&raw.exe) };
     Sighting {
-        first_ms: raw.map(|raw| raw.at_ns.saturating_sub(armed_ns) / 1_000_000),
-        programs: raw
-            .map(|raw| Program { comm: text(&raw.comm), exe: text(&raw.exe) })
-            .into_iter()
-            .collect(),
+        first_ms: Some(raw.at_ns.saturating_sub(armed_ns) / 1_000_000),
+        programs: BTreeSet::from([program]),
         tests: BTreeSet::new(),
     }
 }

@@ -16,8 +16,9 @@ use profiler_common::{
 
 use super::{
     attach::{Need, POINTS},
-    drain,
+    drain::{self, Drain},
     error::ObserveError,
+    labels::Labels,
     slots::{self, Candidate, SlotKind, Slots, array, map_error},
     symbols::Symbols,
 };
@@ -110,6 +111,7 @@ impl Observer {
     /// When there is no slot left or the maps cannot be written.
     pub fn watch(&mut self, cgroup_ids: &[u64], kind: SlotKind) -> Result<Slot, ObserveError> {
         let slot = self.slots.take(&mut self.ebpf, kind)?;
+        self.slots.begin(slot);
         self.watch_also(cgroup_ids, slot)?;
         Ok(slot)
     }
@@ -196,7 +198,27 @@ impl Observer {
     /// # Errors
     /// When the maps cannot be read.
     pub fn found(&mut self, slots: &[Slot]) -> Result<Found, ObserveError> {
-        drain::found(&mut self.ebpf, slots, &mut self.symbols)
+        let slots: Vec<Slot> = slots.iter().flat_map(|slot| self.slots.of(*slot)).map(|(slot, _)| slot).collect();
+        drain::found(&mut self.ebpf, &slots, &mut self.symbols)
+    }
+
+    /// Puts labels in force, in place of those before: when this returns, every call that begins is recorded
+    /// under them. `run` and `armed_ns` as in [`Observer::evidence`].
+    ///
+    /// # Errors
+    /// When the maps cannot be read or written.
+    pub fn label(&mut self, labels: &Labels, run: &str, armed_ns: u64) -> Result<(), ObserveError> {
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols };
+        self.slots.label(&mut self.ebpf, labels, &mut drain)
+    }
+
+    /// Takes over evidence of earlier labels, so that its slots can serve later ones. To be called now and then.
+    ///
+    /// # Errors
+    /// When the maps cannot be read or written.
+    pub fn tidy(&mut self, run: &str, armed_ns: u64) -> Result<(), ObserveError> {
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols };
+        self.slots.reuse(&mut self.ebpf, &mut drain)
     }
 
     /// Writes what the kernel side logged to the logger.
@@ -232,8 +254,12 @@ impl Observer {
         run: &str,
         armed_ns: u64,
     ) -> Result<Evidence, ObserveError> {
-        let mut evidence =
-            drain::evidence(&mut self.ebpf, slots, run, armed_ns, &mut self.symbols)?;
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols };
+        let mut evidence = Evidence::default();
+        for slot in slots {
+            evidence.absorb(self.slots.evidence(&mut self.ebpf, *slot, &mut drain)?);
+        }
+        evidence.missing = drain::losses(&mut self.ebpf, self.slots.unlabelled)?;
         if let Some(reason) = &self.no_capabilities {
             evidence.missing.push(Missing::Capabilities { reason: reason.clone() });
         }
