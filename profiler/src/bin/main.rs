@@ -4,6 +4,7 @@ mod args;
 mod doctor;
 mod exit;
 mod generate;
+mod mark;
 mod output;
 mod ready;
 mod record;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let done = match cli.verb {
         Verb::Record(args) => record::run(args, cli.debug),
         Verb::Generate(args) => generate::run(&args),
+        Verb::Mark(args) => mark::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Permissive => generate::permissive(),
         Verb::Enter(args) => record::enter(&args),

@@ -46,7 +46,7 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     let dirs = ResultDirs { several: args.containers.len() > 1, dir };
     let _prepared = store::prepare(dirs.all(&args.containers).iter().map(PathBuf::as_path))?;
     let ready = args.ready_fd.map(ready::open).transpose()?;
-    let plan = Plan { name, command: args.command.clone(), duration: args.duration, ready, debug };
+    let plan = Plan { name, command: args.command.clone(), duration: args.duration, ready, debug, socket: args.socket.clone() };
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut teller = Teller::new();

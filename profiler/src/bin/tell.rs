@@ -90,6 +90,9 @@ impl Teller {
             }
             Event::Caught { name } => self.say(&format!("container `{name}` started: recording")),
             Event::Ended { name } => self.say(&format!("container `{name}` ended")),
+            Event::NoSocket { error } => {
+                self.say(&format!("warning: {error}; labels cannot be set in this recording"));
+            }
             Event::Leftover { error } => self.say(&format!("warning: {error}")),
             Event::EngineGone { reason } => {
                 self.say(&format!("warning: {reason}; containers that start now are not found"));

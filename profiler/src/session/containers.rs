@@ -81,6 +81,7 @@ pub async fn record_containers(
         unknown: HashMap::new(),
         engine_gone: None,
     };
+    session.recorder.listen(plan.socket.as_deref(), &mut tell)?;
     session.recorder.observer.watch_exits(true, true)?;
     session.recorder.observer.adopt_candidates()?;
     let mut events = docker.events(since).await?;
@@ -94,7 +95,7 @@ pub async fn record_containers(
 
     let mut running = match plan.command.as_slice() {
         [] => None,
-        command => Some(Running::plain(command)?),
+        command => Some(Running::plain(command, session.recorder.socket())?),
     };
     let mut ticks = tokio::time::interval(TICK);
     let deadline = tokio::time::sleep(plan.duration.unwrap_or(Duration::MAX / 4));
@@ -113,6 +114,7 @@ pub async fn record_containers(
                 Ok(event) => session.happened(event, &mut tell).await?,
                 Err(gone) => session.lose_engine(gone.reason, &mut tell),
             },
+            asked = session.recorder.asked() => session.recorder.label(asked)?,
             _ = ticks.tick() => {
                 session.resolve(&mut tell).await?;
                 let event = session.tick()?;

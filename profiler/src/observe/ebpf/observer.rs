@@ -244,7 +244,8 @@ impl Observer {
         Ok(())
     }
 
-    /// The evidence of one target, written to the given slots. `armed_ns` is CLOCK_MONOTONIC.
+    /// The evidence of one target, in the given slots. `armed_ns` is CLOCK_MONOTONIC, `unlabelled` how many labels were
+    /// not kept.
     ///
     /// # Errors
     /// When the maps cannot be read.
@@ -253,13 +254,14 @@ impl Observer {
         slots: &[Slot],
         run: &str,
         armed_ns: u64,
+        unlabelled: u64,
     ) -> Result<Evidence, ObserveError> {
         let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols };
         let mut evidence = Evidence::default();
         for slot in slots {
             evidence.absorb(self.slots.evidence(&mut self.ebpf, *slot, &mut drain)?);
         }
-        evidence.missing = drain::losses(&mut self.ebpf, self.slots.unlabelled)?;
+        evidence.missing = drain::losses(&mut self.ebpf, unlabelled + self.slots.unlabelled)?;
         if let Some(reason) = &self.no_capabilities {
             evidence.missing.push(Missing::Capabilities { reason: reason.clone() });
         }
