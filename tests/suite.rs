@@ -59,6 +59,7 @@ fn tests() -> Vec<Test> {
         command::transparent::tests(),
         command::stable::tests(),
         capability::exact::tests(),
+        capability::implied::tests(),
         badinput::refuse::tests(),
         docker::tests(),
         enforce::tests(),

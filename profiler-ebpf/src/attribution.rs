@@ -9,13 +9,13 @@ use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_probe_read_kernel_str_bytes, generated::bpf_ktime_get_ns,
 };
 use profiler_common::{
-    evidence::{CallKey, EXE_LEN, FULL, MakerKey, Makers, Sighting},
+    evidence::{CallKey, FULL, MakerKey, Makers},
     scope::loss,
 };
 
 use crate::{
     kernel::{self, Address},
-    maps::{MAKERS, lost},
+    maps::{MAKERS, SIGHTING_ZERO, lost},
 };
 
 /// How many names are kept of the threads of one executable that do one thing.
@@ -30,29 +30,35 @@ const VISITS_PROGRAMS: u32 = 4096;
 /// A mark in each place of a word.
 const EACH: u64 = 0x0001_0001_0001_0001;
 
-/// The current thread's program, hashed.
+/// The current thread as marks know it: without what only a chain of slow loads tells, the executable's inode.
+///
+/// A program is told by the name of its first thread and by how many execves led to it. Two executables in which both
+/// are the same, or that share a mark of 16 bits, pass for one.
 #[derive(Clone, Copy)]
 pub struct Maker {
-    exe: u64,
+    program: u64,
     thread: u64,
 }
 
-/// The program of the current thread: executable and thread name.
+/// The current thread.
 #[inline(always)]
 pub fn maker() -> Maker {
-    let exe = kernel::exe_inode().wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let [first, second] = kernel::comm();
-    let thread = exe
+    let ([execs, first, second], [own_first, own_second]) = kernel::program();
+    let program = execs
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
         .wrapping_add(first.wrapping_mul(0xc2b2_ae3d_27d4_eb4f))
         .wrapping_add(second.wrapping_mul(0x1656_67b1_9e37_79f9));
-    Maker { exe, thread }
+    let thread = program
+        .wrapping_add(own_first.wrapping_mul(0x8555_96a1_c2b2_ae35))
+        .wrapping_add(own_second.wrapping_mul(0x27d4_eb2f_1656_67c5));
+    Maker { program, thread }
 }
 
 impl Maker {
-    /// Whether it was noted, as far as marks tell: 16 bits, so that one in 65,536 programs passes for another.
+    /// Whether it was noted, as far as marks tell.
     #[inline(always)]
     pub fn is_among(&self, makers: Makers) -> bool {
-        has(makers, mark(self.thread)) || has(makers, mark(self.exe)) || makers == FULL
+        has(makers, mark(self.thread)) || has(makers, mark(self.program)) || makers == FULL
     }
 }
 
@@ -60,6 +66,16 @@ impl Maker {
 #[inline(always)]
 fn mark(hash: u64) -> u64 {
     (hash >> 48).max(1)
+}
+
+/// Notes the current program for something other than a call, if its word does not show it yet.
+#[inline(always)]
+pub fn see(makers: *mut Makers, call: &CallKey, about: u32) {
+    let maker = maker();
+    // SAFETY: `makers` points into a live map value; an aligned word does not tear.
+    if !maker.is_among(unsafe { makers.read_volatile() }) {
+        note(makers, call, about, &maker);
+    }
 }
 
 /// Whether one of the four places holds a mark.
@@ -72,12 +88,11 @@ fn has(makers: Makers, mark: u64) -> bool {
 /// Notes who did something that its word does not show yet. Whatever is lost, the word is not 0 after it.
 #[inline(never)]
 pub fn note(makers: *mut Makers, call: &CallKey, about: u32, maker: &Maker) {
-    let exe = MakerKey { call: *call, about, maker: (maker.exe >> 32) as u32 };
-    let thread = MakerKey { maker: (maker.thread >> 32) as u32, ..exe };
-    let Some(first) = MAKERS.get_ptr_mut(&exe) else {
-        let is_kept = insert(&exe, &sighting());
-        // a full table is asked once for each executable
-        return put(makers, mark(if is_kept { maker.thread } else { maker.exe }));
+    let inode = kernel::exe_inode().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut key = MakerKey { call: *call, about, maker: (inode >> 32) as u32 };
+    let Some(first) = MAKERS.get_ptr_mut(&key) else {
+        // a full table is asked once for each program
+        return put(makers, mark(if insert(&key) { maker.thread } else { maker.program }));
     };
     // SAFETY: `first` points to a live map value; counters that lose an increment do no harm.
     let first = unsafe { &mut *first };
@@ -88,27 +103,44 @@ pub fn note(makers: *mut Makers, call: &CallKey, about: u32, maker: &Maker) {
         return unsafe { makers.write_volatile(FULL) };
     }
     let mut sees_threads = first.visits <= VISITS_THREADS;
-    if sees_threads && first.comm != comm() && MAKERS.get_ptr(&thread).is_none() {
-        sees_threads = first.names < NAMES && insert(&thread, &sighting());
-        first.names += 1;
-        if first.names == NAMES + 1 {
-            lost(loss::ATTRIBUTION);
+    if sees_threads && first.comm != comm() {
+        key.maker = ((inode ^ maker.thread) >> 32) as u32;
+        if MAKERS.get_ptr(&key).is_none() {
+            first.names += 1;
+            sees_threads = first.names <= NAMES && insert(&key);
+            if first.names == NAMES + 1 {
+                lost(loss::ATTRIBUTION);
+            }
         }
     }
-    put(makers, mark(if sees_threads { maker.thread } else { maker.exe }));
+    put(makers, mark(if sees_threads { maker.thread } else { maker.program }));
 }
 
-fn insert(key: &MakerKey, sighting: &Sighting) -> bool {
+/// Notes the current program, now.
+#[inline(always)]
+fn insert(key: &MakerKey) -> bool {
     const NOEXIST: u64 = 1;
     const EEXIST: i32 = -17;
-    match MAKERS.insert(key, sighting, NOEXIST) {
-        Ok(()) => true,
-        Err(error) if error == EEXIST => true,
+    let Some(zero) = SIGHTING_ZERO.get(0) else { return false };
+    match MAKERS.insert(key, zero, NOEXIST) {
+        Ok(()) => {}
+        Err(EEXIST) => return true,
         Err(_) => {
             lost(loss::ATTRIBUTION);
-            false
+            return false;
         }
     }
+    let Some(sighting) = MAKERS.get_ptr_mut(key) else { return false };
+    // SAFETY: `sighting` points to a live map value, and only who inserted it writes this part; the helpers have no
+    // preconditions, and write at most the buffer.
+    unsafe {
+        (*sighting).at_ns = bpf_ktime_get_ns();
+        (*sighting).comm = comm();
+        if let Some(name) = exe_name() {
+            let _ = bpf_probe_read_kernel_str_bytes(name as *const u8, &mut (*sighting).exe);
+        }
+    }
+    true
 }
 
 /// Writes a mark into a free place, or over an older one.
@@ -130,18 +162,6 @@ fn put(makers: *mut Makers, mark: u64) {
         };
         makers.cast::<u16>().add(place).write_volatile(mark as u16);
     }
-}
-
-/// The current program, now.
-#[inline(always)]
-fn sighting() -> Sighting {
-    let mut exe = [0; EXE_LEN];
-    if let Some(name) = exe_name() {
-        // SAFETY: the helper takes any address and writes at most the buffer.
-        let _ = unsafe { bpf_probe_read_kernel_str_bytes(name as *const u8, &mut exe) };
-    }
-    // SAFETY: the helper has no preconditions.
-    Sighting { at_ns: unsafe { bpf_ktime_get_ns() }, visits: 0, names: 0, comm: comm(), exe }
 }
 
 #[inline(always)]

@@ -14,7 +14,7 @@ use profiler_common::{
 use crate::{
     kernel::{self, Address},
     maps::{JOINED, JOINED_COUNT, SLOTS, add, lost},
-    scope,
+    members, scope,
 };
 
 /// The phase that the current thread is in, as far as `JOINED` tells.
@@ -44,8 +44,9 @@ pub fn phase(slot: Slot) -> u8 {
         return noted;
     }
     let Some(target) = SLOTS.get(slot) else { return noted };
-    let before_entry = target.kind != slot_kind::RUNNING && target.user_ns == 0;
-    let in_runtime = target.kind != slot_kind::COMMAND
+    let ran_before = matches!(target.kind, slot_kind::RUNNING | slot_kind::RUNNING_CGROUP);
+    let before_entry = !ran_before && target.user_ns == 0;
+    let in_runtime = !matches!(target.kind, slot_kind::COMMAND | slot_kind::RUNNING_CGROUP)
         && target.mnt_ns != 0
         && kernel::mount_namespace(kernel::current()) == target.mnt_ns
         && target.calls_setns == 0;
@@ -70,42 +71,51 @@ pub fn called(slot: Slot, key: &CallKey) {
 
 /// `cgroup_attach_task(struct cgroup *dst, const char *path, struct task_struct *leader, bool)`.
 pub fn attached(ctx: &BtfTracePointContext) {
-    let Some(slot) = kernel::unified_cgroup_id(ctx.arg(0)).and_then(scope::slot_of) else { return };
+    let Some(id) = kernel::unified_cgroup_id(ctx.arg(0)) else { return };
+    let task: Address = ctx.arg(2);
+    let Some(tgid) = kernel::read::<u32>(task, &kernel::TASK_TGID) else { return };
+    let to = scope::slot_of(id);
+    // the runtime may come and go
+    members::moved(tgid, to, !is_joined(tgid));
+    let Some(slot) = to else { return };
+    // one that moved itself is in its new cgroup already
     let by_workload = scope::current() == Some(slot) && !is_joined(current_tgid());
     if by_workload {
         return; // the workload arranges its own cgroups
     }
-    let task: Address = ctx.arg(2);
     let mnt_ns = kernel::mount_namespace(kernel::current());
     note_runtime(slot, mnt_ns);
-    if let Some(tgid) = kernel::read::<u32>(task, &kernel::TASK_TGID) {
-        debug!(ctx, "process {} joined slot {}", tgid, slot);
-        insert(tgid, Joined { filter: kernel::seccomp_filter(task), mnt_ns });
-    }
+    debug!(ctx, "process {} joined slot {}", tgid, slot);
+    insert(tgid, Joined { filter: kernel::seccomp_filter(task), mnt_ns });
 }
 
 /// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`.
 pub fn forked(ctx: &BtfTracePointContext) {
     let child: Address = ctx.arg(1);
-    let parent_slot = scope::current();
-    if parent_slot.is_some() && none() {
-        return;
-    }
     let Some(tgid) = kernel::read::<u32>(child, &kernel::TASK_TGID) else { return };
     let parent_tgid = current_tgid();
     if tgid == parent_tgid {
         return; // a thread
     }
-    if parent_slot.is_some() {
+    let parent_slot = scope::current();
+    let slot = kernel::task_cgroup_id(child).and_then(scope::slot_of);
+    if let Some(slot) = slot {
+        members::entered(tgid, slot);
+    }
+    match (parent_slot, slot) {
+        (Some(from), None) if !is_joined(parent_tgid) => members::left(from),
+        (Some(_), _) if none() => {}
         // SAFETY: as in `noted_phase`.
-        match unsafe { JOINED.get(parent_tgid) } {
+        (Some(_), _) => match unsafe { JOINED.get(parent_tgid) } {
             Some(joined) => insert(tgid, *joined),
             None => remove(tgid),
+        },
+        (None, Some(slot)) => {
+            let mnt_ns = kernel::mount_namespace(kernel::current());
+            note_runtime(slot, mnt_ns);
+            insert(tgid, Joined { filter: kernel::seccomp_filter(child), mnt_ns });
         }
-    } else if let Some(slot) = kernel::task_cgroup_id(child).and_then(scope::slot_of) {
-        let mnt_ns = kernel::mount_namespace(kernel::current());
-        note_runtime(slot, mnt_ns);
-        insert(tgid, Joined { filter: kernel::seccomp_filter(child), mnt_ns });
+        (None, None) => {}
     }
 }
 
@@ -124,9 +134,12 @@ pub fn executed(slot: Slot) {
         let is_command = (*target).kind == slot_kind::COMMAND;
         let entry_point = match JOINED.get(tgid) {
             Some(joined) => {
-                is_command
-                    || mnt_ns != joined.mnt_ns
-                    || kernel::seccomp_filter(task) != joined.filter
+                let of_runtime =
+                    mnt_ns != joined.mnt_ns || kernel::seccomp_filter(task) != joined.filter;
+                if of_runtime {
+                    (*target).runtime = 1;
+                }
+                is_command || of_runtime
             }
             None => is_command || mnt_ns != (*target).mnt_ns,
         };
@@ -142,12 +155,13 @@ pub fn executed(slot: Slot) {
 
 /// The current task ends.
 pub fn exited() {
-    if none() {
-        return;
-    }
     let pid_tgid = bpf_get_current_pid_tgid();
-    if pid_tgid as u32 == (pid_tgid >> 32) as u32 {
-        remove(pid_tgid as u32);
+    let tgid = pid_tgid as u32;
+    if tgid == (pid_tgid >> 32) as u32 {
+        members::exited(tgid);
+        if !none() {
+            remove(tgid);
+        }
     }
 }
 

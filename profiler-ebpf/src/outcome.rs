@@ -173,12 +173,9 @@ fn denied(regs: Address, slot: Slot, ret: i64) {
     else {
         return;
     };
-    let maker = attribution::maker();
     // SAFETY: the pointer is to a live map value.
     unsafe {
         add(&raw mut (*denial).count, 1);
-        if !maker.is_among((*denial).makers) {
-            attribution::note(&raw mut (*denial).makers, &key.call, key.about(), &maker);
-        }
+        attribution::see(&raw mut (*denial).makers, &key.call, key.about());
     }
 }

@@ -8,7 +8,7 @@ use profiler_common::{
 
 use crate::{
     attribution::{self, Maker},
-    joined, kernel,
+    implied, joined, kernel,
     maps::{SEEN, SPARSE, control, get_or_insert},
     outcome, scope,
 };
@@ -20,6 +20,9 @@ pub fn enter(ctx: &BtfTracePointContext, slot: Slot) {
     let denials = control().denials;
     if denials != 0 {
         outcome::entered(denials);
+    }
+    if implied::is_wanted(abi, nr) {
+        implied::called(slot, abi, nr);
     }
     let mut key = CallKey {
         slot: slot_of(scope::evidence(slot)),

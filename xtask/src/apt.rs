@@ -43,12 +43,12 @@ pub fn ensure(packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Downloads `package` of another Debian release from this machine's mirror and extracts it below
-/// `dir`, without installing it.
+/// Downloads `packages` of another Debian release from this machine's mirror and extracts them below
+/// `dir`, without installing them.
 ///
 /// # Errors
-/// When no mirror is configured or the package cannot be had.
-pub fn extract_from(release: &str, package: &str, dir: &Utf8Path) -> Result<()> {
+/// When no mirror is configured or a package cannot be had.
+pub fn extract_from(release: &str, packages: &[&str], dir: &Utf8Path) -> Result<()> {
     let apt = dir.join("apt");
     for part in ["lists/partial", "archives/partial"] {
         fs_err::create_dir_all(apt.join(part))?;
@@ -69,7 +69,7 @@ pub fn extract_from(release: &str, package: &str, dir: &Utf8Path) -> Result<()> 
             .dir(&apt)
     };
     get("update").run()?;
-    get("download").arg(package).run()?;
+    get("download").args(packages).run()?;
     for entry in fs_err::read_dir(&apt)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "deb") {

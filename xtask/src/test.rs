@@ -15,11 +15,12 @@ use crate::{
 };
 
 /// What the tests compile with, compare with and look with.
-const PACKAGES: [&str; 11] = [
+const PACKAGES: [&str; 12] = [
     "bpftool",
     "busybox-static",
     "gcc",
     "git",
+    "gosu",
     "iproute2",
     "lib32gcc-12-dev",
     "libc6-dev",

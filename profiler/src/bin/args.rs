@@ -3,6 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use profiler::observe::ebpf::Way;
 
 /// Record what a container or command asks of the kernel; write the profile that it needs.
 #[derive(Debug, Parser)]
@@ -33,14 +34,15 @@ pub enum Verb {
     Enter(EnterArgs),
 }
 
-/// Without --container, COMMAND itself is recorded, from its first call. With it, COMMAND is the
-/// test run: recording ends when it ends.
+/// Without a target, COMMAND itself is recorded, from its first call. With --container, --cgroup or
+/// --pid, COMMAND is the test run: recording ends when it ends.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   profiler record -o out -- ls -l
   profiler record --container backend -- make integration-test
   profiler record --container backend --duration 30s
+  profiler record --cgroup /k8s.io/backend -- make integration-test
 
 Exit status: the command's when it fails; 0 done; 2 usage or environment; 3 evidence incomplete.")]
 pub struct RecordArgs {
@@ -48,11 +50,20 @@ pub struct RecordArgs {
     #[arg(long = "container", value_name = "NAME")]
     pub containers: Vec<String>,
 
+    /// Record the cgroup of this path, as in /proc/PID/cgroup; it need not exist yet
+    #[arg(long, value_name = "PATH", conflicts_with = "containers")]
+    pub cgroup: Option<PathBuf>,
+
+    /// Record the cgroup of this process, if it shares it with none but its children
+    #[arg(long, value_name = "PID", conflicts_with_all = ["containers", "cgroup"],
+          value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: Option<i32>,
+
     /// Write results to DIR (default: profiles/NAME); with several containers, to DIR/NAME
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
 
-    /// Call the result NAME (default: the container's name, or the command's file name)
+    /// Call the result NAME (default: the name of the container or cgroup, or the command's file name)
     #[arg(long)]
     pub name: Option<String>,
 
@@ -60,11 +71,11 @@ pub struct RecordArgs {
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "command")]
     pub duration: Option<Duration>,
 
-    /// Wait for containers that do not exist or do not run yet (default)
+    /// Wait for targets that do not exist or do not run yet (default)
     #[arg(long, overrides_with = "no_wait")]
     pub wait: bool,
 
-    /// Fail when a container does not exist
+    /// Fail when the target does not exist
     #[arg(long)]
     pub no_wait: bool,
 
@@ -85,9 +96,31 @@ pub struct RecordArgs {
     #[arg(long, value_name = "URL", requires = "containers")]
     pub docker_host: Option<String>,
 
+    /// See capability checks this way or not at all (default: the first that the kernel takes)
+    #[arg(long, value_enum, value_name = "WAY", hide = true)]
+    pub attach_capabilities: Option<AttachWay>,
+
     /// The test run, or the workload itself
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// A way to attach, as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AttachWay {
+    Tracepoint,
+    Fexit,
+    Kprobe,
+}
+
+impl From<AttachWay> for Way {
+    fn from(way: AttachWay) -> Self {
+        match way {
+            AttachWay::Tracepoint => Way::Tracepoint,
+            AttachWay::Fexit => Way::Fexit,
+            AttachWay::Kprobe => Way::Kprobe,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

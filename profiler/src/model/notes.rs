@@ -33,12 +33,7 @@ pub fn derive(recording: &Recording, rules: &[SyscallRule]) -> Vec<Note> {
                 NoteKind::Capabilities,
                 format!("capability checks could not be seen, so none may be dropped: {reason}"),
             ),
-            Missing::Handover => note(
-                NoteKind::Handover,
-                "the container ran unconfined: what its runtime calls under a filter comes from \
-                 measurements, not from this recording\nhint: record it under the profile that `profiler permissive` prints"
-                    .into(),
-            ),
+            Missing::Handover => note(NoteKind::Handover, handover(target)),
             Missing::Filtered => note(NoteKind::Filtered, filtered(recording)),
             Missing::IoUring => note(NoteKind::IoUring, io_uring()),
             Missing::Lost { what, .. } => {
@@ -48,6 +43,10 @@ pub fn derive(recording: &Recording, rules: &[SyscallRule]) -> Vec<Note> {
                 NoteKind::Engine,
                 "the engine went away while recording: containers started after that were not seen"
                     .into(),
+            ),
+            Missing::Left { .. } => note(
+                NoteKind::Left,
+                "processes left the target's cgroup: what they did elsewhere was not seen".into(),
             ),
         }
     }
@@ -113,6 +112,18 @@ fn startup(target: &Target) -> String {
             format!("{fact}\nhint: start it while profiler records")
         }
     }
+}
+
+fn handover(target: &Target) -> String {
+    let source = match target.kind {
+        TargetKind::Container => "comes from measurements, not from this recording",
+        TargetKind::Command | TargetKind::Cgroup => "is not known",
+    };
+    format!(
+        "the {} ran unconfined: what its runtime calls under a filter {source}\n\
+         hint: record it under the profile that `profiler permissive` prints",
+        target.kind.name()
+    )
 }
 
 fn filtered(recording: &Recording) -> String {

@@ -229,4 +229,6 @@ pub enum NoteKind {
     Shutdown,
     /// Runs differ in `no-new-privileges`.
     NoNewPrivileges,
+    /// Processes left the target's cgroup.
+    Left,
 }

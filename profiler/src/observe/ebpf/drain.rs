@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use aya::Ebpf;
 use profiler_common::{
     evidence::{
-        CallKey, Check, CheckKey, Denial, DenialKey, MakerKey, Makers, Seen,
+        CALLERS, CallKey, Check, CheckKey, Denial, DenialKey, MakerKey, Makers, Seen,
         Sighting as RawSighting, abi, check, phase,
     },
-    scope::{Slot, loss, slot_of},
+    scope::{Slot, Target, loss, slot_kind, slot_of},
 };
 
 use super::{
@@ -39,36 +39,40 @@ const LOSSES: [(u32, &str); loss::COUNT as usize] = [
     (loss::THREADS, "threads"),
 ];
 
-/// What has been found so far.
+/// What has been found so far, of targets and the slots of each.
 pub fn found(
     ebpf: &mut Ebpf,
-    slots: &[Slot],
+    targets: &BTreeMap<Slot, Vec<Slot>>,
     symbols: &mut Symbols,
 ) -> Result<Found, ObserveError> {
-    let calls: BTreeSet<(u8, u32)> = calls(ebpf, slots)?
+    let phases = Phases::of(ebpf, targets)?;
+    let slots: Vec<Slot> = targets.values().flatten().copied().collect();
+    let calls: BTreeSet<(u8, u32)> = calls(ebpf, &slots)?
         .into_iter()
-        .filter(|key| key.phase != phase::SETUP)
+        .filter(|key| phases.get(key.slot, key.phase) != Phase::Setup)
         .map(|key| (key.abi, key.nr))
         .collect();
-    let mut checks = checks(ebpf, slots)?;
-    checks.retain(|(key, _)| key.phase == phase::WORKLOAD);
-    symbols.learn(checks.iter().map(|(key, _)| key));
-    checks.retain(|(key, _)| {
-        key.flags & check::MOOT == 0 && classify(&symbols.callers(key)).0 == AuditClass::Audited
+    let mut checks = checks(ebpf, &slots)?;
+    checks.retain(|(key, ..)| phases.get(key.slot, key.phase) == Phase::Workload);
+    symbols.learn(checks.iter().map(|(key, ..)| key));
+    checks.retain(|(key, ..)| {
+        key.flags & check::MOOT == 0
+            && classify(&symbols.callers(key), audited(key.flags)).0 == AuditClass::Audited
     });
     let capabilities: BTreeSet<u8> = checks
         .iter()
-        .filter(|(key, check)| key.flags & check::DENIED == 0 && check.failed <= check.succeeded)
-        .map(|(key, _)| key.capability)
+        .filter(|(key, _, check)| key.flags & check::DENIED == 0 && check.failed <= check.succeeded)
+        .map(|(key, ..)| key.capability)
         .collect();
     let denials: BTreeSet<(u8, u32)> = hash::<DenialKey, Denial>(ebpf, "DENIALS")?
         .keys()
         .filter_map(Result::ok)
-        .filter(|key| slots.contains(&key.call.slot) && key.call.phase != phase::SETUP)
+        .filter(|key| slots.contains(&key.call.slot))
+        .filter(|key| phases.get(key.call.slot, key.call.phase) != Phase::Setup)
         .map(|key| (key.call.abi, key.call.nr))
         .collect();
     let checks =
-        checks.iter().map(|(key, _)| (key.abi, key.nr, key.capability, key.about())).collect();
+        checks.iter().map(|(key, about, _)| (key.abi, key.nr, key.capability, *about)).collect();
     Ok(Found { syscalls: calls, capabilities, denials, checks })
 }
 
@@ -83,21 +87,31 @@ pub struct Drain<'a> {
 }
 
 impl Drain<'_> {
-    /// Everything that was written to the slots, each with its labels.
+    /// Everything that a target wrote to slots, each with its labels.
     pub fn facts(
         &mut self,
         ebpf: &mut Ebpf,
+        target: Slot,
         slots: &BTreeMap<Slot, Labels>,
     ) -> Result<Evidence, ObserveError> {
         let seen = Sightings::read(ebpf, slots, self.armed_ns)?;
         let slots: Vec<Slot> = slots.keys().copied().collect();
+        let phases = Phases::of(ebpf, &BTreeMap::from([(target, slots.clone())]))?;
         Ok(Evidence {
-            syscalls: syscall_facts(ebpf, &slots, self.run, &seen)?,
-            capabilities: capability_facts(ebpf, &slots, self.run, &seen, self.symbols)?,
-            denials: denial_facts(ebpf, &slots, self.run, &seen)?,
-            missing: Vec::new(),
+            syscalls: syscall_facts(ebpf, &slots, self.run, &seen, &phases)?,
+            capabilities: capability_facts(ebpf, &slots, self.run, &seen, self.symbols, &phases)?,
+            denials: denial_facts(ebpf, &slots, self.run, &seen, &phases)?,
+            has_runtime: phases.plain.is_empty(),
+            ..Evidence::default()
         })
     }
+}
+
+/// What a target's own counters say, as evidence without facts.
+pub fn counted(ebpf: &mut Ebpf, target: Slot) -> Result<Evidence, ObserveError> {
+    let Target { inner_cgroups, left: count, .. } = targets_entry(ebpf, target)?;
+    let missing = if count > 0 { vec![Missing::Left { count }] } else { Vec::new() };
+    Ok(Evidence { inner_cgroups, missing, ..Evidence::default() })
 }
 
 /// Who did what, when and in which tests.
@@ -135,15 +149,52 @@ impl<'a> Sightings<'a> {
     }
 }
 
+/// The phases of what was written to slots.
+struct Phases {
+    /// Slots of cgroups in which no runtime showed: all that happened there is the target's.
+    plain: BTreeSet<Slot>,
+}
+
+impl Phases {
+    /// Of targets and the slots of each.
+    fn of(ebpf: &mut Ebpf, targets: &BTreeMap<Slot, Vec<Slot>>) -> Result<Self, ObserveError> {
+        let mut plain = BTreeSet::new();
+        for (target, slots) in targets {
+            let target = targets_entry(ebpf, *target)?;
+            if matches!(target.kind, slot_kind::CGROUP | slot_kind::RUNNING_CGROUP)
+                && target.runtime == 0
+            {
+                plain.extend(slots);
+            }
+        }
+        Ok(Phases { plain })
+    }
+
+    fn get(&self, slot: Slot, raw: u8) -> Phase {
+        match raw {
+            _ if self.plain.contains(&slot) => Phase::Workload,
+            phase::SETUP => Phase::Setup,
+            phase::HANDOVER => Phase::Handover,
+            _ => Phase::Workload,
+        }
+    }
+}
+
+fn targets_entry(ebpf: &mut Ebpf, target: Slot) -> Result<Target, ObserveError> {
+    array::<Target>(ebpf, "SLOTS")?.get(&target, 0).map_err(map_error("SLOTS"))
+}
+
 fn syscall_facts(
     ebpf: &mut Ebpf,
     slots: &[Slot],
     run: &str,
     seen: &Sightings<'_>,
+    phases: &Phases,
 ) -> Result<Vec<SyscallFact>, ObserveError> {
     let mut found: BTreeMap<(Abi, u32, Phase), Sighting> = BTreeMap::new();
     for key in calls(ebpf, slots)? {
-        let sum = found.entry((abi_of(key.abi), key.nr, phase_of(key.phase))).or_default();
+        let phase = phases.get(key.slot, key.phase);
+        let sum = found.entry((abi_of(key.abi), key.nr, phase)).or_default();
         sum.join(seen.of(key, 0));
     }
     Ok(found
@@ -163,26 +214,30 @@ fn capability_facts(
     run: &str,
     sightings: &Sightings<'_>,
     symbols: &mut Symbols,
+    phases: &Phases,
 ) -> Result<Vec<CapabilityFact>, ObserveError> {
     type Key = (u8, Phase, Verdict, AuditClass, UserNamespace, bool, Abi, u32, String);
     let mut found: BTreeMap<Key, CheckSighting> = BTreeMap::new();
     let checks = checks(ebpf, slots)?;
-    symbols.learn(checks.iter().map(|(key, _)| key));
-    for (key, check) in checks {
+    symbols.learn(checks.iter().map(|(key, ..)| key));
+    for (key, about, check) in checks {
         let seen = CheckSighting {
             checks: check.count,
             succeeded: check.succeeded,
             failed: check.failed,
             unsettled: check.unsettled,
-            sighting: sightings.of(key.call(), key.about()),
+            sighting: sightings.of(key.call(), about),
         };
-        let (mut audit, asked_by) = classify(&symbols.callers(&key));
-        if key.flags & check::MOOT != 0 {
+        let (mut audit, asked_by) = classify(&symbols.callers(&key), audited(key.flags));
+        if key.flags & check::IMPLIED != 0 {
+            let retained = key.flags & check::RETAINED != 0;
+            audit = if retained { AuditClass::Retained } else { AuditClass::Implied };
+        } else if key.flags & check::MOOT != 0 {
             audit = AuditClass::Noaudit;
         }
         let key = (
             key.capability,
-            phase_of(key.phase),
+            phases.get(key.slot, key.phase),
             if key.flags & check::DENIED == 0 { Verdict::Granted } else { Verdict::Denied },
             audit,
             namespace_of(key.flags),
@@ -220,6 +275,7 @@ fn denial_facts(
     slots: &[Slot],
     run: &str,
     seen: &Sightings<'_>,
+    phases: &Phases,
 ) -> Result<Vec<DenialFact>, ObserveError> {
     let mut found: BTreeMap<(Abi, u32, Phase, i32), DenialSighting> = BTreeMap::new();
     let map = hash::<DenialKey, Denial>(ebpf, "DENIALS")?;
@@ -227,7 +283,8 @@ fn denial_facts(
         if !slots.contains(&key.call.slot) {
             continue;
         }
-        let call = (abi_of(key.call.abi), key.call.nr, phase_of(key.call.phase), key.errno);
+        let phase = phases.get(key.call.slot, key.call.phase);
+        let call = (abi_of(key.call.abi), key.call.nr, phase, key.errno);
         let seen =
             DenialSighting { count: denial.count, sighting: seen.of(key.call, key.about()) };
         found.entry(call).and_modify(|sum| sum.add(&seen)).or_insert(seen);
@@ -285,9 +342,26 @@ fn calls(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<CallKey>, ObserveError> 
     Ok(found)
 }
 
-fn checks(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<(CheckKey, Check)>, ObserveError> {
+/// Every check in the slots, with [`CheckKey::about`] of the entry that it comes from.
+fn checks(
+    ebpf: &mut Ebpf,
+    slots: &[Slot],
+) -> Result<Vec<(CheckKey, u32, Check)>, ObserveError> {
     let map = hash::<CheckKey, Check>(ebpf, "CHECKS")?;
-    Ok(map.iter().filter_map(Result::ok).filter(|(key, _)| slots.contains(&slot_of(key.slot))).collect())
+    let own = map.iter().filter_map(Result::ok).filter(|(key, _)| slots.contains(&slot_of(key.slot)));
+    Ok(own
+        .flat_map(|(key, check)| each(key).map(move |one| (one, key.about(), check)))
+        .collect())
+}
+
+/// The checks that an entry stands for: an implied one holds a set of capabilities, and has no callers.
+fn each(key: CheckKey) -> impl Iterator<Item = CheckKey> {
+    let is_set = key.flags & check::IMPLIED != 0;
+    let capabilities = if is_set { key.callers[0] } else { 1 << key.capability };
+    let callers = if is_set { [0; CALLERS] } else { key.callers };
+    (0..64)
+        .filter(move |capability| capabilities & (1 << capability) != 0)
+        .map(move |capability| CheckKey { capability, callers, ..key })
 }
 
 fn sighting(raw: &RawSighting, armed_ns: u64) -> Sighting {
@@ -310,11 +384,11 @@ const fn abi_of(raw: u8) -> Abi {
     }
 }
 
-const fn phase_of(raw: u8) -> Phase {
-    match raw {
-        phase::SETUP => Phase::Setup,
-        phase::HANDOVER => Phase::Handover,
-        _ => Phase::Workload,
+/// What the kernel's own argument said, where it was seen.
+const fn audited(flags: u8) -> Option<bool> {
+    match flags & (check::AUDITED | check::NOAUDIT) {
+        0 => None,
+        flags => Some(flags & check::AUDITED != 0),
     }
 }
 

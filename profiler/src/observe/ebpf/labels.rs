@@ -18,7 +18,7 @@ use profiler_common::scope::{Slot, Stamp, stamp};
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::{
-    drain::Drain,
+    drain::{self, Drain},
     error::ObserveError,
     slots::{Slots, array, candidates, clear, map_error, offer},
 };
@@ -80,16 +80,11 @@ impl Slots {
         if *labels == self.in_force {
             return Ok(());
         }
-        let mut ended = BTreeSet::new();
         for candidate in candidates(ebpf)? {
-            if candidate.ended {
-                ended.insert(candidate.slot);
-            }
             // what is met for the first time was adopted under the labels that end now
             self.targets.entry(candidate.slot).or_insert_with(|| Lineage::new(&self.in_force));
         }
-        let targets: Vec<Slot> =
-            self.targets.keys().copied().filter(|target| !ended.contains(target)).collect();
+        let targets: Vec<Slot> = self.targets.keys().copied().collect();
         for target in targets {
             self.point(ebpf, target, labels, drain)?;
         }
@@ -143,7 +138,8 @@ impl Slots {
     ) -> Result<Evidence, ObserveError> {
         let harvested = self.targets.get(&target).map(|lineage| lineage.harvested.clone());
         let mut sum = harvested.unwrap_or_default();
-        sum.absorb(drain.facts(ebpf, &self.of(target))?);
+        sum.absorb(drain.facts(ebpf, target, &self.of(target))?);
+        sum.absorb(drain::counted(ebpf, target)?);
         Ok(sum)
     }
 
@@ -167,9 +163,10 @@ impl Slots {
         }
         wait_for_programs();
         let mut vacant = std::mem::take(&mut self.vacant);
-        for lineage in self.targets.values_mut().filter(|lineage| !lineage.left.is_empty()) {
+        let left = self.targets.iter_mut().filter(|(_, lineage)| !lineage.left.is_empty());
+        for (target, lineage) in left {
             let slots = lineage.left.drain(..).collect::<BTreeMap<Slot, Labels>>();
-            lineage.harvested.absorb(drain.facts(ebpf, &slots)?);
+            lineage.harvested.absorb(drain.facts(ebpf, *target, &slots)?);
             vacant.extend(slots.into_keys().map(|slot| (slot, Next::Free)));
         }
         clear(ebpf, &vacant.iter().map(|(slot, _)| *slot).collect())?;

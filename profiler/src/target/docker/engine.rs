@@ -6,7 +6,10 @@ use bollard::models::{SystemInfo, SystemVersion};
 
 use crate::{
     model::recording::SeccompSetting,
-    target::docker::inspect::{ReadProfile, profile_setting},
+    target::{
+        docker::inspect::{ReadProfile, profile_setting},
+        runtime::{self, plain_version},
+    },
 };
 
 /// An engine, as it answered when it was connected to.
@@ -24,6 +27,8 @@ pub struct EngineInfo {
     pub runtime_versions: BTreeMap<String, String>,
     /// Runtimes by the engine's names for them, to the name of the program behind.
     pub runtime_programs: BTreeMap<String, String>,
+    /// Runtimes by the engine's names for them, to where it finds them.
+    pub runtime_paths: BTreeMap<String, String>,
     /// It runs in a user namespace: its containers may have no cgroup of their own.
     pub rootless: bool,
     /// The filter of containers that ask for none.
@@ -37,26 +42,37 @@ impl EngineInfo {
     pub(super) fn new(version: &SystemVersion, info: &SystemInfo, read: ReadProfile<'_>) -> Self {
         let components = version.components.as_deref().unwrap_or_default();
         let podman = components.iter().any(|component| component.name == "Podman Engine");
-        let runtime_versions = components
-            .iter()
-            .filter_map(|component| {
-                let name = match component.name.strip_prefix("OCI Runtime (") {
-                    Some(rest) => rest.strip_suffix(')')?,
-                    None if component.name == "runc" || component.name == "crun" => &component.name,
-                    None => return None,
-                };
-                Some((name.to_owned(), plain_version(&component.version)))
-            })
-            .collect();
-        let runtime_programs: BTreeMap<String, String> = info
+        let runtime_paths: BTreeMap<String, String> = info
             .runtimes
             .iter()
             .flatten()
             .filter_map(|(name, runtime)| {
                 let path = runtime.path.as_deref().filter(|path| !path.is_empty())?;
-                Some((name.clone(), file_name(path).to_owned()))
+                Some((name.clone(), path.to_owned()))
             })
             .collect();
+        let mut runtime_programs: BTreeMap<String, String> = runtime_paths
+            .iter()
+            .map(|(name, path)| (name.clone(), file_name(path).to_owned()))
+            .collect();
+        let mut runtime_versions = BTreeMap::new();
+        for component in components {
+            let podmans = component.name.strip_prefix("OCI Runtime (");
+            if let Some(name) = podmans.and_then(|rest| rest.strip_suffix(')')) {
+                // podman calls it as it is configured, by a name or a path
+                let told = runtime::parse(&component.version);
+                let program = told.map_or_else(|| file_name(name).to_owned(), |told| told.program);
+                runtime_versions.insert(program.clone(), plain_version(&component.version));
+                for (other, path) in &runtime_paths {
+                    if path == name {
+                        runtime_programs.insert(other.clone(), program.clone());
+                    }
+                }
+                runtime_programs.insert(name.to_owned(), program);
+            } else if component.name == "runc" || component.name == "crun" {
+                runtime_versions.insert(component.name.clone(), plain_version(&component.version));
+            }
+        }
         let default_runtime = info.default_runtime.clone().unwrap_or_default();
         let options = info.security_options.as_deref().unwrap_or_default();
         EngineInfo {
@@ -66,6 +82,7 @@ impl EngineInfo {
             default_runtime: resolve(&runtime_programs, &default_runtime),
             runtime_versions,
             runtime_programs,
+            runtime_paths,
             rootless: has_option(options, "rootless"),
             default_seccomp: default_seccomp(options, read),
             default_no_new_privileges: has_option(options, "no-new-privileges"),
@@ -82,6 +99,12 @@ impl EngineInfo {
         resolve(&self.runtime_programs, name)
     }
 
+    /// Where the program behind a container's runtime is, or its name.
+    #[must_use]
+    pub fn runtime_path<'a>(&'a self, name: &'a str) -> &'a str {
+        self.runtime_paths.get(name).map_or(name, String::as_str)
+    }
+
     /// The number before the first dot of the version; 0 when there is none.
     #[must_use]
     pub fn major(&self) -> u32 {
@@ -95,13 +118,6 @@ fn resolve(programs: &BTreeMap<String, String>, name: &str) -> String {
 
 fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
-}
-
-/// `1.1.5` of `1.1.5+ds1`, `crun version 1.8.1\ncommit: ...` and the like: packaging is no version.
-fn plain_version(text: &str) -> String {
-    let first = text.lines().next().unwrap_or_default();
-    let version = first.rsplit_once("version ").map_or(first, |(_, version)| version);
-    version.trim().split(['+', '~', ' ']).next().unwrap_or_default().to_owned()
 }
 
 /// The options are of the form `name=seccomp,profile=default`.
@@ -178,6 +194,23 @@ mod tests {
     }
 
     #[test]
+    fn podmans_runtime_is_what_it_says_not_what_its_file_is_called() {
+        let engine = engine(
+            r#"{"Components":[{"Name":"Podman Engine","Version":"4.3.1"},
+                {"Name":"OCI Runtime (/opt/bin/crun-wrapped)","Version":"crun version 1.8.1\ncommit: f8a0"}],
+                "Version":"4.3.1"}"#,
+            r#"{"DefaultRuntime":"/opt/bin/crun-wrapped",
+                "Runtimes":{"crun":{"path":"/opt/bin/crun-wrapped"},"runc":{"path":"/usr/bin/runc"}}}"#,
+        );
+        for name in ["oci", "/opt/bin/crun-wrapped", "crun"] {
+            assert_eq!(engine.runtime_program(name), "crun", "{name}");
+        }
+        assert_eq!(engine.runtime_versions["crun"], "1.8.1");
+        assert_eq!(engine.runtime_path("runc"), "/usr/bin/runc");
+        assert_eq!(engine.runtime_path("/opt/other"), "/opt/other");
+    }
+
+    #[test]
     fn the_engine_says_what_its_default_filter_is() {
         for (options, expected) in [
             (r#"["name=seccomp,profile=builtin"]"#, SeccompSetting::EngineDefault),
@@ -198,17 +231,5 @@ mod tests {
     fn an_engine_that_says_nothing_is_still_an_engine() {
         let engine = engine("{}", "{}");
         assert_eq!((engine.name.as_str(), engine.major()), ("docker", 0));
-    }
-
-    #[test]
-    fn versions_lose_their_packaging_and_keep_their_candidates() {
-        for (text, expected) in [
-            ("1.1.5+ds1", "1.1.5"),
-            ("1.2.0-rc.3", "1.2.0-rc.3"),
-            ("runc version 1.1.12\ncommit: v1.1.12-0-g51d5e94", "1.1.12"),
-            ("", ""),
-        ] {
-            assert_eq!(plain_version(text), expected);
-        }
     }
 }
