@@ -2,11 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use crate::model::{
-    arch::Abi,
-    diff::{Risk, Users},
-    syscall,
-};
+use crate::model::{arch::Abi, diff::Users, facts::Risk, syscall};
 
 /// What is different between two policies.
 #[derive(Debug, Clone, PartialEq, Eq)]
