@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use profiler::{
     ingest,
     model::{
-        merge::{MergeError, Merger, canonical, merge},
+        merge::{MergeError, Merger, canonical, merge, of_run},
         policy::{self, Options},
         profile::Profile,
         recording::Recording,
@@ -60,6 +60,13 @@ proptest! {
             merger.add(recording.clone()).expect("same target, same runs");
         }
         prop_assert_eq!(merger.finish().expect("one at least"), join(&all.iter().collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn runs_taken_apart_make_the_whole(a in any_recording()) {
+        let whole = canonical(a);
+        let parts = whole.runs.keys().map(|id| of_run(&whole, id));
+        prop_assert_eq!(merge(parts).expect("a run at least"), whole);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub struct Entry {
     pub grows: bool,
     /// How risky its subject is.
     pub risk: Risk,
-    /// Why.
+    /// Why, in a sentence of ours.
     pub risk_reason: String,
     /// Who needs it; of something that is gone, who did.
     pub users: Users,
