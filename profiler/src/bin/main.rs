@@ -1,9 +1,15 @@
 //! Arguments, output and exit codes; nothing else.
 
 mod args;
+mod completions;
+mod context;
 mod doctor;
 mod exit;
+mod explain;
 mod generate;
+mod input;
+mod lint;
+mod man;
 mod output;
 mod ready;
 mod record;
@@ -18,11 +24,16 @@ use crate::args::{Cli, Verb};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     tell::init_log(cli.debug);
+    tell::init_color(cli.color);
     let done = match cli.verb {
         Verb::Record(args) => record::run(args, cli.debug),
         Verb::Generate(args) => generate::run(&args),
+        Verb::Explain(args) => explain::run(&args),
+        Verb::Lint(args) => lint::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Permissive => generate::permissive(),
+        Verb::Completions(args) => completions::run(&args),
+        Verb::Man(args) => man::run(&args),
         Verb::Enter(args) => record::enter(&args),
     };
     done.unwrap_or_else(|error| {

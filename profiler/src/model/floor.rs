@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The files, embedded. A new measurement is a new file and a line here.
@@ -63,7 +64,7 @@ enum RowUser {
 }
 
 /// How a runtime was used, as far as its own calls depend on it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuntimeUse {
     /// `runc` or `crun`, or what the engine calls it.
@@ -77,7 +78,9 @@ pub struct RuntimeUse {
 }
 
 /// Whether the entry point runs as root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum User {
     /// Uid 0.

@@ -6,8 +6,11 @@
 
 pub mod doctor;
 pub mod escape;
+pub mod explain;
+pub mod lint;
 mod next;
 pub mod progress;
+pub mod schema;
 mod style;
 pub mod summary;
 mod text;
