@@ -37,7 +37,15 @@ fn main() -> ExitCode {
         Verb::Enter(args) => record::enter(&args),
     };
     done.unwrap_or_else(|error| {
+        if is_broken_pipe(&error) {
+            return ExitCode::SUCCESS; // whoever reads has seen enough
+        }
         tell::error(&error);
         exit::USAGE.into()
     })
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }

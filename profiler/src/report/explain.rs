@@ -53,30 +53,32 @@ pub fn json(document: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
 /// # Errors
 /// When `out` takes no more.
 pub fn ranked(entries: &[Entry], out: &mut impl Write) -> io::Result<()> {
-    let of = |kind| entries.iter().filter(|entry| entry.kind == kind).count();
+    // A call of several ABIs is one line, named after the first.
+    let groups = entries.chunk_by(|a, b| (a.kind, &a.name) == (b.kind, &b.name));
+    let native = entries.iter().filter_map(|entry| entry.abi).min();
+    let lines: Vec<(&Entry, String)> = groups
+        .filter_map(|group| group.first())
+        .map(|entry| (entry, label(entry, entry.abi != native)))
+        .collect();
+    let of = |kind| lines.iter().filter(|(entry, _)| entry.kind == kind).count();
     let capabilities = match of(Kind::Capability) {
         0 => String::new(),
         1 => " and 1 capability".to_owned(),
         some => format!(" and {some} capabilities"),
     };
     writeln!(out, "{}{capabilities}, the riskiest first", text::count(of(Kind::Syscall), "call"))?;
-    let several_abis = {
-        let mut abis = entries.iter().filter_map(|entry| entry.abi);
-        let first = abis.next();
-        abis.any(|abi| Some(abi) != first)
-    };
-    let names: Vec<String> = entries.iter().map(|entry| label(entry, several_abis)).collect();
-    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let width = lines.iter().map(|(_, name)| name.chars().count()).max().unwrap_or(0);
     for risk in Risk::ALL.into_iter().rev() {
-        let mut group =
-            entries.iter().zip(&names).filter(|(entry, _)| entry.risk == risk).peekable();
+        let mut group = lines.iter().filter(|(entry, _)| entry.risk == risk).peekable();
         if group.peek().is_none() {
             continue;
         }
         writeln!(out, "\n{} {}", risk_name(risk), paint(FAINT, risk.meaning()))?;
         for (entry, name) in group {
-            let some =
-                if entry.standing == Standing::Conditional { "; some arguments only" } else { "" };
+            let some = match entry.standing {
+                Standing::Conditional => "; some arguments only",
+                _ => "",
+            };
             let by = short_reasons(entry);
             let by = if by.is_empty() { by } else { paint(FAINT, &format!("  {by}")) };
             let name = paint(HEADING, &format!("{name:width$}"));
@@ -144,7 +146,7 @@ pub fn why_not(answers: &[WhyNot], out: &mut impl Write) -> io::Result<()> {
         let left_out: Vec<String> = answer.left_out.iter().map(ToString::to_string).collect();
         if !left_out.is_empty() {
             let text = format!(
-                "{} {}: its conditions do not hold here",
+                "{} {}: conditions that do not hold here",
                 if left_out.len() == 1 { "rule" } else { "rules" },
                 left_out.join(", ")
             );

@@ -2,12 +2,29 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{arch::Abi, capability, effective::engine_arch, seccomp::Rule};
+use crate::model::{
+    arch::Abi, capability, effective::engine_arch, lint::finding::some_of, seccomp::Rule,
+};
+
+/// libseccomp's words for architectures without a table here.
+const OTHER_ARCHES: [&str; 13] = [
+    "loong64",
+    "mips",
+    "mips64",
+    "mips64n32",
+    "mipsel",
+    "mipsel64",
+    "mipsel64n32",
+    "parisc",
+    "ppc",
+    "ppc64",
+    "ppc64le",
+    "s390",
+    "s390x",
+];
 
 /// Why no container, machine and kernel exist for which all of `rules` are kept; `None` when some do.
-///
-/// `natives` are the ABIs that the machine may have.
-pub(super) fn conflict(rules: &[&Rule], natives: &[Abi]) -> Option<String> {
+pub(super) fn conflict(rules: &[&Rule]) -> Option<String> {
     let includes = || rules.iter().map(|rule| &rule.includes);
     let excludes = || rules.iter().map(|rule| &rule.excludes);
     let unknown = includes().flat_map(|f| &f.caps).find(|cap| capability::number(cap).is_none());
@@ -22,18 +39,16 @@ pub(super) fn conflict(rules: &[&Rule], natives: &[Abi]) -> Option<String> {
     if let Some(cap) = barred {
         return Some(format!("`{cap}` is both included and excluded"));
     }
-    let has = |arches: &[String], abi: Abi| arches.iter().any(|arch| arch == engine_arch(abi));
-    let kept = natives.iter().any(|&abi| {
-        includes().all(|f| f.arches.is_empty() || has(&f.arches, abi))
-            && !excludes().any(|f| has(&f.arches, abi))
-    });
-    if !kept {
+    let fits = |arch: &str| {
+        let has = |arches: &[String]| arches.iter().any(|known| known == arch);
+        includes().all(|f| f.arches.is_empty() || has(&f.arches))
+            && !excludes().any(|f| has(&f.arches))
+    };
+    let natives = Abi::ALL.into_iter().map(engine_arch);
+    if !natives.chain(OTHER_ARCHES).any(fits) {
         let arches: Vec<&str> =
             includes().chain(excludes()).flat_map(|f| &f.arches).map(String::as_str).collect();
-        return Some(format!(
-            "no machine fits its architectures {}",
-            super::finding::some_of(&arches)
-        ));
+        return Some(format!("no machine fits its architectures {}", some_of(&arches)));
     }
     let oldest = includes().filter_map(|f| f.min_kernel).max();
     let end = excludes().filter_map(|f| f.min_kernel).min();

@@ -4,6 +4,7 @@ use crate::model::{
     arch::Abi,
     effective::Engine,
     lint::{Finding, Lint, Severity, Subject, compatible::conflict, finding::some_of},
+    seccomp::Rule,
 };
 
 /// `SCMP_ARCH_*` that runtimes know beside those with a table here. Source: runc 1.1.5, `libcontainer/seccomp/config.go`.
@@ -30,52 +31,63 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Vec<Finding>) {
 
 fn engine_keys(subject: &Subject<'_>, found: &mut Vec<Finding>) {
     let file = subject.file;
-    let mut report = |only: &str, effect: &str, pointer: String| {
-        let message = format!("only {only} knows the key; others drop it, and {effect}");
+    let mut report = |key: &str, only: &str, effect: &str, has: &dyn Fn(&Rule) -> bool| {
+        let rules: Vec<usize> =
+            (0..).zip(&file.syscalls).filter(|(_, r)| has(r)).map(|(i, _)| i).collect();
+        let Some(first) = rules.first() else { return };
+        let count = match rules.len() {
+            1 => "1 rule has".to_owned(),
+            some => format!("{some} rules have"),
+        };
+        let message = format!("{count} `{key}`: only {only} it; others drop the key, and {effect}");
+        let pointer = format!("/syscalls/{first}/{key}");
         found.push(Finding::new(Lint::EngineKey, Severity::Warning, pointer, message));
     };
-    if !matches!(subject.engine, Some(Engine::Docker | Engine::Podman)) {
-        let only = "Docker or podman";
-        if !file.arch_map.is_empty() {
-            report(only, "32-bit programs are killed", "/archMap".into());
+    let is_given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    let both = "Docker and podman know";
+    let always = "the rule holds for every container";
+    match subject.engine {
+        Some(Engine::Docker) => {}
+        Some(Engine::Podman) => {
+            let every = "the rule holds for every kernel";
+            report("includes", "Docker knows `minKernel` in", every, &|r| {
+                r.includes.min_kernel.is_some()
+            });
+            report("excludes", "Docker knows `minKernel` in", every, &|r| {
+                r.excludes.min_kernel.is_some()
+            });
         }
-        for (index, rule) in file.syscalls.iter().enumerate() {
-            let conditions = [("includes", &rule.includes), ("excludes", &rule.excludes)];
-            for (key, _) in conditions.iter().filter(|(_, filter)| !filter.is_empty()) {
-                let effect = "the rule holds for every container";
-                report(only, effect, format!("/syscalls/{index}/{key}"));
-            }
-            if rule.name.as_ref().is_some_and(|name| !name.is_empty()) {
-                report(only, "the rule names nothing", format!("/syscalls/{index}/name"));
-            }
+        Some(Engine::Oci) | None => {
+            report("includes", both, always, &|rule| !rule.includes.is_empty());
+            report("excludes", both, always, &|rule| !rule.excludes.is_empty());
+            report("name", both, "the rule names nothing", &|rule| is_given(&rule.name));
         }
     }
-    if subject.engine == Some(Engine::Podman) {
-        for (index, rule) in file.syscalls.iter().enumerate() {
-            for (key, filter) in [("includes", &rule.includes), ("excludes", &rule.excludes)] {
-                if filter.min_kernel.is_some() {
-                    let pointer = format!("/syscalls/{index}/{key}/minKernel");
-                    report("Docker", "the rule holds for every kernel", pointer);
-                }
-            }
-        }
-    } else {
-        let effect = "the error is EPERM";
-        if file.default_errno.as_ref().is_some_and(|errno| !errno.is_empty()) {
-            report("podman", effect, "/defaultErrno".into());
-        }
-        for (index, rule) in file.syscalls.iter().enumerate() {
-            let other = rule.errno.as_ref().is_some_and(|errno| !errno.is_empty());
-            if other && rule.errno_ret.is_none() {
-                report("podman", effect, format!("/syscalls/{index}/errno"));
-            }
-        }
+    if subject.engine != Some(Engine::Podman) {
+        let is_alone = |rule: &Rule| is_given(&rule.errno) && rule.errno_ret.is_none();
+        report("errno", "podman knows", "the error is EPERM", &is_alone);
+    }
+    let mut whole = |pointer: &str, message: &str| {
+        found.push(Finding::new(Lint::EngineKey, Severity::Warning, pointer, message));
+    };
+    if matches!(subject.engine, Some(Engine::Oci) | None) && !file.arch_map.is_empty() {
+        whole(
+            "/archMap",
+            "only Docker and podman know `archMap`; others drop it, and 32-bit programs are killed",
+        );
+    }
+    let is_alone = is_given(&file.default_errno) && file.default_errno_ret.is_none();
+    if subject.engine != Some(Engine::Podman) && is_alone {
+        whole(
+            "/defaultErrno",
+            "only podman knows `defaultErrno`; others drop it, and the error is EPERM",
+        );
     }
 }
 
 fn unreachable(subject: &Subject<'_>, found: &mut Vec<Finding>) {
     for (index, rule) in subject.file.syscalls.iter().enumerate() {
-        if let Some(why) = conflict(&[rule], &Abi::ALL) {
+        if let Some(why) = conflict(&[rule]) {
             let message = format!("the rule is never kept: {why}");
             let pointer = format!("/syscalls/{index}");
             found.push(Finding::new(Lint::UnreachableRule, Severity::Warning, pointer, message));

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    arch::Abi,
     effective::Outcome,
     lint::{Edit, Finding, Lint, Severity, Subject, compatible::conflict, finding::some_of},
     seccomp::{Arg, Op, Rule},
@@ -119,7 +118,7 @@ enum Kind {
 fn against(subject: &Subject<'_>, first: usize, second: usize) -> Option<Kind> {
     let a = subject.file.syscalls.get(first)?;
     let b = subject.file.syscalls.get(second)?;
-    if conflict(&[a, b], &Abi::ALL).is_some() {
+    if conflict(&[a, b]).is_some() {
         return None;
     }
     let default = subject.default();
