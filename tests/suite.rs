@@ -8,6 +8,7 @@ mod capability;
 mod command;
 mod docker;
 mod enforce;
+mod filter;
 mod harness;
 mod readme;
 
@@ -62,6 +63,7 @@ fn tests() -> Vec<Test> {
         badinput::refuse::tests(),
         docker::tests(),
         enforce::tests(),
+        filter::differential::tests(),
         readme::tests(),
     ]
     .into_iter()

@@ -21,6 +21,13 @@ pub enum Need {
     Images,
     /// A program in PATH, from the Debian package of the second name.
     Tool(&'static str, &'static str),
+    /// libseccomp's bindings for Debian's Python.
+    PythonSeccomp,
+}
+
+impl Need {
+    /// Debian's Python, which has Debian's modules.
+    pub const PYTHON: &str = "/usr/bin/python3";
 }
 
 /// The machine under the tests.
@@ -102,6 +109,11 @@ impl Machine {
             lacks.insert(Need::Bpf, "not root, hint: sudo cargo xtask test".to_owned());
         } else if !Utf8Path::new("/sys/kernel/btf/vmlinux").exists() {
             lacks.insert(Need::Bpf, "the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)".to_owned());
+        }
+        let python = Command::new(Need::PYTHON).args(["-c", "import seccomp"]).output();
+        if !python.is_ok_and(|output| output.status.success()) {
+            let reason = "no `seccomp` in Debian's Python, hint: apt-get install python3-seccomp";
+            lacks.insert(Need::PythonSeccomp, reason.to_owned());
         }
         match self.engine() {
             Err(reason) => {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What the tests compile with, compare with and look with.
-const PACKAGES: [&str; 11] = [
+const PACKAGES: [&str; 12] = [
     "bpftool",
     "busybox-static",
     "gcc",
@@ -26,6 +26,7 @@ const PACKAGES: [&str; 11] = [
     "libc6-dev-i386",
     "procps",
     "python3",
+    "python3-seccomp",
     "strace",
 ];
 

@@ -1,11 +1,15 @@
 //! What can be typed.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use profiler::model::lint::libseccomp::Version;
 
-use crate::{context::ContextArgs, exit};
+use crate::{context::ContextArgs, exit, output::Committed};
 
 /// Record what a container or command asks of the kernel; write the profile that it needs.
 #[derive(Debug, Parser)]
@@ -33,6 +37,12 @@ pub enum Verb {
     Explain(ExplainArgs),
     /// Find the traps in seccomp files and profiles
     Lint(LintArgs),
+    /// Join recordings of one target into one
+    Merge(crate::merge::MergeArgs),
+    /// Show what two policies decide differently
+    Diff(crate::diff::DiffArgs),
+    /// Let git show and merge profiles by what they decide
+    Git(crate::git::GitArgs),
     /// Show what this host can do, and what is missing
     Doctor(DoctorArgs),
     /// Print the seccomp profile to record a container under: it loads, and denies nothing
@@ -64,6 +74,9 @@ pub struct RecordArgs {
     /// Write results to DIR (default: profiles/NAME); with several containers, to DIR/NAME
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub into: IntoArgs,
 
     /// Call the result NAME (default: the container's name, or the command's file name)
     #[arg(long)]
@@ -105,8 +118,11 @@ pub struct GenerateArgs {
     pub recordings: Vec<PathBuf>,
 
     /// Write results to DIR
-    #[arg(short, long, value_name = "DIR")]
-    pub output: PathBuf,
+    #[arg(short, long, value_name = "DIR", required_unless_present = "into")]
+    pub output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub into: IntoArgs,
 
     /// Allow what a filter denied while recording
     #[arg(long)]
@@ -243,6 +259,28 @@ pub enum LintFormat {
 
 fn libseccomp(text: &str) -> Result<Version, String> {
     Version::parse(text).ok_or_else(|| format!("`{text}` is no version like `2.5.4`"))
+}
+
+#[derive(Debug, Args)]
+pub struct IntoArgs {
+    /// Write results to DIR, joined with what it has: the profile there only grows
+    #[arg(long, value_name = "DIR", conflicts_with = "output")]
+    pub into: Option<PathBuf>,
+
+    /// Remove from the profile in DIR what this evidence does not have, and say what
+    #[arg(long, requires = "into")]
+    pub prune: bool,
+}
+
+impl IntoArgs {
+    /// Where results go, and what becomes of those that are there.
+    pub fn destination<'a>(&'a self, output: Option<&'a Path>) -> (Option<&'a Path>, Committed) {
+        match &self.into {
+            None => (output, Committed::Replace),
+            Some(dir) if self.prune => (Some(dir), Committed::Prune),
+            Some(dir) => (Some(dir), Committed::Grow),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

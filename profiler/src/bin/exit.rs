@@ -3,6 +3,9 @@
 /// The answer is no: findings, a difference, a host that cannot record.
 pub const NO: u8 = 1;
 
+/// The answer is no: policies differ in what fails.
+pub const DIFFERS: u8 = 1;
+
 /// Usage or environment.
 pub const USAGE: u8 = 2;
 

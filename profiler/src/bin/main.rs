@@ -3,16 +3,21 @@
 mod args;
 mod completions;
 mod context;
+mod diff;
 mod doctor;
 mod exit;
 mod explain;
 mod generate;
+mod git;
 mod input;
 mod lint;
 mod man;
+mod merge;
 mod output;
+mod policy;
 mod ready;
 mod record;
+mod repository;
 mod tell;
 
 use std::process::ExitCode;
@@ -30,6 +35,9 @@ fn main() -> ExitCode {
         Verb::Generate(args) => generate::run(&args),
         Verb::Explain(args) => explain::run(&args),
         Verb::Lint(args) => lint::run(&args),
+        Verb::Merge(args) => merge::run(&args),
+        Verb::Diff(args) => diff::run(&args),
+        Verb::Git(args) => git::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Permissive => generate::permissive(),
         Verb::Completions(args) => completions::run(&args),

@@ -230,6 +230,11 @@ fn purpose(file: &str) -> &'static str {
     }
 }
 
+/// One line of the story.
+pub fn note(text: &str) {
+    say(&escape::line(text));
+}
+
 fn say(text: &str) {
     write_raw(&format!("{text}\n"));
 }

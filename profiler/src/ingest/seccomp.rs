@@ -8,13 +8,19 @@ use serde_json::Value;
 
 use crate::{
     ingest::{error::IngestError, strict},
-    model::{error_number, seccomp::SeccompFile},
+    model::{
+        error_number,
+        seccomp::{Action, SeccompFile},
+    },
 };
 
 const WHAT: &str = "seccomp profile";
 
 /// The API group of the operator's objects; any version of it has the same `spec` as far as it is read here.
 const SPO_GROUP: &str = "security-profiles-operator.x-k8s.io/";
+
+/// The largest error of the kernel; libseccomp loads no filter with a larger one.
+const MAX_ERRNO: u32 = 4095;
 
 /// Reads a seccomp file.
 ///
@@ -98,6 +104,12 @@ fn check(file: &SeccompFile) -> Result<(), IngestError> {
     // podman takes an empty one for none
     if let Some(bad) = errors.find(|e| !e.is_empty() && error_number::parse(e).is_none()) {
         return invalid("errno", bad);
+    }
+    let rules = file.syscalls.iter().map(|rule| (rule.action, rule.errno_ret));
+    let mut errors = rules.chain([(file.default_action, file.default_errno_ret)]);
+    let is_error = |(action, _): &(Action, _)| *action == Action::Errno;
+    if let Some((_, Some(bad))) = errors.find(|e| is_error(e) && e.1 > Some(MAX_ERRNO)) {
+        return invalid("errno", &bad.to_string());
     }
     for rule in &file.syscalls {
         if rule.name.as_ref().is_some_and(|name| !name.is_empty()) && !rule.names.is_empty() {

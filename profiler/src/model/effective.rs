@@ -63,12 +63,11 @@ impl Outcome {
     /// An action with its `errnoRet`; without one, EPERM.
     #[must_use]
     pub fn new(action: Action, errno_ret: Option<u32>) -> Outcome {
-        // runc and libseccomp take the low 16 bits, the kernel no error above MAX_ERRNO.
+        // runc and libseccomp take the low 16 bits.
         let data = (errno_ret.unwrap_or(libc::EPERM.unsigned_abs()) & 0xffff) as u16;
         match action {
             Action::Kill => Outcome { action: Action::KillThread, data: 0 },
-            Action::Errno => Outcome { action, data: data.min(4095) },
-            Action::Trace => Outcome { action, data },
+            Action::Errno | Action::Trace => Outcome { action, data },
             _ => Outcome { action, data: 0 },
         }
     }
@@ -216,6 +215,12 @@ impl Effective {
     /// Allows a call whatever the file says of it: a number that no file can name.
     pub fn allow(&mut self, abi: Abi, nr: u32) {
         self.calls.insert((abi, nr), Decision::always(Outcome::new(Action::Allow, None)));
+    }
+
+    /// Takes all rules away.
+    pub fn forget(&mut self) {
+        self.calls.clear();
+        self.largest.clear();
     }
 
     /// The names of the calls of `abi` that pass at least for some arguments.

@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    arch::Abi,
-    profile::{Note, NoteKind, SyscallRule},
+    floor::RuntimeUse,
+    profile::{DeniedCall, Note, NoteKind, SyscallRule},
     recording::{Missing, Phase, Recording, Target, TargetKind},
     shell, syscall,
 };
@@ -39,7 +39,11 @@ pub fn derive(recording: &Recording, rules: &[SyscallRule]) -> Vec<Note> {
                  measurements, not from this recording\nhint: record it under the profile that `profiler permissive` prints"
                     .into(),
             ),
-            Missing::Filtered => note(NoteKind::Filtered, filtered(recording)),
+            Missing::Filtered => {
+                let denied = recording.denials.iter().filter(|fact| fact.phase != Phase::Setup);
+                let names = denied.map(|fact| syscall::display(fact.abi, fact.nr).into_owned());
+                note(NoteKind::Filtered, filtered(names.collect()));
+            }
             Missing::IoUring => note(NoteKind::IoUring, io_uring()),
             Missing::Lost { what, .. } => {
                 lost.insert(what.as_str());
@@ -69,34 +73,60 @@ pub fn derive(recording: &Recording, rules: &[SyscallRule]) -> Vec<Note> {
     if workload.any(|fact| syscall::name(fact.abi, fact.nr) == Some("io_uring_setup")) {
         note(NoteKind::IoUring, io_uring());
     }
+    notes.extend(unnamed(rules));
+    let containers = recording.runs.values().filter_map(|run| run.container.as_ref());
+    notes.extend(no_new_privileges(containers.map(|container| container.no_new_privileges)));
+    notes.into_iter().collect()
+}
+
+/// The notes of two profiles that are joined, for what they say together.
+#[must_use]
+pub fn union(
+    of_both: [&[Note]; 2],
+    rules: &[SyscallRule],
+    denied: &[DeniedCall],
+    runtimes: &[RuntimeUse],
+) -> Vec<Note> {
+    let empty = of_both.iter().all(|notes| notes.iter().any(|note| note.kind == NoteKind::Empty));
+    let mut joined = BTreeSet::new();
+    for note in of_both.into_iter().flatten() {
+        let text = match note.kind {
+            NoteKind::UnnamedSyscalls | NoteKind::NoNewPrivileges => continue,
+            NoteKind::Empty if !empty => continue,
+            NoteKind::Filtered => filtered(denied.iter().map(|call| call.name.clone()).collect()),
+            _ => note.text.clone(),
+        };
+        joined.insert(Note { kind: note.kind, text });
+    }
+    joined.extend(unnamed(rules));
+    joined.extend(no_new_privileges(runtimes.iter().map(|usage| usage.no_new_privileges)));
+    joined.into_iter().collect()
+}
+
+fn unnamed(rules: &[SyscallRule]) -> Option<Note> {
     let unnamed: Vec<String> = rules
         .iter()
         .filter(|rule| syscall::is_unnamed(&rule.name))
         .map(|rule| format!("{} {}", rule.abi, rule.name))
         .collect();
-    if !unnamed.is_empty() {
-        let list = unnamed.join(", ");
-        note(
-            NoteKind::UnnamedSyscalls,
-            format!(
-                "no table names these calls, so a seccomp file cannot allow them and they will be denied: \
-                 {list}\nhint: use a newer profiler"
-            ),
-        );
+    if unnamed.is_empty() {
+        return None;
     }
+    let list = unnamed.join(", ");
+    let text = format!(
+        "no table names these calls, so a seccomp file cannot allow them and they will be denied: \
+         {list}\nhint: use a newer profiler"
+    );
+    Some(Note { kind: NoteKind::UnnamedSyscalls, text })
+}
 
-    let containers = recording.runs.values().filter_map(|run| run.container.as_ref());
-    let settings: BTreeSet<bool> =
-        containers.map(|container| container.no_new_privileges).collect();
-    if settings.len() > 1 {
-        note(
-            NoteKind::NoNewPrivileges,
-            "no-new-privileges was set in some runs only: the profile allows what both need and does not \
-             set it"
-                .into(),
-        );
-    }
-    notes.into_iter().collect()
+fn no_new_privileges(settings: impl Iterator<Item = bool>) -> Option<Note> {
+    let settings: BTreeSet<bool> = settings.collect();
+    (settings.len() > 1).then(|| Note {
+        kind: NoteKind::NoNewPrivileges,
+        text: "no-new-privileges was set in some runs only: the profile allows what both need and does not set it"
+            .into(),
+    })
 }
 
 fn startup(target: &Target) -> String {
@@ -115,18 +145,11 @@ fn startup(target: &Target) -> String {
     }
 }
 
-fn filtered(recording: &Recording) -> String {
-    let denied: BTreeSet<(Abi, String)> = recording
-        .denials
-        .iter()
-        .filter(|fact| fact.phase != Phase::Setup)
-        .map(|fact| (fact.abi, syscall::display(fact.abi, fact.nr).into_owned()))
-        .collect();
+fn filtered(denied: BTreeSet<String>) -> String {
     let calls = if denied.is_empty() {
         "it refused nothing that was seen".to_owned()
     } else {
-        let names: BTreeSet<String> = denied.into_iter().map(|(_, name)| name).collect();
-        format!("it refused {}", names.into_iter().collect::<Vec<_>>().join(", "))
+        format!("it refused {}", denied.into_iter().collect::<Vec<_>>().join(", "))
     };
     format!(
         "the target ran under a filter that denies, and {calls}: what it does after a refused call was not \
