@@ -17,6 +17,8 @@ pub struct Layout<'a> {
     list: Range<usize>,
     /// Its elements.
     rules: Vec<Range<usize>>,
+    /// Where each line but the first begins.
+    lines: Vec<usize>,
     /// JSON pointer from the document to the profile: `/linux/seccomp`.
     pub prefix: &'static str,
 }
@@ -45,14 +47,15 @@ impl<'a> Layout<'a> {
             (start + part.len() <= text.len()).then_some(start..start + part.len())
         };
         let rules = rules.into_iter().map(|rule| place(rule.get())).collect::<Option<_>>()?;
-        Some(Layout { text, list: place(list)?, rules, prefix })
+        let lines = text.match_indices('\n').map(|(at, _)| at + 1).collect();
+        Some(Layout { text, list: place(list)?, rules, lines, prefix })
     }
 
     /// The line, from 1, on which the rule with this index begins.
     #[must_use]
     pub fn line_of_rule(&self, index: usize) -> Option<usize> {
         let start = self.rules.get(index)?.start;
-        Some(1 + self.text.get(..start)?.matches('\n').count())
+        Some(1 + self.lines.partition_point(|&line| line <= start))
     }
 
     /// The text with all edits made.

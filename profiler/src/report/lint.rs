@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::{
     model::lint::{Finding, Lint, Severity},
     report::{
+        diff::sarif::{plain, uri},
         escape,
         style::{BAD, COMMAND, FAINT, GOOD, HEADING, WARNING, paint},
         text,
@@ -133,8 +134,7 @@ pub fn sarif(found: &[Found], version: &str, out: &mut impl Write) -> io::Result
             "ruleId": finding.id,
             "ruleIndex": Lint::ALL.iter().position(|lint| lint.id() == finding.id),
             "level": finding.severity.name(),
-            // Viewers show this as text, some as Markdown: nothing in it may act.
-            "message": {"text": escape::line(&finding.message)},
+            "message": {"text": plain(&finding.message)},
             "locations": [{
                 "physicalLocation": place,
                 "logicalLocations": [{"fullyQualifiedName": escape::line(&finding.pointer)}],
@@ -154,16 +154,4 @@ pub fn sarif(found: &[Found], version: &str, out: &mut impl Write) -> io::Result
         }],
     });
     writeln!(out, "{}", escape::json(&serde_json::to_string_pretty(&document)?))
-}
-
-/// A path as a relative reference: what a URI does not take is written `%XX`.
-fn uri(path: &str) -> String {
-    path.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => {
-                char::from(byte).to_string()
-            }
-            byte => format!("%{byte:02X}"),
-        })
-        .collect()
 }

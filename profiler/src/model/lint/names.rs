@@ -11,13 +11,18 @@ use crate::model::{
     syscall,
 };
 
+/// Unknown names that others are suggested for: looking for them takes time.
+const SUGGESTED: usize = 100;
+
 pub(super) fn check(subject: &Subject<'_>, found: &mut Vec<Finding>) {
+    let mut suggested = 0;
     for (index, rule) in subject.file.syscalls.iter().enumerate() {
         let pointer = || {
             format!("/syscalls/{index}/{}", if rule.names.is_empty() { "name" } else { "names" })
         };
         for name in rule.all_names().filter(|name| known(name) == Known::Nowhere) {
-            found.push(unknown(name, pointer()));
+            suggested += 1;
+            found.push(unknown(name, pointer(), suggested <= SUGGESTED));
         }
         let ignored: Vec<&str> =
             rule.all_names().filter(|name| is_ignored(name, subject)).collect();
@@ -50,12 +55,14 @@ fn is_ignored(name: &str, subject: &Subject<'_>) -> bool {
     }
 }
 
-fn unknown(name: &str, pointer: String) -> Finding {
+fn unknown(name: &str, pointer: String, suggest: bool) -> Finding {
     let shown: String = name.chars().take(64).collect();
     let hint = if syscall::is_unnamed(name) {
         "; a file cannot name a number".to_owned()
     } else if capability::number(name).is_some() {
         "; it is a capability".to_owned()
+    } else if !suggest {
+        String::new()
     } else {
         match near(name, facts::syscalls().map(|facts| facts.name)).as_slice() {
             [] => String::new(),
