@@ -103,6 +103,19 @@ impl Machine {
         fixtures::build(&self.root, name)
     }
 
+    /// Builds every fixture program.
+    ///
+    /// # Errors
+    /// When the compiler refuses one.
+    pub fn all_fixtures(&self) -> Result<()> {
+        for entry in self.root.join("tests/fixtures").read_dir_utf8()? {
+            if let Some(name) = entry?.file_name().strip_suffix(".c") {
+                self.fixture(name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The recording profile that the project ships.
     pub fn permissive(&self) -> Utf8PathBuf {
         self.root.join("profiles/permissive.json")

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    os::unix::fs::PermissionsExt as _,
     process::Command,
     sync::{
         LazyLock, Mutex,
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
@@ -108,15 +109,20 @@ impl Pair {
         Ok(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
+    /// The program, where the client has to be told.
+    fn runtime_path(&self, root: &Utf8Path) -> Result<String> {
+        let name = self.runtime.to_uppercase().replace('-', "_");
+        self.variables(root)?.remove(&name).with_context(|| format!("no {name}"))
+    }
+
     /// The engine's client with `words`.
-    fn command(&self, machine: &Machine, words: &[&str]) -> Result<Command> {
+    fn command(&self, machine: &Machine, runtime: &str, words: &[&str]) -> Result<Command> {
         let variables = self.variables(&machine.root)?;
         let mut command = match self.client() {
             Client::Docker => program::command("docker", words),
             Client::Ctr => program::command("ctr", words),
             Client::Podman => {
-                let mut command =
-                    program::command(&variables["PODMAN"], ["--runtime", self.runtime]);
+                let mut command = program::command(&variables["PODMAN"], ["--runtime", runtime]);
                 command.args(words);
                 command
             }
@@ -156,7 +162,7 @@ impl Pair {
     pub fn container<'m>(&self, machine: &'m Machine, what: &str) -> Sandbox<'m> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("pt-{}-{number}-{what}", std::process::id());
-        Sandbox { machine, pair: *self, name, bundle: None }
+        Sandbox { machine, pair: *self, name, bundle: None, tracer: None }
     }
 
     /// An image with the fixtures, made once an engine.
@@ -169,7 +175,8 @@ impl Pair {
         let archive = out.join("image.tar");
         program::shell(&format!("tar -C {} -cf {archive} .", root.path()))?;
         let image = format!("localhost/profiler-pairs:{}", std::process::id());
-        let mut import = self.command(machine, &["import", archive.as_str(), &image])?;
+        let mut import =
+            self.command(machine, self.runtime, &["import", archive.as_str(), &image])?;
         program::run(&mut import, LIMIT)?.expect(0)?;
         images.insert(self.engine, image.clone());
         Ok(image)
@@ -182,7 +189,7 @@ pub fn remove_images(machine: &Machine) {
     for (&engine, image) in images.iter() {
         let pair = Pair { runtime: "runc", engine };
         let removed = pair
-            .command(machine, &["image", "rm", "-f", image])
+            .command(machine, pair.runtime, &["image", "rm", "-f", image])
             .and_then(|mut command| program::run(&mut command, LIMIT)?.expect(0));
         if let Err(error) = removed {
             eprintln!("image `{image}` of {engine} stays: {error:#}");
@@ -198,6 +205,8 @@ pub struct Sandbox<'m> {
     pub name: String,
     /// What containerd runs it from.
     bundle: Option<Scratch>,
+    /// What podman takes for the runtime, which traces it.
+    tracer: Option<Utf8PathBuf>,
 }
 
 impl Sandbox<'_> {
@@ -211,12 +220,28 @@ impl Sandbox<'_> {
             _ => self.flags(options, args)?,
         };
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let mut command = self.pair.command(self.machine, &words)?;
+        let mut command = self.command(&words)?;
         if options.terminal && self.pair.client() == Client::Ctr {
             // Without a terminal of its own ctr gives none.
             command = in_terminal(&command);
         }
         program::start(&mut command, &[])
+    }
+
+    /// Has `strace` write what the runtime does into `dir`, a file a thread. Only podman takes a runtime by its path.
+    ///
+    /// # Errors
+    /// When the wrapper cannot be written or the engine is another.
+    pub fn trace(&mut self, dir: &Utf8Path) -> Result<()> {
+        ensure!(self.pair.client() == Client::Podman, "no tracing {}", self.pair.label());
+        let runtime = self.pair.runtime_path(&self.machine.root)?;
+        let wrapper = dir.join("traced");
+        // The tracer is another's child: the runtime ends for who waits for it, and its container goes on.
+        let line = format!("exec strace -D -qq -ff -s 0 -o {dir}/trace {runtime} \"$@\"");
+        fs_err::write(&wrapper, format!("#!/bin/sh\n{line}\n"))?;
+        fs_err::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755))?;
+        self.tracer = Some(wrapper);
+        Ok(())
     }
 
     /// Runs `args` in it, beside what runs already.
@@ -264,7 +289,12 @@ impl Sandbox<'_> {
     }
 
     fn client(&self, words: &[&str]) -> Result<Output> {
-        program::run(&mut self.pair.command(self.machine, words)?, LIMIT)
+        program::run(&mut self.command(words)?, LIMIT)
+    }
+
+    fn command(&self, words: &[&str]) -> Result<Command> {
+        let runtime = self.tracer.as_ref().map_or(self.pair.runtime, |path| path.as_str());
+        self.pair.command(self.machine, runtime, words)
     }
 
     /// `docker run` or `podman run`.
@@ -306,9 +336,8 @@ impl Sandbox<'_> {
     /// `ctr run`. It has no option for a user or a set of capabilities, but takes a whole specification.
     fn bundle(&mut self, options: &Options, args: &[&str]) -> Result<Vec<String>> {
         let root = rootfs::make(self.machine)?;
-        let variables = self.pair.variables(&self.machine.root)?;
-        let runtime = &variables[&self.pair.runtime.to_uppercase().replace('-', "_")];
-        let mut words: Vec<String> = ["run", "--runc-binary", runtime].map(str::to_owned).into();
+        let runtime = self.pair.runtime_path(&self.machine.root)?;
+        let mut words: Vec<String> = ["run", "--runc-binary", &runtime].map(str::to_owned).into();
         if options.terminal {
             words.push("--tty".to_owned());
         }

@@ -2,6 +2,7 @@
 
 mod exact;
 mod minimal;
+mod oracle;
 mod program;
 
 use crate::harness::{pair::Pair, test::Test};
@@ -31,5 +32,5 @@ const fn pair(runtime: &'static str, engine: &'static str) -> Pair {
 
 /// The tests of this group.
 pub fn tests() -> Vec<Test> {
-    [exact::tests(), minimal::tests()].into_iter().flatten().collect()
+    [exact::tests(), minimal::tests(), oracle::tests()].into_iter().flatten().collect()
 }

@@ -11,7 +11,7 @@ use crate::harness::{
 
 /// What the first process asks for, before it pauses, and what the one that joins asks for. None of them does anything
 /// with arguments of -1, each has an answer that no filter gives, and no runtime makes them.
-const START: [&str; 4] = ["275", "278", "285", "288"];
+const START: [&str; 4] = ["275", "285", "286", "288"];
 const JOIN: [&str; 3] = ["276", "277", "289"];
 /// `write`, which reports the answers, `pause` and `exit_group`.
 const OTHERS: [&str; 3] = ["1", "34", "231"];

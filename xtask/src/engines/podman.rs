@@ -178,11 +178,12 @@ impl Engine for Podman {
             // What a crash or a reboot left of the last time, with names that tests use again.
             self.empty()?;
         }
-        let environment = vec![
+        let mut environment = vec![
             ("DOCKER_HOST".to_owned(), format!("unix://{}", self.socket())),
             ("PODMAN".to_owned(), self.script().into_string()),
             ("ENGINE_CGROUP".to_owned(), self.place.prefix()),
         ];
+        environment.extend(runtimes::environment(&runtimes));
         env::write(&self.dir, &environment)?;
         images::ensure_first(self, &self.home.join("images"))?;
         Ok(environment)
