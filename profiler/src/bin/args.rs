@@ -35,6 +35,8 @@ pub enum Verb {
     Diff(crate::diff::DiffArgs),
     /// Let git show and merge profiles by what they decide
     Git(crate::git::GitArgs),
+    /// Set the label of the test that runs: what the target does from now on is recorded under it
+    Mark(MarkArgs),
     /// Show what this host can do, and what is missing
     Doctor(DoctorArgs),
     /// Print the seccomp profile to record a container under: it loads, and denies nothing
@@ -99,6 +101,11 @@ pub struct RecordArgs {
     /// Write a byte to this file descriptor when everything is attached
     #[arg(long, value_name = "FD")]
     pub ready_fd: Option<u32>,
+
+    /// Listen for `profiler mark` at PATH, which must not exist (default: a path of its own, which COMMAND
+    /// finds in PROFILER_SOCKET)
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
 
     /// Ask the engine at this address (default: DOCKER_HOST, then the context, then the socket)
     #[arg(long, value_name = "URL", requires = "containers")]
@@ -181,6 +188,33 @@ impl IntoArgs {
             Some(dir) => (Some(dir), Committed::Grow),
         }
     }
+}
+
+/// When it returns, the label is in force. Labels stand in recording.json and profile.json, with the calls that
+/// were made under them.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  profiler mark login_works                 this label, in place of all others
+  profiler mark --begin login_works         this label too, for tests that run at once
+  profiler mark --end login_works           this label no more
+  profiler mark --end                       no label any more")]
+pub struct MarkArgs {
+    /// The label: the test's name, for one
+    #[arg(value_name = "LABEL", required_unless_present = "end")]
+    pub label: Option<String>,
+
+    /// Keep the labels that are in force
+    #[arg(long)]
+    pub begin: bool,
+
+    /// End LABEL, or all labels
+    #[arg(long, conflicts_with = "begin")]
+    pub end: bool,
+
+    /// The recorder's socket (default: PROFILER_SOCKET, then the only recorder of this user)
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ mod doctor;
 mod exit;
 mod generate;
 mod git;
+mod mark;
 mod merge;
 mod output;
 mod policy;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Verb::Merge(args) => merge::run(&args),
         Verb::Diff(args) => diff::run(&args),
         Verb::Git(args) => git::run(&args),
+        Verb::Mark(args) => mark::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Permissive => generate::permissive(),
         Verb::Enter(args) => record::enter(&args),

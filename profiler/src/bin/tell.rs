@@ -92,6 +92,9 @@ impl Teller {
                 self.say(&format!("{} `{name}` started: recording", kind.name()));
             }
             Event::Ended { kind, name } => self.say(&format!("{} `{name}` ended", kind.name())),
+            Event::NoSocket { error } => {
+                self.say(&format!("warning: {error}; labels cannot be set in this recording"));
+            }
             Event::Leftover { error } => self.say(&format!("warning: {error}")),
             Event::EngineGone { reason } => {
                 self.say(&format!("warning: {reason}; containers that start now are not found"));

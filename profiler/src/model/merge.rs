@@ -62,6 +62,17 @@ pub fn canonical(recording: Recording) -> Recording {
     merger.recording(target)
 }
 
+/// What one run alone has to say: the inverse of joining it with others.
+#[must_use]
+pub fn of_run(recording: &Recording, id: &RunId) -> Recording {
+    let mut alone = recording.clone();
+    alone.runs.retain(|known, _| known == id);
+    alone.syscalls.retain_mut(|fact| fact.only(id));
+    alone.capabilities.retain_mut(|fact| fact.only(id));
+    alone.denials.retain_mut(|fact| fact.only(id));
+    alone
+}
+
 /// Joins recordings one by one. It holds each fact and each sighting once, so that its memory is linear in what
 /// comes out.
 #[derive(Debug, Default)]
@@ -148,6 +159,12 @@ trait Fact: Sized + std::fmt::Debug {
     type Seen: Join;
     fn key(&self) -> Self::Key;
     fn seen(&mut self) -> &mut BTreeMap<RunId, Self::Seen>;
+
+    /// Keeps the account of one run, and says whether there is one.
+    fn only(&mut self, id: &RunId) -> bool {
+        self.seen().retain(|known, _| known == id);
+        !self.seen().is_empty()
+    }
 }
 
 /// Two accounts of one thing in one run. Each implementation takes the least or the most of each part,

@@ -6,11 +6,12 @@ use profiler::{
     ingest,
     model::{
         floor,
-        merge::{MergeError, canonical, merge},
+        merge::{MergeError, Merger, canonical, merge, of_run},
         policy::{self, Options},
         profile::{Profile, SyscallReason},
         purpose::{Purpose, RuntimeChoice},
         recording::Recording,
+        union::union,
     },
     render,
 };
@@ -57,6 +58,69 @@ proptest! {
         prop_assert_eq!(&join(&[&a, &a]), &once);
         prop_assert_eq!(&join(&[&once, &a]), &once);
         prop_assert_eq!(canonical(once.clone()), once);
+    }
+
+    #[test]
+    fn adding_one_by_one_is_merging(all in proptest::collection::vec(any_recording(), 1..5)) {
+        let mut merger = Merger::default();
+        for recording in all.iter().rev() {
+            merger.add(recording.clone()).expect("same target, same runs");
+        }
+        prop_assert_eq!(merger.finish().expect("one at least"), join(&all.iter().collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn runs_taken_apart_make_the_whole(a in any_recording()) {
+        let whole = canonical(a);
+        let parts = whole.runs.keys().map(|id| of_run(&whole, id));
+        prop_assert_eq!(merge(parts).expect("a run at least"), whole);
+    }
+
+    #[test]
+    fn merging_by_force_is_commutative(a in any_recording(), b in any_recording(), name in "[a-z]{1,3}") {
+        let mut b = b;
+        b.target.name = name;
+        let join = |recordings: [&Recording; 2]| {
+            let mut merger = Merger::of_any_target();
+            recordings.into_iter().for_each(|r| merger.add(r.clone()).expect("same runs"));
+            merger.finish().expect("two")
+        };
+        prop_assert_eq!(join([&a, &b]), join([&b, &a]));
+        prop_assert!([&a.target, &b.target].contains(&&join([&a, &b]).target));
+    }
+
+    #[test]
+    fn profiles_join_as_their_evidence_does(a in recording(vec![0, 1, 2]), b in recording(vec![3, 4, 5])) {
+        for options in [STRICT, LEARNING] {
+            let of = |recording: &Recording| policy::derive(recording, &options);
+            let joined = union(&of(&a), &of(&b)).expect("same target");
+            let merged = of(&join(&[&a, &b]));
+            prop_assert_eq!(allowed(&joined), allowed(&merged));
+            prop_assert_eq!(required(&joined), required(&merged));
+            prop_assert_eq!(joined.capabilities.known, merged.capabilities.known);
+            prop_assert_eq!(&joined.syscalls, &merged.syscalls);
+            prop_assert_eq!(&joined.denied, &merged.denied);
+            prop_assert_eq!(&joined.architectures, &merged.architectures);
+            prop_assert_eq!(&joined.made_for, &merged.made_for);
+            prop_assert_eq!(&joined.notes, &merged.notes);
+        }
+    }
+
+    #[test]
+    fn joined_profiles_allow_what_their_evidence_does(a in any_recording(), b in any_recording()) {
+        let of = |recording: &Recording| policy::derive(recording, &LEARNING);
+        let (joined, merged) = (union(&of(&a), &of(&b)).expect("same target"), of(&join(&[&a, &b])));
+        prop_assert!(allowed(&joined).is_superset(&allowed(&merged)));
+        prop_assert_eq!(required(&joined), required(&merged));
+    }
+
+    #[test]
+    fn joining_profiles_is_a_union(a in any_recording(), b in any_recording(), c in any_recording()) {
+        let [a, b, c] = [a, b, c].map(|recording| policy::derive(&recording, &LEARNING));
+        let join = |a: &Profile, b: &Profile| union(a, b).expect("same target");
+        prop_assert_eq!(join(&a, &a), a.clone());
+        prop_assert_eq!(join(&a, &b), join(&b, &a));
+        prop_assert_eq!(join(&join(&a, &b), &c), join(&a, &join(&b, &c)));
     }
 
     #[test]
