@@ -18,7 +18,7 @@ const HEADER: &str = "/usr/include/x86_64-linux-gnu/asm/unistd_64.h";
 /// The first process. It speaks to the host in lines that begin with `vm: `.
 const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox --install -s /bin
-export PATH=/bin:/usr/bin:/usr/sbin:/sbin NO_COLOR=1 HOME=/root
+export PATH=/usr/bin:/bin:/usr/sbin:/sbin NO_COLOR=1 HOME=/root
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
