@@ -9,9 +9,13 @@ mod capability;
 mod command;
 mod docker;
 mod enforce;
+mod filter;
+mod floors;
 mod harness;
 mod kernel;
+mod matrix;
 mod readme;
+mod scope;
 
 use std::{
     process::ExitCode,
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
     if let Ok(engine) = machine.engine() {
         engine.remove_image();
     }
+    harness::pair::remove_images(&machine);
     conclusion.exit_code()
 }
 
@@ -71,11 +76,16 @@ fn tests() -> Vec<Test> {
         command::transparent::tests(),
         command::stable::tests(),
         capability::exact::tests(),
+        capability::implied::tests(),
         capability::ways::tests(),
         kernel::join::tests(),
         badinput::refuse::tests(),
         docker::tests(),
         enforce::tests(),
+        filter::differential::tests(),
+        floors::tests(),
+        matrix::tests(),
+        scope::tests(),
         readme::tests(),
     ]
     .into_iter()

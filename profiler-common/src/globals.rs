@@ -51,6 +51,8 @@ offsets! {
     TASK_STATUS: "task_struct" "thread_info.status" false;
     TASK_PID: "task_struct" "pid" true;
     TASK_TGID: "task_struct" "tgid" true;
+    TASK_SIGNAL: "task_struct" "signal" true;
+    SIGNAL_LIVE: "signal_struct" "live" true;
     TASK_NSPROXY: "task_struct" "nsproxy" true;
     TASK_SECCOMP_FILTER: "task_struct" "seccomp.filter" true;
     TASK_CGROUPS: "task_struct" "cgroups" true;
@@ -58,6 +60,11 @@ offsets! {
     TASK_STACK: "task_struct" "stack" false;
     TASK_MM: "task_struct" "mm" false;
     MM_EXE_FILE: "mm_struct" "exe_file" false;
+    TASK_COMM: "task_struct" "comm" true;
+    TASK_GROUP_LEADER: "task_struct" "group_leader" true;
+    TASK_SELF_EXEC_ID: "task_struct" "self_exec_id" true;
+    FILE_INODE: "file" "f_inode" false;
+    INODE_NUMBER: "inode" "i_ino" false;
     FILE_DENTRY: "file" "f_path.dentry" false;
     DENTRY_NAME: "dentry" "d_name.name" false;
     NSPROXY_MNT_NS: "nsproxy" "mnt_ns" true;
@@ -69,6 +76,12 @@ offsets! {
     CGROUP_ROOT_HIERARCHY_ID: "cgroup_root" "hierarchy_id" true;
     KERNFS_NODE_ID: "kernfs_node" "id" true;
     KERNFS_NODE_NAME: "kernfs_node" "name" true;
+    CRED_UID: "cred" "uid" false;
+    CRED_EUID: "cred" "euid" false;
+    CRED_PERMITTED: "cred" "cap_permitted" false;
+    CRED_INHERITABLE: "cred" "cap_inheritable" false;
+    CRED_AMBIENT: "cred" "cap_ambient" false;
     CRED_USER_NS: "cred" "user_ns" true;
+    USER_NS_UID_MAP: "user_namespace" "uid_map.extent" false;
     USER_NS_LEVEL: "user_namespace" "level" true;
 }

@@ -10,9 +10,11 @@
 
 mod attribution;
 mod capability;
+mod implied;
 mod joined;
 mod kernel;
 mod maps;
+mod members;
 mod outcome;
 mod scope;
 mod syscall;
@@ -107,6 +109,7 @@ fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
 fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
     if let Some(slot) = scope::current() {
         joined::executed(slot);
+        implied::executed(slot);
     }
     0
 }

@@ -43,13 +43,14 @@ pub fn ensure(packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Downloads `package` of another Debian release from this machine's mirror and extracts it below
-/// `dir`, without installing it.
+/// Downloads `packages` of another Debian release from this machine's mirror and extracts them below
+/// `dir`, without installing them.
 ///
 /// # Errors
-/// When no mirror is configured or the package cannot be had.
-pub fn extract_from(release: &str, package: &str, dir: &Utf8Path) -> Result<()> {
-    Release::open(release, dir)?.extract(package, dir)
+/// When no mirror is configured or a package cannot be had.
+pub fn extract_from(release: &str, packages: &[&str], dir: &Utf8Path) -> Result<()> {
+    let release = Release::open(release, dir)?;
+    packages.iter().try_for_each(|package| release.extract(package, dir))
 }
 
 /// The packages of another Debian release, as this machine's mirror has them.

@@ -1,9 +1,15 @@
 //! What can be typed.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use profiler::observe::ebpf::Way;
+use profiler::{model::purpose::RuntimeChoice, observe::ebpf::Way};
+
+use crate::output::Committed;
 
 /// Record what a container or command asks of the kernel; write the profile that it needs.
 #[derive(Debug, Parser)]
@@ -23,6 +29,14 @@ pub enum Verb {
     Record(RecordArgs),
     /// Write a profile and its renderings from recordings
     Generate(GenerateArgs),
+    /// Join recordings of one target into one
+    Merge(crate::merge::MergeArgs),
+    /// Show what two policies decide differently
+    Diff(crate::diff::DiffArgs),
+    /// Let git show and merge profiles by what they decide
+    Git(crate::git::GitArgs),
+    /// Set the label of the test that runs: what the target does from now on is recorded under it
+    Mark(MarkArgs),
     /// Show what this host can do, and what is missing
     Doctor(DoctorArgs),
     /// Print the seccomp profile to record a container under: it loads, and denies nothing
@@ -32,14 +46,15 @@ pub enum Verb {
     Enter(EnterArgs),
 }
 
-/// Without --container, COMMAND itself is recorded, from its first call. With it, COMMAND is the
-/// test run: recording ends when it ends.
+/// Without a target, COMMAND itself is recorded, from its first call. With --container, --cgroup or
+/// --pid, COMMAND is the test run: recording ends when it ends.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   profiler record -o out -- ls -l
   profiler record --container backend -- make integration-test
   profiler record --container backend --duration 30s
+  profiler record --cgroup /k8s.io/backend -- make integration-test
 
 Exit status: the command's when it fails; 0 done; 2 usage or environment; 3 evidence incomplete.")]
 pub struct RecordArgs {
@@ -47,11 +62,23 @@ pub struct RecordArgs {
     #[arg(long = "container", value_name = "NAME")]
     pub containers: Vec<String>,
 
+    /// Record the cgroup of this path, as in /proc/PID/cgroup; it need not exist yet
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["containers", "restart", "docker_host"])]
+    pub cgroup: Option<PathBuf>,
+
+    /// Record the cgroup of this process, if it shares it with none but its children
+    #[arg(long, value_name = "PID", conflicts_with_all = ["containers", "cgroup", "restart", "docker_host"],
+          value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: Option<i32>,
+
     /// Write results to DIR (default: profiles/NAME); with several containers, to DIR/NAME
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
 
-    /// Call the result NAME (default: the container's name, or the command's file name)
+    #[command(flatten)]
+    pub into: IntoArgs,
+
+    /// Call the result NAME (default: the name of the container or cgroup, or the command's file name)
     #[arg(long)]
     pub name: Option<String>,
 
@@ -59,11 +86,11 @@ pub struct RecordArgs {
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "command")]
     pub duration: Option<Duration>,
 
-    /// Wait for containers that do not exist or do not run yet (default)
+    /// Wait for targets that do not exist or do not run yet (default)
     #[arg(long, overrides_with = "no_wait")]
     pub wait: bool,
 
-    /// Fail when a container does not exist
+    /// Fail when the target does not exist
     #[arg(long)]
     pub no_wait: bool,
 
@@ -74,6 +101,11 @@ pub struct RecordArgs {
     /// Write a byte to this file descriptor when everything is attached
     #[arg(long, value_name = "FD")]
     pub ready_fd: Option<u32>,
+
+    /// Listen for `profiler mark` at PATH, which must not exist (default: a path of its own, which COMMAND
+    /// finds in PROFILER_SOCKET)
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
 
     /// Ask the engine at this address (default: DOCKER_HOST, then the context, then the socket)
     #[arg(long, value_name = "URL", requires = "containers")]
@@ -113,12 +145,76 @@ pub struct GenerateArgs {
     pub recordings: Vec<PathBuf>,
 
     /// Write results to DIR
-    #[arg(short, long, value_name = "DIR")]
-    pub output: PathBuf,
+    #[arg(short, long, value_name = "DIR", required_unless_present = "into")]
+    pub output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub into: IntoArgs,
 
     /// Allow what a filter denied while recording
     #[arg(long)]
     pub learn_denied: bool,
+
+    /// Make it for `runc` or `crun`, one version of it, or `any` (default: what was recorded)
+    #[arg(long, value_name = "RUNTIME[:VERSION]")]
+    pub runtime: Option<RuntimeChoice>,
+
+    /// Make it for a container with no-new-privileges (default: as recorded)
+    #[arg(long, alias = "no-new-privs", conflicts_with = "new_privileges")]
+    pub no_new_privileges: bool,
+
+    /// Make it for a container without no-new-privileges
+    #[arg(long, alias = "new-privs")]
+    pub new_privileges: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct IntoArgs {
+    /// Write results to DIR, joined with what it has: the profile there only grows
+    #[arg(long, value_name = "DIR", conflicts_with = "output")]
+    pub into: Option<PathBuf>,
+
+    /// Remove from the profile in DIR what this evidence does not have, and say what
+    #[arg(long, requires = "into")]
+    pub prune: bool,
+}
+
+impl IntoArgs {
+    /// Where results go, and what becomes of those that are there.
+    pub fn destination<'a>(&'a self, output: Option<&'a Path>) -> (Option<&'a Path>, Committed) {
+        match &self.into {
+            None => (output, Committed::Replace),
+            Some(dir) if self.prune => (Some(dir), Committed::Prune),
+            Some(dir) => (Some(dir), Committed::Grow),
+        }
+    }
+}
+
+/// When it returns, the label is in force. Labels stand in recording.json and profile.json, with the calls that
+/// were made under them.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  profiler mark login_works                 this label, in place of all others
+  profiler mark --begin login_works         this label too, for tests that run at once
+  profiler mark --end login_works           this label no more
+  profiler mark --end                       no label any more")]
+pub struct MarkArgs {
+    /// The label: the test's name, for one
+    #[arg(value_name = "LABEL", required_unless_present = "end")]
+    pub label: Option<String>,
+
+    /// Keep the labels that are in force
+    #[arg(long)]
+    pub begin: bool,
+
+    /// End LABEL, or all labels
+    #[arg(long, conflicts_with = "begin")]
+    pub end: bool,
+
+    /// The recorder's socket (default: PROFILER_SOCKET, then the only recorder of this user)
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

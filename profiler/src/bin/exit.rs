@@ -1,5 +1,8 @@
 //! Exit codes: public, documented in the README. A failing command's own status is passed through.
 
+/// The answer is no: policies differ in what fails.
+pub const DIFFERS: u8 = 1;
+
 /// Usage or environment.
 pub const USAGE: u8 = 2;
 

@@ -12,16 +12,18 @@ use anyhow::{Result, bail};
 use profiler::{
     model::{
         policy,
-        recording::{Missing, Phase, Recording},
+        recording::{Missing, Phase, Recording, Target, TargetKind},
     },
     observe::ebpf::{Options, Way},
-    session::{self, ContainerPlan, Event, Outcome, Plan, store},
+    session::{self, CgroupPlan, ContainerPlan, Event, Named, Outcome, Plan, store},
     target::docker::{Docker, Endpoint, Environment},
 };
 
 use crate::{
     args::{EnterArgs, RecordArgs},
-    exit, output, ready,
+    exit,
+    output::{self, Committed},
+    ready,
     tell::{self, Teller},
 };
 
@@ -33,7 +35,12 @@ const UNSOUND_LOSSES: [&str; 3] = ["syscalls", "scopes", "capabilities"];
 
 /// Records, writes the results, and prints the summary.
 pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
-    if args.containers.is_empty() && args.command.is_empty() {
+    let named = match (&args.cgroup, args.pid) {
+        (Some(path), _) => Some(Named::Path(path.clone())),
+        (None, Some(pid)) => Some(Named::Pid(pid)),
+        (None, None) => None,
+    };
+    if args.containers.is_empty() && named.is_none() && args.command.is_empty() {
         bail!(
             "nothing to record\nhint: profiler record --container NAME, or profiler record -- COMMAND"
         );
@@ -43,22 +50,38 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     }
     distinct(&args.containers)?;
     let name = result_name(&args);
-    let dir = args.output.clone().unwrap_or_else(|| Path::new("profiles").join(&name));
+    let (dir, committed) = args.into.destination(args.output.as_deref());
+    let dir = dir.map_or_else(|| Path::new("profiles").join(&name), Path::to_owned);
     let dirs = ResultDirs { several: args.containers.len() > 1, dir };
+    for dir in dirs.all(&args.containers) {
+        output::check(&dir, committed)?; // now, not when the tests are done
+    }
     let _prepared = store::prepare(dirs.all(&args.containers).iter().map(PathBuf::as_path))?;
     let ready = args.ready_fd.map(ready::open).transpose()?;
     let observe = Options { debug, capabilities: args.attach_capabilities.map(Way::from) };
-    let plan =
-        Plan { name, command: args.command.clone(), duration: args.duration, ready, observe };
+    let plan = Plan {
+        name,
+        command: args.command.clone(),
+        duration: args.duration,
+        ready,
+        observe,
+        socket: args.socket.clone(),
+    };
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut teller = Teller::new();
     let outcome = runtime.block_on(async {
+        if let Some(place) = named {
+            let cgroup = CgroupPlan { place, wait: !args.no_wait };
+            let tell = |event: Event| teller.event(&event);
+            return Ok(session::record_cgroup(plan, cgroup, tell).await?);
+        }
         if args.containers.is_empty() {
             return anyhow::Ok(session::record_command(plan, |event| teller.event(&event)).await?);
         }
-        let endpoint = Endpoint::resolve(args.docker_host.as_deref(), &Environment::of_process())?;
-        let docker = Docker::connect(&endpoint, ENGINE_TIMEOUT).await?;
+        let environment = Environment::of_process();
+        let endpoint = Endpoint::resolve(args.docker_host.as_deref(), &environment)?;
+        let docker = Docker::connect_or_podman(&endpoint, &environment, ENGINE_TIMEOUT).await?;
         let containers = ContainerPlan {
             names: args.containers.clone(),
             wait: !args.no_wait,
@@ -68,7 +91,7 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
         Ok(session::record_containers(plan, containers, &docker, tell).await?)
     });
     teller.end();
-    Ok(write(&outcome?, &dirs).into())
+    Ok(write(&outcome?, &dirs, committed).into())
 }
 
 /// Serves the hidden `__enter`.
@@ -116,19 +139,18 @@ impl ResultDirs {
 
 /// Writes what was recorded, each target by itself: one that cannot be written costs no other its result. The exit
 /// status says the gravest: the command's failure, then a result that was not written, then incomplete evidence.
-fn write(outcome: &Outcome, dirs: &ResultDirs) -> u8 {
+fn write(outcome: &Outcome, dirs: &ResultDirs, committed: Committed) -> u8 {
     let mut unwritten = false;
     for recorded in &outcome.recordings {
         let dir = dirs.of(&recorded.name);
-        if let Err(error) = output::write(&recorded.recording, &dir, &policy::Options::default()) {
+        let options = policy::Options::default();
+        if let Err(error) = output::write(&recorded.recording, &dir, &options, committed) {
             tell::error(&error);
             unwritten = true;
         }
     }
-    for name in &outcome.never_ran {
-        tell::error(&anyhow::anyhow!(
-            "container `{name}` did not run while it was recorded\nhint: start it while profiler waits, or check its name with `docker ps --all`"
-        ));
+    for target in &outcome.never_ran {
+        tell::error(&never_ran(target));
     }
     let complete = outcome.never_ran.is_empty()
         && outcome.recordings.iter().all(|recorded| is_complete(&recorded.recording));
@@ -137,6 +159,18 @@ fn write(outcome: &Outcome, dirs: &ResultDirs) -> u8 {
         _ if unwritten => exit::USAGE,
         _ if !complete => exit::INCOMPLETE,
         _ => 0,
+    }
+}
+
+fn never_ran(target: &Target) -> anyhow::Error {
+    let Target { kind, name } = target;
+    match kind {
+        TargetKind::Cgroup => anyhow::anyhow!(
+            "cgroup `{name}` was not created while it was recorded\nhint: start what runs in it while profiler waits; /proc/PID/cgroup has its path"
+        ),
+        _ => anyhow::anyhow!(
+            "container `{name}` did not run while it was recorded\nhint: start it while profiler waits, or check its name with `docker ps --all`"
+        ),
     }
 }
 
@@ -156,7 +190,13 @@ fn result_name(args: &RecordArgs) -> String {
         let program = args.command.first().map(PathBuf::from).unwrap_or_default();
         program.file_name().unwrap_or(OsStr::new("command")).to_string_lossy().into_owned()
     };
+    let cgroup = || {
+        let last = args.cgroup.as_ref().and_then(|path| path.file_name());
+        last.map(|name| name.to_string_lossy().into_owned())
+    };
+    let process = || args.pid.map(|pid| pid.to_string());
     let name = args.name.clone().or_else(|| args.containers.first().cloned());
+    let name = name.or_else(cgroup).or_else(process);
     file_name(&name.unwrap_or_else(program))
 }
 
@@ -197,11 +237,15 @@ mod tests {
             command_status,
         };
         let dirs = ResultDirs { several: true, dir: dir.path().to_owned() };
-        assert_eq!(write(&outcome(Some(0)), &dirs), exit::USAGE);
+        assert_eq!(write(&outcome(Some(0)), &dirs, Committed::Replace), exit::USAGE);
         assert!(dir.path().join("b/seccomp.json").exists());
-        assert_eq!(write(&outcome(Some(7)), &dirs), 7, "the tests' failure is not hidden");
+        assert_eq!(
+            write(&outcome(Some(7)), &dirs, Committed::Replace),
+            7,
+            "the tests' failure is not hidden"
+        );
         std::fs::remove_file(dir.path().join("a")).expect("removes");
-        assert_eq!(write(&outcome(Some(0)), &dirs), 0);
+        assert_eq!(write(&outcome(Some(0)), &dirs, Committed::Replace), 0);
         assert!(dir.path().join("a/seccomp.json").exists());
     }
 

@@ -1,5 +1,6 @@
 //! Text to model, strictly: unknown keys are refused, and a newer schema is told apart from a broken file.
 
+pub mod allowlist;
 pub mod error;
 pub mod profile;
 pub mod recording;

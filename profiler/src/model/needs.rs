@@ -12,7 +12,8 @@ use crate::model::{
     capability,
     profile::{Capabilities, CapabilityReason, CapabilityRule, Outcome},
     recording::{
-        AuditClass, CapabilityFact, Missing, Phase, Program, Recording, UserNamespace, Verdict,
+        AuditClass, CapabilityFact, Missing, Phase, Program, Recording, Run, Sighting,
+        UserNamespace, Verdict,
     },
     syscall,
 };
@@ -58,7 +59,7 @@ enum Class {
 }
 
 /// The reasons of one capability in one class: how the calls ended, and who made them.
-type Reasons = BTreeMap<(Abi, u32), (Outcome, BTreeSet<String>)>;
+type Reasons = BTreeMap<(Abi, u32), (Outcome, Users)>;
 
 /// Sorts the capability checks of a recording into the lists of a profile.
 #[must_use]
@@ -66,11 +67,12 @@ pub fn derive(recording: &Recording) -> Capabilities {
     let mut found: BTreeMap<u8, BTreeMap<Class, Reasons>> = BTreeMap::new();
     for fact in &recording.capabilities {
         let outcome = outcome(fact);
-        let Some(class) = classify(fact, outcome) else { continue };
+        let insists = || insists_on_retained(recording, fact);
+        let Some(class) = classify(fact, outcome, insists) else { continue };
         let reasons = found.entry(fact.capability).or_default().entry(class).or_default();
-        let entry = reasons.entry((fact.abi, fact.nr)).or_insert((outcome, BTreeSet::new()));
+        let entry = reasons.entry((fact.abi, fact.nr)).or_insert((outcome, Users::default()));
         entry.0 = entry.0.min(outcome);
-        entry.1.extend(fact.seen.values().filter_map(|seen| program_name(seen.first.by.as_ref())));
+        entry.1.extend(fact.seen.values().map(|seen| &seen.sighting));
     }
 
     let unseen = |missing: &Missing| matches!(missing, Missing::Capabilities { .. });
@@ -102,15 +104,54 @@ pub fn derive(recording: &Recording) -> Capabilities {
     capabilities
 }
 
+/// Who did something, and in which tests.
+#[derive(Debug, Default)]
+pub struct Users {
+    programs: BTreeSet<String>,
+    tests: BTreeSet<String>,
+}
+
+impl Users {
+    /// Adds those of sightings.
+    pub fn extend<'a>(&mut self, sightings: impl Iterator<Item = &'a Sighting>) {
+        for sighting in sightings {
+            self.programs.extend(sighting.programs.iter().filter_map(program_name));
+            self.tests.extend(sighting.tests.iter().cloned());
+        }
+    }
+
+    /// Programs and tests, sorted.
+    #[must_use]
+    pub fn into_lists(self) -> (Vec<String>, Vec<String>) {
+        (self.programs.into_iter().collect(), self.tests.into_iter().collect())
+    }
+}
+
 /// The name that a program has in a reason: its executable's, else the thread's.
-#[must_use]
-pub fn program_name(program: Option<&Program>) -> Option<String> {
-    let program = program?;
+fn program_name(program: &Program) -> Option<String> {
     let name = if program.exe.is_empty() { &program.comm } else { &program.exe };
     (!name.is_empty()).then(|| name.clone())
 }
 
-fn classify(fact: &CapabilityFact, outcome: Outcome) -> Option<Class> {
+/// Whether a program that wrote back its whole permitted set may insist on it.
+///
+/// A program that reads the set, changes a bit and writes it back would be content with less; one that has a list
+/// of its own fails with less. Where the container has what engines give to all, the first is likely; where it has been given a
+/// choice, that may be the program's list.
+fn insists_on_retained(recording: &Recording, fact: &CapabilityFact) -> bool {
+    let chosen = |run: &Run| {
+        let container = run.container.as_ref()?;
+        let has = |name: &&str| container.capabilities.iter().any(|held| held == *name);
+        Some(!capability::DOCKER_DEFAULT.iter().all(has))
+    };
+    fact.seen.keys().filter_map(|id| recording.runs.get(id)).any(|run| chosen(run) == Some(true))
+}
+
+fn classify(
+    fact: &CapabilityFact,
+    outcome: Outcome,
+    insists_on_retained: impl Fn() -> bool,
+) -> Option<Class> {
     // Credentials that the kernel lent the thread, and namespaces that the workload made itself, are not
     // the container's. Memory accounting asks on every mmap and is never a need.
     if fact.overridden
@@ -123,7 +164,12 @@ fn classify(fact: &CapabilityFact, outcome: Outcome) -> Option<Class> {
     if decisive && fact.verdict == Verdict::Denied && outcome == Outcome::Succeeded {
         return None; // it was not needed
     }
-    let earnest = fact.audit == AuditClass::Audited || decisive;
+    let earnest = match fact.audit {
+        AuditClass::Audited | AuditClass::Implied => true,
+        AuditClass::Retained if !insists_on_retained() => return None,
+        AuditClass::Retained => true,
+        AuditClass::Noaudit | AuditClass::Memory => decisive,
+    };
     match (fact.phase, fact.verdict, earnest) {
         (Phase::Setup | Phase::Handover, _, true) => Some(Class::Runtime),
         (Phase::Setup | Phase::Handover, _, false) => None,
@@ -162,11 +208,10 @@ fn outcome(fact: &CapabilityFact) -> Outcome {
 fn rule(number: u8, reasons: Reasons) -> CapabilityRule {
     let mut reasons: Vec<_> = reasons
         .into_iter()
-        .map(|((abi, nr), (outcome, programs))| CapabilityReason {
-            abi,
-            syscall: syscall::display(abi, nr).into_owned(),
-            outcome,
-            programs: programs.into_iter().collect(),
+        .map(|((abi, nr), (outcome, users))| {
+            let (programs, tests) = users.into_lists();
+            let syscall = syscall::display(abi, nr).into_owned();
+            CapabilityReason { abi, syscall, outcome, programs, tests }
         })
         .collect();
     reasons.sort();

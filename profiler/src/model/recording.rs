@@ -3,7 +3,7 @@
 //! A recording is a set of facts, each with the runs that saw it. Joining two recordings is a union
 //! of both, so it is commutative, associative and idempotent. Nothing here decides what is allowed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,18 @@ pub enum TargetKind {
     Cgroup,
 }
 
+impl TargetKind {
+    /// In words, for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            TargetKind::Command => "command",
+            TargetKind::Container => "container",
+            TargetKind::Cgroup => "cgroup",
+        }
+    }
+}
+
 /// The circumstances of one run. Never part of a committed file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,6 +91,10 @@ pub struct Run {
     /// What this run could not see. Sorted, without duplicates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Missing>,
+    /// Cgroups that were made inside the target's, by containers in it for one: what ran in them counts as the
+    /// target's.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub inner_cgroups: u64,
 }
 
 /// The machine that a run was made on.
@@ -168,6 +184,11 @@ pub enum Missing {
     },
     /// The engine went away; containers that started later were not found.
     Engine,
+    /// Processes left the target's cgroup, `count` of them: what they did elsewhere was not seen.
+    Left {
+        /// How many.
+        count: u64,
+    },
 }
 
 /// The part of a thread's life in which something happened.
@@ -192,20 +213,23 @@ pub struct SyscallFact {
     pub nr: u32,
     /// When in the thread's life.
     pub phase: Phase,
-    /// Which runs saw it, and who made it first.
+    /// Which runs saw it, and who made it.
     pub seen: BTreeMap<RunId, Sighting>,
 }
 
-/// The first time that a run saw something.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// How a run saw something: first when, done by whom, in which tests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sighting {
     /// Milliseconds since the run was armed; absent when the side table was full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_ms: Option<u64>,
-    /// Who did it first; absent when the side table was full.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub by: Option<Program>,
+    /// Who did it; empty when the side table was full.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub programs: BTreeSet<Program>,
+    /// The labels that were in force (`profiler mark`). Hostile text.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tests: BTreeSet<String>,
 }
 
 /// A program as the kernel knows it. Hostile text, at most 15 and 63 bytes.
@@ -239,6 +263,11 @@ pub enum AuditClass {
     Noaudit,
     /// Memory accounting asks for CAP_SYS_ADMIN on every mmap, brk and exec.
     Memory,
+    /// No check at all: the call keeps, raises or gains the capability, and cannot without (capset(2),
+    /// PR_CAP_AMBIENT_RAISE, an execve of a file with capabilities).
+    Implied,
+    /// No check at all: capset(2) wrote back the whole permitted set, which may be what was read before.
+    Retained,
 }
 
 /// Whose user namespace the capability was asked for.
@@ -275,7 +304,7 @@ pub struct CapabilityFact {
     pub nr: u32,
     /// The kernel function that asked, `inet_bind_sk`; empty when it could not be named.
     pub asked_by: String,
-    /// Outcomes and first sighting, per run.
+    /// Outcomes and sighting, per run.
     pub seen: BTreeMap<RunId, CheckSighting>,
 }
 
@@ -292,8 +321,8 @@ pub struct CheckSighting {
     /// How many enclosing syscalls were not seen to end.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unsettled: u64,
-    /// First sighting.
-    pub first: Sighting,
+    /// When and by whom.
+    pub sighting: Sighting,
 }
 
 /// Calls that a filter answered in place of the kernel.
@@ -308,7 +337,7 @@ pub struct DenialFact {
     pub phase: Phase,
     /// The error that the caller got, positive (`1` is EPERM); 0 when the filter claimed success.
     pub errno: i32,
-    /// Which runs saw it, how often, and who made it first.
+    /// Which runs saw it, how often, and who made it.
     pub seen: BTreeMap<RunId, DenialSighting>,
 }
 
@@ -318,8 +347,8 @@ pub struct DenialFact {
 pub struct DenialSighting {
     /// How often.
     pub count: u64,
-    /// First sighting.
-    pub first: Sighting,
+    /// When and by whom.
+    pub sighting: Sighting,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

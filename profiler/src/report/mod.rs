@@ -4,8 +4,10 @@
 //! are taken out by the stream of the binary where they are not wanted. All text that others control goes through
 //! [`escape`].
 
+pub mod diff;
 pub mod doctor;
 pub mod escape;
+pub mod facts;
 mod next;
 pub mod progress;
 mod style;

@@ -13,7 +13,12 @@ use profiler::{
         },
     },
 };
-use proptest::{collection::vec, option, prelude::*, sample::select};
+use proptest::{
+    collection::{btree_set, vec},
+    option,
+    prelude::*,
+    sample::select,
+};
 
 pub const BACKEND: &str = include_str!("../data/backend.json");
 pub const COMMAND: &str = include_str!("../data/command.json");
@@ -29,7 +34,7 @@ fn run(number: u8) -> Run {
     let missing = match number % 4 {
         0 => vec![],
         1 => vec![Missing::Shutdown, Missing::Handover],
-        2 => vec![Missing::Startup],
+        2 => vec![Missing::Startup, Missing::Left { count: 2 }],
         _ => vec![Missing::Lost { what: "attribution".into(), count: u64::from(number) }],
     };
     Run {
@@ -59,13 +64,16 @@ fn run(number: u8) -> Run {
             compose_service: None,
         }),
         missing,
+        inner_cgroups: u64::from(number % 3),
     }
 }
 
 fn sighting() -> impl Strategy<Value = Sighting> {
     let program = (select(vec!["a", "b", ""]), select(vec!["x", "y", ""]))
         .prop_map(|(comm, exe)| Program { comm: comm.into(), exe: exe.into() });
-    (option::of(0..3u64), option::of(program)).prop_map(|(first_ms, by)| Sighting { first_ms, by })
+    let test = select(vec!["test_login", "test_logout"]).prop_map(str::to_owned);
+    (option::of(0..3u64), btree_set(program, 0..3), btree_set(test, 0..2))
+        .prop_map(|(first_ms, programs, tests)| Sighting { first_ms, programs, tests })
 }
 
 /// One to three of `runs`, each with a value.
@@ -95,12 +103,12 @@ pub fn recording(runs: Vec<u8>) -> impl Strategy<Value = Recording> {
     let syscall = (call(), seen(&runs, sighting()))
         .prop_map(|((abi, nr, phase), seen)| SyscallFact { abi, nr, phase, seen });
     let check = (1..4u64, 0..3u64, 0..3u64, 0..2u64, sighting()).prop_map(
-        |(checks, succeeded, failed, unsettled, first)| CheckSighting {
+        |(checks, succeeded, failed, unsettled, sighting)| CheckSighting {
             checks,
             succeeded,
             failed,
             unsettled,
-            first,
+            sighting,
         },
     );
     let kind = (
@@ -127,7 +135,8 @@ pub fn recording(runs: Vec<u8>) -> impl Strategy<Value = Recording> {
                 seen,
             }
         });
-    let denied = (1..4u64, sighting()).prop_map(|(count, first)| DenialSighting { count, first });
+    let denied =
+        (1..4u64, sighting()).prop_map(|(count, sighting)| DenialSighting { count, sighting });
     let denial = (call(), select(vec![1, 38]), seen(&runs, denied))
         .prop_map(|((abi, nr, phase), errno, seen)| DenialFact { abi, nr, phase, errno, seen });
 

@@ -241,7 +241,10 @@ pub mod tests {
             with(&blob(&[], functions, &[]), |btf| Way::Fexit.lacks("cap_capable", btf))
         };
         assert_eq!(lacks(&[NEW]), None);
-        for other in [&[][..], &[("cap_capable", &["cred", "cap"])], &[("capable", NEW.1)]] {
+        let none: [(&str, &[&str]); 0] = [];
+        let other: [(&str, &[&str]); 1] = [("cap_capable", &["cred", "cap"])];
+        let elsewhere: [(&str, &[&str]); 1] = [("capable", NEW.1)];
+        for other in [&none[..], &other, &elsewhere] {
             let reason = lacks(other).expect("nothing to attach to");
             assert!(reason.contains("`cap_capable`"), "{reason}");
         }

@@ -16,8 +16,9 @@ use profiler_common::{
 
 use super::{
     attach::{self, AttachPoint, Attached, Need, POINTS, Way},
-    drain,
+    drain::{self, Drain},
     error::ObserveError,
+    labels::Labels,
     slots::{self, Candidate, SlotKind, Slots, array, map_error},
     symbols::Symbols,
 };
@@ -177,6 +178,7 @@ impl Observer {
     /// When there is no slot left or the maps cannot be written.
     pub fn watch(&mut self, cgroup_ids: &[u64], kind: SlotKind) -> Result<Slot, ObserveError> {
         let slot = self.slots.take(&mut self.ebpf, kind)?;
+        self.slots.begin(slot);
         self.watch_also(cgroup_ids, slot)?;
         Ok(slot)
     }
@@ -190,6 +192,44 @@ impl Observer {
             self.slots.choose(&mut self.ebpf, *id, slot)?;
         }
         Ok(())
+    }
+
+    /// From now on every cgroup that is created at this path of the cgroup2 tree writes to a slot, and is among
+    /// the [candidates](Self::candidates). Recorders in a cgroup namespace of their own see other paths than the
+    /// kernel.
+    ///
+    /// # Errors
+    /// When the path is too long or the maps cannot be written.
+    pub fn want(&mut self, path: &[u8], slot: Slot) -> Result<(), ObserveError> {
+        self.slots.want(&mut self.ebpf, path, slot)
+    }
+
+    /// Puts an existing cgroup in scope as a candidate of a slot, so that its end is noticed.
+    ///
+    /// # Errors
+    /// When the maps cannot be written.
+    pub fn adopt_one(&mut self, cgroup_id: u64, slot: Slot) -> Result<(), ObserveError> {
+        self.slots.adopt_one(&mut self.ebpf, cgroup_id, slot)
+    }
+
+    /// Notes processes that are in scope already, so that they are seen to leave.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn note_members(
+        &mut self,
+        pids: impl IntoIterator<Item = u32>,
+        slot: Slot,
+    ) -> Result<(), ObserveError> {
+        self.slots.note_members(&mut self.ebpf, pids, slot)
+    }
+
+    /// Forgets a candidate that has ended, and keeps its evidence.
+    ///
+    /// # Errors
+    /// When the maps cannot be written.
+    pub fn forget(&mut self, candidate: &Candidate) -> Result<(), ObserveError> {
+        self.slots.forget(&mut self.ebpf, candidate.cgroup_id)
     }
 
     /// From now on every new cgroup with a container id in its name is recorded as a candidate.
@@ -264,7 +304,30 @@ impl Observer {
     /// # Errors
     /// When the maps cannot be read.
     pub fn found(&mut self, slots: &[Slot]) -> Result<Found, ObserveError> {
-        drain::found(&mut self.ebpf, slots, &mut self.symbols)
+        let slots = slots
+            .iter()
+            .map(|target| (*target, self.slots.of(*target).into_keys().collect()))
+            .collect();
+        drain::found(&mut self.ebpf, &slots, &mut self.symbols)
+    }
+
+    /// Puts labels in force, in place of those before: when this returns, every call that begins is recorded
+    /// under them. `run` and `armed_ns` as in [`Observer::evidence`].
+    ///
+    /// # Errors
+    /// When the maps cannot be read or written.
+    pub fn label(&mut self, labels: &Labels, run: &str, armed_ns: u64) -> Result<(), ObserveError> {
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols };
+        self.slots.label(&mut self.ebpf, labels, &mut drain)
+    }
+
+    /// Takes over evidence of earlier labels, so that its slots can serve later ones. To be called now and then.
+    ///
+    /// # Errors
+    /// When the maps cannot be read or written.
+    pub fn tidy(&mut self, run: &str, armed_ns: u64) -> Result<(), ObserveError> {
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols };
+        self.slots.reuse(&mut self.ebpf, &mut drain)
     }
 
     /// Writes what the kernel side logged to the logger.
@@ -291,7 +354,8 @@ impl Observer {
         Ok(())
     }
 
-    /// The evidence of one target, written to the given slots. `armed_ns` is CLOCK_MONOTONIC.
+    /// The evidence of one target, in the given slots. `armed_ns` is CLOCK_MONOTONIC, `unlabelled` how many labels were
+    /// not kept.
     ///
     /// # Errors
     /// When the maps cannot be read.
@@ -300,9 +364,14 @@ impl Observer {
         slots: &[Slot],
         run: &str,
         armed_ns: u64,
+        unlabelled: u64,
     ) -> Result<Evidence, ObserveError> {
-        let mut evidence =
-            drain::evidence(&mut self.ebpf, slots, run, armed_ns, &mut self.symbols)?;
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols };
+        let mut evidence = Evidence::default();
+        for slot in slots {
+            evidence.absorb(self.slots.evidence(&mut self.ebpf, *slot, &mut drain)?);
+        }
+        evidence.missing.extend(drain::losses(&mut self.ebpf, unlabelled + self.slots.unlabelled)?);
         if self.capabilities.by.is_none() {
             evidence.missing.push(Missing::Capabilities { reason: self.capabilities.refusals() });
         }
@@ -360,18 +429,16 @@ fn load_and_attach(program: &mut Program, to: &str, btf: &aya::Btf) -> Result<()
 
 /// Why a way was refused, in a few words: the system call's own, where one failed.
 fn reason(error: &ProgramError) -> String {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return match io.kind() {
-                std::io::ErrorKind::PermissionDenied => "not permitted".to_owned(),
-                std::io::ErrorKind::NotFound => "this kernel offers none".to_owned(),
-                _ => io.to_string(),
-            };
-        }
-        cause = error.source();
+    let io = match error {
+        ProgramError::IOError(io) => io,
+        ProgramError::SyscallError(call) => &call.io_error,
+        _ => return error.to_string().lines().next().unwrap_or_default().to_owned(),
+    };
+    match io.kind() {
+        std::io::ErrorKind::PermissionDenied => "not permitted".to_owned(),
+        std::io::ErrorKind::NotFound => "this kernel offers none".to_owned(),
+        _ => io.to_string(),
     }
-    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 fn load_error(error: EbpfError) -> ObserveError {

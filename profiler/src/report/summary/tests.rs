@@ -36,17 +36,19 @@ fn run(missing: Vec<Missing>) -> Run {
         host: Host { kernel: "6.1.0".into(), machine: "x86_64".into(), cgroups: "unified".into() },
         container: Some(container()),
         missing,
+        inner_cgroups: 0,
     }
 }
 
 fn syscall(nr: u32, phase: Phase) -> SyscallFact {
-    let first = Sighting { first_ms: Some(1), by: None };
+    let first = Sighting { first_ms: Some(1), ..Sighting::default() };
     SyscallFact { abi: Abi::X86_64, nr, phase, seen: BTreeMap::from([(RUN.to_owned(), first)]) }
 }
 
 fn denial(nr: u32, errno: i32, count: u64, comm: &str) -> DenialFact {
-    let by = Some(Program { comm: comm.into(), exe: "backend".into() });
-    let sighting = DenialSighting { count, first: Sighting { first_ms: Some(5), by } };
+    let programs = [Program { comm: comm.into(), exe: "backend".into() }].into();
+    let sighting = Sighting { first_ms: Some(5), programs, ..Sighting::default() };
+    let sighting = DenialSighting { count, sighting };
     let seen = BTreeMap::from([(RUN.to_owned(), sighting)]);
     DenialFact { abi: Abi::X86_64, nr, phase: Phase::Workload, errno, seen }
 }
