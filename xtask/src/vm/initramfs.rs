@@ -136,7 +136,11 @@ fn libraries_of(text: &str) -> impl Iterator<Item = &str> {
 /// The kernel's command line for a machine that offers these ways.
 pub fn command_line(ways: &str) -> String {
     debug_assert!(ways.split(' ').all(|way| WAYS.contains(&way)));
-    format!("console=ttyS0 quiet panic=-1 mitigations=off ways={}", ways.replace(' ', ","))
+    // a busy host is late with timer interrupts, which must not count as a broken timer
+    format!(
+        "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check ways={}",
+        ways.replace(' ', ",")
+    )
 }
 
 #[cfg(test)]
