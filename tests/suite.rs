@@ -9,6 +9,7 @@ mod command;
 mod docker;
 mod enforce;
 mod harness;
+mod labels;
 mod readme;
 
 use std::{
@@ -63,6 +64,7 @@ fn tests() -> Vec<Test> {
         badinput::refuse::tests(),
         docker::tests(),
         enforce::tests(),
+        labels::tests(),
         readme::tests(),
     ]
     .into_iter()
