@@ -51,6 +51,8 @@ offsets! {
     TASK_STATUS: "task_struct" "thread_info.status" false;
     TASK_PID: "task_struct" "pid" true;
     TASK_TGID: "task_struct" "tgid" true;
+    TASK_SIGNAL: "task_struct" "signal" true;
+    SIGNAL_LIVE: "signal_struct" "live" true;
     TASK_NSPROXY: "task_struct" "nsproxy" true;
     TASK_SECCOMP_FILTER: "task_struct" "seccomp.filter" true;
     TASK_CGROUPS: "task_struct" "cgroups" true;

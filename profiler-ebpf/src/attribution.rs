@@ -50,7 +50,9 @@ impl Maker {
     /// Whether it was noted, as far as marks tell.
     #[inline(always)]
     pub fn is_among(&self, makers: Makers) -> bool {
-        has(makers, mark(self.thread)) || makers != 0 && has(makers, self.program()) || makers == FULL
+        has(makers, mark(self.thread))
+            || makers != 0 && has(makers, self.program())
+            || makers == FULL
     }
 
     /// The mark of its program, whatever the thread.

@@ -36,7 +36,7 @@ pub fn noted_phase() -> u8 {
 /// The phase that the current thread is in.
 ///
 /// The kernel tells of a move just after it was done, so for a moment a process is in the cgroup and
-/// not noted. It is known by this: before the entry point there is no workload, and what is in the
+/// not noted. It is known by this: it is no member yet; before the entry point there is no workload; and what is in the
 /// runtime's mount namespace is none, as long as the workload has not gone there by setns(2).
 pub fn phase(slot: Slot) -> u8 {
     let noted = noted_phase();
@@ -50,7 +50,21 @@ pub fn phase(slot: Slot) -> u8 {
         && target.mnt_ns != 0
         && kernel::mount_namespace(kernel::current()) == target.mnt_ns
         && target.calls_setns == 0;
-    if before_entry || in_runtime { phase::SETUP } else { noted }
+    if before_entry || in_runtime || is_no_member(slot, current_tgid()) {
+        phase::SETUP
+    } else {
+        // it joined before it became a member, but perhaps after the first look
+        noted_phase()
+    }
+}
+
+/// Whether a process in the slot's cgroup has come there by a move that was not told yet. Every other one was seen to be
+/// created there, unless the target ran before.
+fn is_no_member(slot: Slot, tgid: u32) -> bool {
+    let ran_before = SLOTS
+        .get(slot)
+        .is_none_or(|target| matches!(target.kind, slot_kind::RUNNING | slot_kind::RUNNING_CGROUP));
+    !ran_before && !members::may_be(tgid)
 }
 
 /// Takes note of a new call of the workload's, before it is made: setns(2), native or compat.
@@ -75,18 +89,21 @@ pub fn attached(ctx: &BtfTracePointContext) {
     let task: Address = ctx.arg(2);
     let Some(tgid) = kernel::read::<u32>(task, &kernel::TASK_TGID) else { return };
     let to = scope::slot_of(id);
-    // the runtime may come and go
-    members::moved(tgid, to, !is_joined(tgid));
-    let Some(slot) = to else { return };
+    let was_joined = is_joined(tgid);
     // one that moved itself is in its new cgroup already
-    let by_workload = scope::current() == Some(slot) && !is_joined(current_tgid());
-    if by_workload {
-        return; // the workload arranges its own cgroups
+    let by_workload = to.is_some() && scope::current() == to && !is_joined(current_tgid());
+    match to {
+        // the workload arranges its own cgroups
+        Some(slot) if !by_workload => {
+            let mnt_ns = kernel::mount_namespace(kernel::current());
+            note_runtime(slot, mnt_ns);
+            debug!(ctx, "process {} joined slot {}", tgid, slot);
+            insert(tgid, Joined { filter: kernel::seccomp_filter(task), mnt_ns });
+        }
+        _ => {}
     }
-    let mnt_ns = kernel::mount_namespace(kernel::current());
-    note_runtime(slot, mnt_ns);
-    debug!(ctx, "process {} joined slot {}", tgid, slot);
-    insert(tgid, Joined { filter: kernel::seccomp_filter(task), mnt_ns });
+    // last: a member that has not joined is workload. The runtime may come and go
+    members::moved(tgid, to, !was_joined);
 }
 
 /// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`.
@@ -104,6 +121,11 @@ pub fn forked(ctx: &BtfTracePointContext) {
     }
     match (parent_slot, slot) {
         (Some(from), None) if !is_joined(parent_tgid) => members::left(from),
+        // it was moved here just now, and the kernel did not tell yet
+        (Some(from), Some(_)) if !is_joined(parent_tgid) && is_no_member(from, parent_tgid) => {
+            let mnt_ns = SLOTS.get(from).map_or(0, |target| target.mnt_ns);
+            insert(tgid, Joined { filter: kernel::seccomp_filter(child), mnt_ns });
+        }
         (Some(_), _) if none() => {}
         // SAFETY: as in `noted_phase`.
         (Some(_), _) => match unsafe { JOINED.get(parent_tgid) } {
@@ -155,9 +177,8 @@ pub fn executed(slot: Slot) {
 
 /// The current task ends.
 pub fn exited() {
-    let pid_tgid = bpf_get_current_pid_tgid();
-    let tgid = pid_tgid as u32;
-    if tgid == (pid_tgid >> 32) as u32 {
+    if kernel::is_last_thread() {
+        let tgid = current_tgid();
         members::exited(tgid);
         if !none() {
             remove(tgid);

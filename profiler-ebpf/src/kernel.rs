@@ -62,6 +62,15 @@ fn read_at<T>(address: Address) -> Option<T> {
     unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
 }
 
+/// Whether the current task, which ends, is the last one of its process. A leader may end before its threads.
+#[inline(always)]
+pub fn is_last_thread() -> bool {
+    // the count is lowered before the tracepoint, in every version since 5.10
+    // (https://elixir.bootlin.com/linux/v6.12/source/kernel/exit.c#L905)
+    let signal = read::<Address>(current(), &TASK_SIGNAL).unwrap_or(0);
+    read::<u32>(signal, &SIGNAL_LIVE) == Some(0)
+}
+
 /// The registers that the current task entered the kernel with.
 #[inline(always)]
 pub fn current_regs() -> Address {

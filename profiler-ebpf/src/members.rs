@@ -4,7 +4,7 @@
 use profiler_common::scope::{Slot, loss};
 
 use crate::{
-    maps::{MEMBERS, SLOTS, add, lost},
+    maps::{LOSSES, MEMBERS, SLOTS, add, lost},
     scope,
 };
 
@@ -13,6 +13,11 @@ pub fn entered(tgid: u32, slot: Slot) {
     if MEMBERS.insert(tgid, slot, 0).is_err() {
         lost(loss::THREADS);
     }
+}
+
+/// Whether a process was seen to be created in, or moved to, a cgroup in scope; or could have been, the table being full.
+pub fn may_be(tgid: u32) -> bool {
+    MEMBERS.get_ptr(tgid).is_some() || LOSSES.get(loss::THREADS).is_none_or(|lost| *lost != 0)
 }
 
 /// A process was moved; `to` is the slot of its new cgroup. `counts` says whether it is one of the target's.

@@ -13,8 +13,8 @@ use profiler_common::scope::{
 use crate::{
     kernel::{self, Address},
     maps::{
-        BUCKETS_ADOPTED, BUCKETS_CHOSEN, EVIDENCE, FREE_SLOTS, PATH, SCOPES, SLOTS, WANTED, control,
-        lost,
+        BUCKETS_ADOPTED, BUCKETS_CHOSEN, EVIDENCE, FREE_SLOTS, PATH, SCOPES, SLOTS, WANTED,
+        control, lost,
     },
 };
 

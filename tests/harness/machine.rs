@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use tempfile::TempDir;
 
-use crate::harness::{docker::Engine, fixtures};
+use crate::harness::{docker::Engine, fixtures, pair::Pair};
 
 /// Something without which a test cannot run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +21,15 @@ pub enum Need {
     Images,
     /// A program in PATH, from the Debian package of the second name.
     Tool(&'static str, &'static str),
+    /// libseccomp's bindings for Debian's Python.
+    PythonSeccomp,
+    /// A runtime and an engine of `cargo xtask engines`.
+    Pair(Pair),
+}
+
+impl Need {
+    /// Debian's Python, which has Debian's modules.
+    pub const PYTHON: &str = "/usr/bin/python3";
 }
 
 /// The machine under the tests.
@@ -57,6 +66,9 @@ impl Machine {
             return (!in_path(tool))
                 .then(|| format!("no `{tool}`, hint: apt-get install {package}"));
         }
+        if let Need::Pair(pair) = need {
+            return pair.lacks(&self.root);
+        }
         let lacks = self.lacks.get_or_init(|| self.probe());
         lacks.get(&need).cloned()
     }
@@ -91,6 +103,19 @@ impl Machine {
         fixtures::build(&self.root, name)
     }
 
+    /// Builds every fixture program.
+    ///
+    /// # Errors
+    /// When the compiler refuses one.
+    pub fn all_fixtures(&self) -> Result<()> {
+        for entry in self.root.join("tests/fixtures").read_dir_utf8()? {
+            if let Some(name) = entry?.file_name().strip_suffix(".c") {
+                self.fixture(name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The recording profile that the project ships.
     pub fn permissive(&self) -> Utf8PathBuf {
         self.root.join("profiles/permissive.json")
@@ -102,6 +127,11 @@ impl Machine {
             lacks.insert(Need::Bpf, "not root, hint: sudo cargo xtask test".to_owned());
         } else if !Utf8Path::new("/sys/kernel/btf/vmlinux").exists() {
             lacks.insert(Need::Bpf, "the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)".to_owned());
+        }
+        let python = Command::new(Need::PYTHON).args(["-c", "import seccomp"]).output();
+        if !python.is_ok_and(|output| output.status.success()) {
+            let reason = "no `seccomp` in Debian's Python, hint: apt-get install python3-seccomp";
+            lacks.insert(Need::PythonSeccomp, reason.to_owned());
         }
         match self.engine() {
             Err(reason) => {

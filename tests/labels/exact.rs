@@ -32,7 +32,11 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// A shell that sets labels and makes calls; `$1` is the profiler, `$2` the program that calls.
-fn shell(machine: &Machine, dir: &Utf8Path, script: &str) -> Result<crate::harness::record::Recorded> {
+fn shell(
+    machine: &Machine,
+    dir: &Utf8Path,
+    script: &str,
+) -> Result<crate::harness::record::Recorded> {
     let calls = machine.fixture("calls")?;
     let workload = ["/bin/sh", "-ec", script, "sh", machine.profiler.as_str(), calls.as_str()];
     Record::new(machine, dir).args(["--name", "app"]).workload(workload).run()?.expect(0)
@@ -52,11 +56,16 @@ fn merged(machine: &Machine) -> Result<()> {
         (275, set(["two"])),
         (276, set([])),
     ] {
-        ensure!(of(&recorded, nr) == labels, "{nr} carries {:?}, not {labels:?}", of(&recorded, nr));
+        ensure!(
+            of(&recorded, nr) == labels,
+            "{nr} carries {:?}, not {labels:?}",
+            of(&recorded, nr)
+        );
     }
     let files = [first.join("recording.json"), second.join("recording.json")];
     let args = ["generate", files[0].as_str(), files[1].as_str(), "-o", out.as_str()];
-    program::run(&mut program::command(&machine.profiler, args), Duration::from_secs(30))?.expect(0)?;
+    program::run(&mut program::command(&machine.profiler, args), Duration::from_secs(30))?
+        .expect(0)?;
     let profile: Value = serde_json::from_str(&fs_err::read_to_string(out.join("profile.json"))?)?;
     for (nr, labels) in [
         (278, set([])),
@@ -124,7 +133,15 @@ fn container(machine: &Machine) -> Result<()> {
     mark(&["starts"])?;
     let seccomp = format!("seccomp={}", machine.permissive());
     container.start(&[
-        "--network=none", "--security-opt", &seccomp, &image, "/bin/calls", "-q", "-s", "278", "331",
+        "--network=none",
+        "--security-opt",
+        &seccomp,
+        &image,
+        "/bin/calls",
+        "-q",
+        "-s",
+        "278",
+        "331",
     ])?;
     // it has made its calls when it can be executed in
     container.exec(&["/bin/calls", "-q", "178"])?.expect(0)?;
@@ -215,7 +232,11 @@ for thread in threads:
     fs_err::copy(&calls, &copy)?;
     let script = "for round in 1 2 3; do $1 -q 278; $2 -q 278 178; $3 -c \"$4\"; done";
     let recorded = Record::new(machine, scratch.join("out"))
-        .workload(["/bin/sh", "-ec", script, "sh", calls.as_str(), copy.as_str()].into_iter().chain(["/usr/bin/python3", SCRIPT]))
+        .workload(
+            ["/bin/sh", "-ec", script, "sh", calls.as_str(), copy.as_str()]
+                .into_iter()
+                .chain(["/usr/bin/python3", SCRIPT]),
+        )
         .run()?
         .expect(0)?;
     let recording = recorded.recording()?;

@@ -21,12 +21,21 @@ pub fn tests() -> Vec<Test> {
     vec![
         Test::new("labels::example_shell", &needs, shell),
         Test::new("labels::example_pytest", &[needs.as_slice(), &[python]].concat(), pytest),
-        Test::new("labels::example_nextest", &[needs.as_slice(), &[nextest]].concat(), nextest_runner),
+        Test::new(
+            "labels::example_nextest",
+            &[needs.as_slice(), &[nextest]].concat(),
+            nextest_runner,
+        ),
     ]
 }
 
 /// Runs a test suite under the recorder, and once more without it.
-fn run(machine: &Machine, dir: &Utf8Path, suite: &[&str], env: &[(&str, &str)]) -> Result<Recorded> {
+fn run(
+    machine: &Machine,
+    dir: &Utf8Path,
+    suite: &[&str],
+    env: &[(&str, &str)],
+) -> Result<Recorded> {
     let mut record = Record::new(machine, dir.join("out"))
         .current_dir(dir)
         .limit(Duration::from_secs(300))
@@ -56,7 +65,8 @@ fn shell(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
     let label = machine.root.join("examples/shell/label");
     let calls = machine.fixture("calls")?;
-    let script = "$1 first $2 -q 278 331; $1 'the second' $2 -q 178 331; $1 fails $2 -q -x 7 || [ $? = 7 ]";
+    let script =
+        "$1 first $2 -q 278 331; $1 'the second' $2 -q 178 331; $1 fails $2 -q -x 7 || [ $? = 7 ]";
     let suite = ["/bin/sh", "-ec", script, "sh", label.as_str(), calls.as_str()];
     expect(&run(machine, scratch.path(), &suite, &[])?, "first", "the second")
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::harness::{evidence::Recording, test::Test};
 
-mod examples;
 mod exact;
+mod examples;
 mod socket;
 
 /// The tests of this group.
@@ -15,9 +15,9 @@ pub fn tests() -> Vec<Test> {
 
 /// The labels under which the workload made an x86_64 call.
 fn of(recording: &Recording, nr: u32) -> BTreeSet<String> {
-    let facts = recording.facts("syscalls").filter(|fact| {
-        fact["abi"] == "x86_64" && fact["phase"] == "workload" && fact["nr"] == nr
-    });
+    let facts = recording
+        .facts("syscalls")
+        .filter(|fact| fact["abi"] == "x86_64" && fact["phase"] == "workload" && fact["nr"] == nr);
     facts
         .flat_map(|fact| fact["seen"].as_object().into_iter().flatten())
         .flat_map(|(_, seen)| seen["tests"].as_array().into_iter().flatten())

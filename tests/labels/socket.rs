@@ -78,7 +78,8 @@ fn hostile(machine: &Machine) -> Result<()> {
         ensure!(answer.starts_with("error: ") && answer.contains(wrong), "{line:?}: {answer:?}");
     }
     // text that would act in a terminal, in Markdown, in YAML or in HTML; bytes that are no text; and much of it
-    let names = ["\u{202e}gnp", "a: &b [<script>`|$(id)", "\"'\\", "../../etc", "no\u{0301}\u{200b}w"];
+    let names =
+        ["\u{202e}gnp", "a: &b [<script>`|$(id)", "\"'\\", "../../etc", "no\u{0301}\u{200b}w"];
     for name in names {
         ensure!(talk.ask(format!("begin {name}").as_bytes())? == "ok\n", "{name:?} is refused");
     }
@@ -148,7 +149,10 @@ fn private(machine: &Machine) -> Result<()> {
         ensure!(output.stderr.contains("cannot create the socket `"), "{}", output.stderr);
     }
     ensure!(fs_err::read_to_string(&file)? == "precious", "the file was changed");
-    ensure!(link.symlink_metadata()?.is_symlink() && !scratch.join("elsewhere").exists(), "followed");
+    ensure!(
+        link.symlink_metadata()?.is_symlink() && !scratch.join("elsewhere").exists(),
+        "followed"
+    );
     // one that a killed recorder left is replaced
     let socket = scratch.join("socket");
     drop(UnixListener::bind(&socket)?);

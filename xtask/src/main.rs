@@ -14,6 +14,7 @@ mod layers;
 mod mounts;
 mod sh;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,8 @@ enum Verb {
     Layers,
     /// Run every test: unit, command line, real kernel, real engines.
     Test(test::Args),
+    /// Boot Debian's kernels in an emulated machine and run there what needs no engine.
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Verb::Floors(args) => floors::run(&args),
         Verb::Layers => layers::run(),
         Verb::Test(args) => test::run(&args),
+        Verb::Vm(args) => vm::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,25 +1,38 @@
 //! `profiler generate`: the same files as a recording writes, from recordings alone.
 
-use std::{io::Write as _, path::Path, process::ExitCode};
+use std::{io::Write as _, process::ExitCode};
 
-use anyhow::{Context as _, Result};
-use profiler::{
-    ingest,
-    model::{merge, policy, recording::Recording},
-};
+use anyhow::{Context as _, Result, bail};
+use profiler::model::{merge::Merger, policy, purpose::Purpose};
 
-use crate::{args::GenerateArgs, output};
+use crate::{args::GenerateArgs, merge, output};
 
 /// The profile to record under.
 const PERMISSIVE: &str = profiler::model::seccomp::PERMISSIVE;
 
 /// Reads and joins recordings, and writes their profile.
 pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
-    let recordings: Vec<Recording> =
-        args.recordings.iter().map(|path| read(path)).collect::<Result<_>>()?;
-    let recording = merge::merge(recordings)?;
-    let options = policy::Options { learn_denied: args.learn_denied };
-    output::write(&recording, &args.output, &options)?;
+    let mut merger = Merger::default();
+    for path in &args.recordings {
+        merger.add(merge::read(path)?)?;
+    }
+    let recording = merger.finish()?;
+    let no_new_privileges =
+        (args.no_new_privileges || args.new_privileges).then_some(args.no_new_privileges);
+    let has_runtime = recording.runs.values().any(|run| run.container.is_some());
+    if no_new_privileges.is_some() && args.runtime.is_none() && !has_runtime {
+        bail!(
+            "no runtime started `{}`, so there is none to use no-new-privileges\n\
+             hint: add --runtime any",
+            recording.target.name
+        );
+    }
+    let purpose = Purpose { runtime: args.runtime.clone(), no_new_privileges };
+    let options = policy::Options { learn_denied: args.learn_denied, purpose };
+    let (dir, committed) = args.into.destination(args.output.as_deref());
+    let dir =
+        dir.context("no directory to write to\nhint: profiler generate RECORDING... -o DIR")?;
+    output::write(&recording, dir, &options, committed)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -27,14 +40,4 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
 pub fn permissive() -> Result<ExitCode> {
     std::io::stdout().write_all(PERMISSIVE.as_bytes()).context("cannot write to stdout")?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn read(path: &Path) -> Result<Recording> {
-    let text = std::fs::read_to_string(path).with_context(|| {
-        format!(
-            "cannot read `{}`\nhint: name recordings that `profiler record` wrote: profiler generate DIR/recording.json -o DIR",
-            path.display()
-        )
-    })?;
-    ingest::recording::parse(&text).with_context(|| format!("cannot use `{}`", path.display()))
 }

@@ -1,22 +1,139 @@
-//! A result on its way out: the files of a target's directory, then its summary.
+//! A result on its way out: joined with what is committed, then the files of a target's directory, then its summary.
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use fs_err as fs;
 use profiler::{
-    model::{policy, recording::Recording},
+    ingest,
+    model::{
+        merge, policy,
+        profile::{CapabilityRule, Profile, SyscallRule},
+        recording::Recording,
+        union,
+    },
     render::bundle,
     session::store,
 };
 
 use crate::tell;
 
+/// What becomes of the result that a directory has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    /// It is replaced.
+    Replace,
+    /// It is joined: nothing that it allows is lost.
+    Grow,
+    /// It is replaced, and what it allowed and the new one does not is told.
+    Prune,
+}
+
+/// The evidence and the profile that a directory has. A profile is committed, a recording is not: either may be missing,
+/// and the profile may allow more than the recording accounts for.
+struct Known {
+    recording: Option<Recording>,
+    profile: Option<Profile>,
+}
+
+impl Known {
+    fn read(dir: &Path) -> Result<Known> {
+        Ok(Known {
+            recording: text(&dir.join("recording.json"))?
+                .map(|text| ingest::recording::parse(&text))
+                .transpose()
+                .with_context(|| {
+                    format!("cannot use `{}`", dir.join("recording.json").display())
+                })?,
+            profile: text(&dir.join("profile.json"))?
+                .map(|text| ingest::profile::parse(&text))
+                .transpose()
+                .with_context(|| format!("cannot use `{}`", dir.join("profile.json").display()))?,
+        })
+    }
+}
+
+fn text(path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error)
+            .context("cannot join with what is there\nhint: write elsewhere with `-o DIR`"),
+    }
+}
+
+/// Whether what a directory has can be joined with, before anything is recorded.
+pub fn check(dir: &Path, committed: Committed) -> Result<()> {
+    if committed != Committed::Replace {
+        Known::read(dir)?;
+    }
+    Ok(())
+}
+
 /// Derives the profile of a recording, writes all files into `dir`, and prints the summary.
-pub fn write(recording: &Recording, dir: &Path, options: &policy::Options) -> Result<()> {
-    let profile = policy::derive(recording, options);
-    let files = bundle::bundle(recording, &profile, &dir.to_string_lossy());
+pub fn write(
+    recording: &Recording,
+    dir: &Path,
+    options: &policy::Options,
+    committed: Committed,
+) -> Result<()> {
+    let (recording, profile) = match committed {
+        Committed::Replace => (recording.clone(), policy::derive(recording, options)),
+        Committed::Grow => grown(recording, &Known::read(dir)?, options)?,
+        Committed::Prune => {
+            let profile = policy::derive(recording, options);
+            pruned(recording, &profile, &Known::read(dir)?)?;
+            (recording.clone(), profile)
+        }
+    };
+    let files = bundle::bundle(&recording, &profile, &dir.to_string_lossy());
     store::write(dir, &files)?;
     store::remove_stale(dir, &files, &bundle::NAMES)?;
-    tell::summary(recording, &profile, dir, &files);
+    tell::summary(&recording, &profile, dir, &files);
+    Ok(())
+}
+
+fn grown(
+    recording: &Recording,
+    known: &Known,
+    options: &policy::Options,
+) -> Result<(Recording, Profile)> {
+    let recording = merge::merge(known.recording.iter().chain([recording]).cloned())?;
+    let fresh = policy::derive(&recording, options);
+    let Some(committed) = &known.profile else { return Ok((recording, fresh)) };
+    let (calls, capabilities) = union::unseen(committed, &fresh);
+    let calls = calls.into_iter().map(|rule| format!("{} {}", rule.abi, rule.name));
+    let capabilities = capabilities.into_iter().map(|rule| format!("CAP_{}", rule.name));
+    let kept: Vec<String> = calls.chain(capabilities).collect();
+    if !kept.is_empty() {
+        tell::note(&format!(
+            "kept of the committed profile, though no run at hand has it: {} (`--prune` removes it)",
+            kept.join(", ")
+        ));
+    }
+    let profile = union::union(committed, &fresh)?;
+    Ok((recording, profile))
+}
+
+/// Tells what goes, and how many of the runs at hand did not have it.
+fn pruned(recording: &Recording, fresh: &Profile, known: &Known) -> Result<()> {
+    let Some(committed) = &known.profile else { return Ok(()) };
+    union::union(committed, fresh)?; // refuses another target
+    let all = merge::merge(known.recording.iter().chain([recording]).cloned())?;
+    let alone = |run| policy::derive(&merge::of_run(&all, run), &policy::Options::default());
+    let each: Vec<Profile> = all.runs.keys().map(alone).collect();
+    let tell = |what: String, lacks: &dyn Fn(&Profile) -> bool| {
+        let unseen = each.iter().filter(|profile| lacks(profile)).count();
+        tell::note(&format!("pruned {what}: {unseen} of {} runs have not seen it", each.len()));
+    };
+    let (calls, capabilities) = union::unseen(committed, fresh);
+    for rule in calls {
+        let is_it = |known: &SyscallRule| (known.abi, &known.name) == (rule.abi, &rule.name);
+        tell(format!("{} {}", rule.abi, rule.name), &|p| !p.syscalls.iter().any(is_it));
+    }
+    for rule in capabilities {
+        let is_it = |known: &CapabilityRule| known.name == rule.name;
+        tell(format!("CAP_{}", rule.name), &|p| !p.capabilities.required.iter().any(is_it));
+    }
     Ok(())
 }

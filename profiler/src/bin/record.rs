@@ -21,7 +21,9 @@ use profiler::{
 
 use crate::{
     args::{EnterArgs, RecordArgs},
-    exit, output, ready,
+    exit,
+    output::{self, Committed},
+    ready,
     tell::{self, Teller},
 };
 
@@ -48,8 +50,12 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     }
     distinct(&args.containers)?;
     let name = result_name(&args);
-    let dir = args.output.clone().unwrap_or_else(|| Path::new("profiles").join(&name));
+    let (dir, committed) = args.into.destination(args.output.as_deref());
+    let dir = dir.map_or_else(|| Path::new("profiles").join(&name), Path::to_owned);
     let dirs = ResultDirs { several: args.containers.len() > 1, dir };
+    for dir in dirs.all(&args.containers) {
+        output::check(&dir, committed)?; // now, not when the tests are done
+    }
     let _prepared = store::prepare(dirs.all(&args.containers).iter().map(PathBuf::as_path))?;
     let ready = args.ready_fd.map(ready::open).transpose()?;
     let observe = Options { debug, capabilities: args.attach_capabilities.map(Way::from) };
@@ -85,7 +91,7 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
         Ok(session::record_containers(plan, containers, &docker, tell).await?)
     });
     teller.end();
-    Ok(write(&outcome?, &dirs).into())
+    Ok(write(&outcome?, &dirs, committed).into())
 }
 
 /// Serves the hidden `__enter`.
@@ -133,11 +139,12 @@ impl ResultDirs {
 
 /// Writes what was recorded, each target by itself: one that cannot be written costs no other its result. The exit
 /// status says the gravest: the command's failure, then a result that was not written, then incomplete evidence.
-fn write(outcome: &Outcome, dirs: &ResultDirs) -> u8 {
+fn write(outcome: &Outcome, dirs: &ResultDirs, committed: Committed) -> u8 {
     let mut unwritten = false;
     for recorded in &outcome.recordings {
         let dir = dirs.of(&recorded.name);
-        if let Err(error) = output::write(&recorded.recording, &dir, &policy::Options::default()) {
+        let options = policy::Options::default();
+        if let Err(error) = output::write(&recorded.recording, &dir, &options, committed) {
             tell::error(&error);
             unwritten = true;
         }
@@ -230,11 +237,15 @@ mod tests {
             command_status,
         };
         let dirs = ResultDirs { several: true, dir: dir.path().to_owned() };
-        assert_eq!(write(&outcome(Some(0)), &dirs), exit::USAGE);
+        assert_eq!(write(&outcome(Some(0)), &dirs, Committed::Replace), exit::USAGE);
         assert!(dir.path().join("b/seccomp.json").exists());
-        assert_eq!(write(&outcome(Some(7)), &dirs), 7, "the tests' failure is not hidden");
+        assert_eq!(
+            write(&outcome(Some(7)), &dirs, Committed::Replace),
+            7,
+            "the tests' failure is not hidden"
+        );
         std::fs::remove_file(dir.path().join("a")).expect("removes");
-        assert_eq!(write(&outcome(Some(0)), &dirs), 0);
+        assert_eq!(write(&outcome(Some(0)), &dirs, Committed::Replace), 0);
         assert!(dir.path().join("a/seccomp.json").exists());
     }
 

@@ -23,6 +23,8 @@ use profiler::{
 };
 use tracing_subscriber::EnvFilter;
 
+use crate::args::Color;
+
 /// Columns of a terminal that does not say how many it has.
 const COLUMNS: usize = 80;
 
@@ -34,6 +36,15 @@ pub fn init_log(debug: bool) {
     if debug {
         let filter = EnvFilter::new("warn,profiler=debug");
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).init();
+    }
+}
+
+/// Decides about colour, for everything that is printed.
+pub fn init_color(color: Color) {
+    match color {
+        Color::Auto => {} // anstream asks the terminal, NO_COLOR and CLICOLOR
+        Color::Always => anstream::ColorChoice::Always.write_global(),
+        Color::Never => anstream::ColorChoice::Never.write_global(),
     }
 }
 
@@ -186,7 +197,10 @@ fn policy_summary(recording: &Recording, profile: &Profile) -> PolicySummary {
             .filter(|note| {
                 matches!(
                     note.kind,
-                    NoteKind::Empty | NoteKind::UnnamedSyscalls | NoteKind::NoNewPrivileges
+                    NoteKind::Empty
+                        | NoteKind::UnnamedSyscalls
+                        | NoteKind::Runtime
+                        | NoteKind::NoNewPrivileges
                 )
             })
             .map(|note| note.text.clone())
@@ -224,6 +238,11 @@ fn purpose(file: &str) -> &'static str {
         "kubernetes.yaml" => "securityContext patch",
         _ => "",
     }
+}
+
+/// One line of the story.
+pub fn note(text: &str) {
+    say(&escape::line(text));
 }
 
 fn say(text: &str) {

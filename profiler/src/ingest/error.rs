@@ -12,6 +12,26 @@ pub enum IngestError {
         #[source]
         source: serde_json::Error,
     },
+    /// Neither JSON nor the YAML that it could be.
+    #[error(
+        "not a {what}: neither JSON nor a SeccompProfile in YAML\nhint: is this the right file, complete?"
+    )]
+    Yaml {
+        /// What was expected.
+        what: &'static str,
+        /// Where it broke.
+        #[source]
+        source: Box<serde_saphyr::Error>,
+    },
+    /// Not the YAML that an allow file is.
+    #[error(
+        "not an allow file\nhint: allow: [{{entry: syscall/x86_64/mount, reason: why, expires: 2027-01-31}}]"
+    )]
+    AllowFile {
+        /// What does not fit.
+        #[source]
+        source: Box<serde_saphyr::Error>,
+    },
     /// JSON, but not this kind of file.
     #[error("not a {what}: there is no number `schema_version`\nhint: is this the right file?")]
     NoVersion {

@@ -1,6 +1,9 @@
 //! Text to model, strictly: unknown keys are refused, and a newer schema is told apart from a broken file.
 
+pub mod allowlist;
 pub mod error;
+pub mod layout;
+pub mod policy;
 pub mod profile;
 pub mod recording;
 pub mod seccomp;

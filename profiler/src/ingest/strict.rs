@@ -20,13 +20,7 @@ pub(super) fn parse_versioned<T: DeserializeOwned + Serialize>(
     known: u32,
     text: &str,
 ) -> Result<T, IngestError> {
-    let NoDuplicates(value) = serde_json::from_str(text).map_err(|source| {
-        if source.is_data() {
-            IngestError::Schema { what, source }
-        } else {
-            IngestError::Syntax { what, source }
-        }
-    })?;
+    let value = parse_value(what, text)?;
     let found = value.get("schema_version").and_then(Value::as_u64);
     match found.ok_or(IngestError::NoVersion { what })? {
         0 => return Err(IngestError::NoSuchVersion { what, found: 0 }),
@@ -41,6 +35,15 @@ pub(super) fn parse_versioned<T: DeserializeOwned + Serialize>(
     match lost_key(&value, &written) {
         Some(key) => Err(IngestError::UnknownKey { what, key }),
         None => Ok(parsed),
+    }
+}
+
+/// Reads `text` as JSON in which no object has a key twice.
+pub(super) fn parse_value(what: &'static str, text: &str) -> Result<Value, IngestError> {
+    match serde_json::from_str(text) {
+        Ok(NoDuplicates(value)) => Ok(value),
+        Err(source) if source.is_data() => Err(IngestError::Schema { what, source }),
+        Err(source) => Err(IngestError::Syntax { what, source }),
     }
 }
 

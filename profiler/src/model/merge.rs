@@ -10,7 +10,8 @@ use crate::model::{
     arch::Abi,
     recording::{
         AuditClass, CapabilityFact, CheckSighting, DenialFact, DenialSighting, Phase, Recording,
-        Run, RunId, SCHEMA_VERSION, Sighting, SyscallFact, TargetKind, UserNamespace, Verdict,
+        Run, RunId, SCHEMA_VERSION, Sighting, SyscallFact, Target, TargetKind, UserNamespace,
+        Verdict,
     },
 };
 
@@ -23,7 +24,7 @@ pub enum MergeError {
     /// They are of different targets.
     #[error(
         "recordings of different targets cannot be merged: {} `{}` and {} `{}`\n\
-         hint: merge the recordings of each target by itself: profiler generate A B -o DIR",
+         hint: merge the recordings of each target by itself; `profiler merge --force` joins them all the same",
         .first.0.name(), .first.1.escape_debug(), .second.0.name(), .second.1.escape_debug()
     )]
     Targets {
@@ -45,47 +46,103 @@ pub enum MergeError {
 /// # Errors
 /// When there are none, when their targets differ, or when two runs share an id.
 pub fn merge(recordings: impl IntoIterator<Item = Recording>) -> Result<Recording, MergeError> {
-    let mut recordings = recordings.into_iter();
-    let mut joined = recordings.next().ok_or(MergeError::Empty)?;
-    for other in recordings {
-        if other.target != joined.target {
-            return Err(MergeError::Targets {
-                first: (joined.target.kind, joined.target.name),
-                second: (other.target.kind, other.target.name),
-            });
-        }
-        for (id, run) in other.runs {
-            match joined.runs.entry(id) {
-                Entry::Vacant(entry) => {
-                    entry.insert(run);
-                }
-                Entry::Occupied(entry) if sorted_missing(entry.get()) == sorted_missing(&run) => {}
-                Entry::Occupied(entry) => {
-                    return Err(MergeError::Runs { id: entry.key().clone() });
-                }
-            }
-        }
-        joined.syscalls.extend(other.syscalls);
-        joined.capabilities.extend(other.capabilities);
-        joined.denials.extend(other.denials);
+    let mut merger = Merger::default();
+    for recording in recordings {
+        merger.add(recording)?;
     }
-    Ok(canonical(joined))
+    merger.finish()
 }
 
 /// The same evidence in the order in which it is written: facts sorted, each once.
 #[must_use]
 pub fn canonical(recording: Recording) -> Recording {
-    let mut runs = recording.runs;
-    for run in runs.values_mut() {
-        *run = sorted_missing(run);
+    let mut merger = Merger::default();
+    let target = recording.target.clone();
+    merger.take(recording);
+    merger.recording(target)
+}
+
+/// What one run alone has to say: the inverse of joining it with others.
+#[must_use]
+pub fn of_run(recording: &Recording, id: &RunId) -> Recording {
+    let mut alone = recording.clone();
+    alone.runs.retain(|known, _| known == id);
+    alone.syscalls.retain_mut(|fact| fact.only(id));
+    alone.capabilities.retain_mut(|fact| fact.only(id));
+    alone.denials.retain_mut(|fact| fact.only(id));
+    alone
+}
+
+/// Joins recordings one by one. It holds each fact and each sighting once, so that its memory is linear in what
+/// comes out.
+#[derive(Debug, Default)]
+pub struct Merger {
+    any_target: bool,
+    target: Option<Target>,
+    runs: BTreeMap<RunId, Run>,
+    syscalls: Facts<SyscallFact>,
+    capabilities: Facts<CapabilityFact>,
+    denials: Facts<DenialFact>,
+}
+
+impl Merger {
+    /// One that takes recordings of different targets for recordings of one; the least target names the result.
+    #[must_use]
+    pub fn of_any_target() -> Merger {
+        Merger { any_target: true, ..Merger::default() }
     }
-    Recording {
-        schema_version: SCHEMA_VERSION,
-        target: recording.target,
-        runs,
-        syscalls: union(recording.syscalls),
-        capabilities: union(recording.capabilities),
-        denials: union(recording.denials),
+
+    /// Adds a recording.
+    ///
+    /// # Errors
+    /// When its target is another, or one of its runs shares an id with a different one.
+    pub fn add(&mut self, recording: Recording) -> Result<(), MergeError> {
+        match &self.target {
+            Some(target) if *target != recording.target && !self.any_target => {
+                return Err(MergeError::Targets {
+                    first: (target.kind, target.name.clone()),
+                    second: (recording.target.kind, recording.target.name),
+                });
+            }
+            Some(target) if *target <= recording.target => {}
+            _ => self.target = Some(recording.target.clone()),
+        }
+        for (id, run) in &recording.runs {
+            if self.runs.get(id).is_some_and(|known| *known != sorted_missing(run)) {
+                return Err(MergeError::Runs { id: id.clone() });
+            }
+        }
+        self.take(recording);
+        Ok(())
+    }
+
+    fn take(&mut self, recording: Recording) {
+        for (id, run) in recording.runs {
+            self.runs.entry(id).or_insert_with(|| sorted_missing(&run));
+        }
+        recording.syscalls.into_iter().for_each(|fact| self.syscalls.add(fact));
+        recording.capabilities.into_iter().for_each(|fact| self.capabilities.add(fact));
+        recording.denials.into_iter().for_each(|fact| self.denials.add(fact));
+    }
+
+    /// All that was added, in canonical order.
+    ///
+    /// # Errors
+    /// When nothing was.
+    pub fn finish(mut self) -> Result<Recording, MergeError> {
+        let target = self.target.take().ok_or(MergeError::Empty)?;
+        Ok(self.recording(target))
+    }
+
+    fn recording(self, target: Target) -> Recording {
+        Recording {
+            schema_version: SCHEMA_VERSION,
+            target,
+            runs: self.runs,
+            syscalls: self.syscalls.0.into_values().collect(),
+            capabilities: self.capabilities.0.into_values().collect(),
+            denials: self.denials.0.into_values().collect(),
+        }
     }
 }
 
@@ -97,11 +154,17 @@ fn sorted_missing(run: &Run) -> Run {
 }
 
 /// A fact: what it is about, and which runs saw it.
-trait Fact: Sized {
-    type Key: Ord;
+trait Fact: Sized + std::fmt::Debug {
+    type Key: Ord + std::fmt::Debug;
     type Seen: Join;
     fn key(&self) -> Self::Key;
     fn seen(&mut self) -> &mut BTreeMap<RunId, Self::Seen>;
+
+    /// Keeps the account of one run, and says whether there is one.
+    fn only(&mut self, id: &RunId) -> bool {
+        self.seen().retain(|known, _| known == id);
+        !self.seen().is_empty()
+    }
 }
 
 /// Two accounts of one thing in one run. Each implementation takes the least or the most of each part,
@@ -110,10 +173,19 @@ trait Join: Sized {
     fn join(&mut self, other: Self);
 }
 
-fn union<F: Fact>(facts: Vec<F>) -> Vec<F> {
-    let mut joined: BTreeMap<F::Key, F> = BTreeMap::new();
-    for mut fact in facts {
-        match joined.entry(fact.key()) {
+/// Facts by what they are about.
+#[derive(Debug)]
+struct Facts<F: Fact>(BTreeMap<F::Key, F>);
+
+impl<F: Fact> Default for Facts<F> {
+    fn default() -> Self {
+        Facts(BTreeMap::new())
+    }
+}
+
+impl<F: Fact> Facts<F> {
+    fn add(&mut self, mut fact: F) {
+        match self.0.entry(fact.key()) {
             Entry::Vacant(entry) => {
                 entry.insert(fact);
             }
@@ -130,7 +202,6 @@ fn union<F: Fact>(facts: Vec<F>) -> Vec<F> {
             }
         }
     }
-    joined.into_values().collect()
 }
 
 impl Fact for SyscallFact {

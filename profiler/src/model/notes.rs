@@ -6,15 +6,15 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    arch::Abi,
-    profile::{Note, NoteKind, SyscallRule},
+    floor::{self, RuntimeUse},
+    profile::{DeniedCall, MadeFor, Note, NoteKind, Profile, SyscallRule},
     recording::{Missing, Phase, Recording, Target, TargetKind},
     shell, syscall,
 };
 
-/// The notes for a recording whose allowed calls are `rules`. Sorted, each once.
+/// The notes for a recording whose allowed calls are `rules`, in a profile for `made_for`. Sorted, each once.
 #[must_use]
-pub fn derive(recording: &Recording, rules: &[SyscallRule]) -> Vec<Note> {
+pub fn derive(recording: &Recording, rules: &[SyscallRule], made_for: &MadeFor) -> Vec<Note> {
     let mut notes = BTreeSet::new();
     let mut note = |kind, text: String| {
         notes.insert(Note { kind, text });
@@ -34,7 +34,11 @@ pub fn derive(recording: &Recording, rules: &[SyscallRule]) -> Vec<Note> {
                 format!("capability checks could not be seen, so none may be dropped: {reason}"),
             ),
             Missing::Handover => note(NoteKind::Handover, handover(target)),
-            Missing::Filtered => note(NoteKind::Filtered, filtered(recording)),
+            Missing::Filtered => {
+                let denied = recording.denials.iter().filter(|fact| fact.phase != Phase::Setup);
+                let names = denied.map(|fact| syscall::display(fact.abi, fact.nr).into_owned());
+                note(NoteKind::Filtered, filtered(names.collect()));
+            }
             Missing::IoUring => note(NoteKind::IoUring, io_uring()),
             Missing::Lost { what, .. } => {
                 lost.insert(what.as_str());
@@ -68,34 +72,121 @@ pub fn derive(recording: &Recording, rules: &[SyscallRule]) -> Vec<Note> {
     if workload.any(|fact| syscall::name(fact.abi, fact.nr) == Some("io_uring_setup")) {
         note(NoteKind::IoUring, io_uring());
     }
+    notes.extend(unnamed(rules));
+    notes.extend(made_for.runtimes.iter().filter_map(unmeasured));
+    notes.extend(no_new_privileges(&made_for.runtimes));
+    notes.into_iter().collect()
+}
+
+/// The notes of two profiles that are joined, for what they say together.
+#[must_use]
+pub fn union(
+    of_both: [&[Note]; 2],
+    rules: &[SyscallRule],
+    denied: &[DeniedCall],
+    runtimes: &[RuntimeUse],
+) -> Vec<Note> {
+    let empty = of_both.iter().all(|notes| notes.iter().any(|note| note.kind == NoteKind::Empty));
+    let mut joined = BTreeSet::new();
+    for note in of_both.into_iter().flatten() {
+        let text = match note.kind {
+            NoteKind::UnnamedSyscalls | NoteKind::NoNewPrivileges => continue,
+            NoteKind::Empty if !empty => continue,
+            NoteKind::Filtered => filtered(denied.iter().map(|call| call.name.clone()).collect()),
+            _ => note.text.clone(),
+        };
+        joined.insert(Note { kind: note.kind, text });
+    }
+    joined.extend(unnamed(rules));
+    joined.extend(runtimes.iter().filter_map(unmeasured));
+    joined.extend(no_new_privileges(runtimes));
+    joined.into_iter().collect()
+}
+
+fn unnamed(rules: &[SyscallRule]) -> Option<Note> {
     let unnamed: Vec<String> = rules
         .iter()
         .filter(|rule| syscall::is_unnamed(&rule.name))
         .map(|rule| format!("{} {}", rule.abi, rule.name))
         .collect();
-    if !unnamed.is_empty() {
-        let list = unnamed.join(", ");
-        note(
-            NoteKind::UnnamedSyscalls,
-            format!(
-                "no table names these calls, so a seccomp file cannot allow them and they will be denied: \
-                 {list}\nhint: use a newer profiler"
-            ),
-        );
+    if unnamed.is_empty() {
+        return None;
     }
+    let list = unnamed.join(", ");
+    let text = format!(
+        "no table names these calls, so a seccomp file cannot allow them and they will be denied: \
+         {list}\nhint: use a newer profiler"
+    );
+    Some(Note { kind: NoteKind::UnnamedSyscalls, text })
+}
 
-    let containers = recording.runs.values().filter_map(|run| run.container.as_ref());
-    let settings: BTreeSet<bool> =
-        containers.map(|container| container.no_new_privileges).collect();
-    if settings.len() > 1 {
-        note(
-            NoteKind::NoNewPrivileges,
-            "no-new-privileges was set in some runs only: the profile allows what both need and does not \
-             set it"
-                .into(),
-        );
+fn unmeasured(usage: &RuntimeUse) -> Option<Note> {
+    let floors = floor::lookup(usage);
+    if floors.iter().any(|floor| floor.exact) {
+        return None;
     }
-    notes.into_iter().collect()
+    let measured: Vec<String> =
+        floors.iter().map(|floor| format!("{} {}", floor.runtime, floor.version)).collect();
+    let text = format!(
+        "{} was not measured: where the recording does not show its own calls, those of {} are allowed",
+        usage.label(),
+        measured.join(", ")
+    );
+    Some(Note { kind: NoteKind::Runtime, text })
+}
+
+fn no_new_privileges(runtimes: &[RuntimeUse]) -> Option<Note> {
+    let settings: BTreeSet<bool> = runtimes.iter().map(|usage| usage.no_new_privileges).collect();
+    (settings.len() > 1).then(|| Note {
+        kind: NoteKind::NoNewPrivileges,
+        text: "no-new-privileges was set in some runs only: the profile allows what both need and does not set it"
+            .into(),
+    })
+}
+
+/// The notes for a profile that is for something else than what was recorded: what that costs, in calls. `rules` are its own,
+/// `as_recorded` is the profile for what was recorded.
+#[must_use]
+pub fn purpose(as_recorded: &Profile, made_for: &MadeFor, rules: &[SyscallRule]) -> Vec<Note> {
+    let names = |rules: &[SyscallRule]| -> BTreeSet<String> {
+        rules.iter().map(|rule| rule.name.clone()).collect()
+    };
+    let list = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(", ");
+    let uses = |made_for: &MadeFor| match made_for.runtimes.as_slice() {
+        [] => "no runtime".to_owned(),
+        uses => list(
+            uses.iter()
+                .map(|usage| match usage.no_new_privileges {
+                    true => format!("{} with no-new-privileges", usage.label()),
+                    false => usage.label(),
+                })
+                .collect(),
+        ),
+    };
+    let (recorded, own) = (names(&as_recorded.syscalls), names(rules));
+    let mut text =
+        format!("made for {}; recorded under {}", uses(made_for), uses(&as_recorded.made_for));
+    for (change, names) in
+        [("allowed for that", &own - &recorded), ("no longer allowed", &recorded - &own)]
+    {
+        if !names.is_empty() {
+            text.push_str(&format!("; {change}: {}", list(names)));
+        }
+    }
+    let mut notes = vec![Note { kind: NoteKind::Runtime, text }];
+    let recorded = &as_recorded.made_for;
+    if made_for.no_new_privileges()
+        && !recorded.no_new_privileges()
+        && !recorded.runtimes.is_empty()
+    {
+        notes.push(Note {
+            kind: NoteKind::NoNewPrivileges,
+            text: "made for no-new-privileges and recorded without: set-user-ID programs and file capabilities give \
+                   nothing then\nhint: record it with --security-opt no-new-privileges"
+                .into(),
+        });
+    }
+    notes
 }
 
 fn startup(target: &Target) -> String {
@@ -126,18 +217,11 @@ fn handover(target: &Target) -> String {
     )
 }
 
-fn filtered(recording: &Recording) -> String {
-    let denied: BTreeSet<(Abi, String)> = recording
-        .denials
-        .iter()
-        .filter(|fact| fact.phase != Phase::Setup)
-        .map(|fact| (fact.abi, syscall::display(fact.abi, fact.nr).into_owned()))
-        .collect();
+fn filtered(denied: BTreeSet<String>) -> String {
     let calls = if denied.is_empty() {
         "it refused nothing that was seen".to_owned()
     } else {
-        let names: BTreeSet<String> = denied.into_iter().map(|(_, name)| name).collect();
-        format!("it refused {}", names.into_iter().collect::<Vec<_>>().join(", "))
+        format!("it refused {}", denied.into_iter().collect::<Vec<_>>().join(", "))
     };
     format!(
         "the target ran under a filter that denies, and {calls}: what it does after a refused call was not \

@@ -3,11 +3,12 @@
 //! Owns the schema of `profile.json`. It holds no timestamps, counts, process ids or host names, and every
 //! list in it is sorted, so that the same evidence gives the same bytes. It derives nothing: `policy` does.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
     arch::Abi,
-    floor::RuntimeUse,
+    floor::{RuntimeUse, When},
     recording::{SeccompSetting, Target},
 };
 
@@ -15,7 +16,7 @@ use crate::model::{
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// What a target may do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// [`SCHEMA_VERSION`] of the writer.
@@ -36,11 +37,11 @@ pub struct Profile {
     pub notes: Vec<Note>,
 }
 
-/// The conditions of the recording.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The conditions under which the profile holds, and those of the recording.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MadeFor {
-    /// How OCI runtimes were used; empty for commands. Sorted.
+    /// The OCI runtimes that it is for, and how they are used; empty for commands. Sorted.
     pub runtimes: Vec<RuntimeUse>,
     /// The filters that the target ran under while it was recorded; empty for commands. Sorted.
     pub recorded_under: Vec<SeccompSetting>,
@@ -55,7 +56,7 @@ impl Profile {
 }
 
 impl MadeFor {
-    /// Whether every recorded run had `no-new-privileges` set.
+    /// Whether all of them set `no-new-privileges`.
     #[must_use]
     pub fn no_new_privileges(&self) -> bool {
         !self.runtimes.is_empty() && self.runtimes.iter().all(|usage| usage.no_new_privileges)
@@ -63,7 +64,7 @@ impl MadeFor {
 }
 
 /// An allowed call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SyscallRule {
     /// Number space.
@@ -77,7 +78,7 @@ pub struct SyscallRule {
 
 /// Why a call is allowed.
 // No unit variants: serde would let them carry unknown keys.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum SyscallReason {
     /// The target made it.
@@ -95,7 +96,8 @@ pub enum SyscallReason {
         /// Its version; empty when the engine did not say.
         version: String,
     },
-    /// The OCI runtime is known to need it; the recording could not see that part.
+    /// The OCI runtime is known to need it, and the recording does not show it: it could not see that part, or the
+    /// profile is for another runtime than the recorded one.
     Floor {
         /// The runtime that was measured.
         runtime: String,
@@ -103,6 +105,9 @@ pub enum SyscallReason {
         version: String,
         /// The `no-new-privileges` setting that it was measured for.
         no_new_privileges: bool,
+        /// What it starts with it: the container, or a process that joins it (exec, health checks).
+        #[serde(default, skip_serializing_if = "When::is_start")]
+        when: When,
         /// The runtime and version in use, when those were not measured themselves.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stands_in_for: Option<String>,
@@ -122,7 +127,7 @@ pub enum SyscallReason {
 }
 
 /// A call that a filter refused while recording.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeniedCall {
     /// Number space.
@@ -139,7 +144,7 @@ pub struct DeniedCall {
 }
 
 /// What is known about capabilities.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Capabilities {
     /// Whether every run could see capability checks. If not, nothing may be dropped on the strength of this list.
@@ -155,7 +160,7 @@ pub struct Capabilities {
 }
 
 /// A capability, with what asked for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CapabilityRule {
     /// Without `CAP_`; `CAPABILITY_NR` for a number without a name.
@@ -165,7 +170,7 @@ pub struct CapabilityRule {
 }
 
 /// A call during which the kernel asked for a capability.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CapabilityReason {
     /// Number space.
@@ -182,7 +187,9 @@ pub struct CapabilityReason {
 }
 
 /// How the calls around a capability check ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// At least one succeeded.
@@ -194,7 +201,7 @@ pub enum Outcome {
 }
 
 /// Something that a reader must know.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Note {
     /// What it is about, for machines.
@@ -204,7 +211,9 @@ pub struct Note {
 }
 
 /// What a note is about, most important first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoteKind {
     /// The recording saw no call of the workload at all.
@@ -223,6 +232,8 @@ pub enum NoteKind {
     Capabilities,
     /// The runtime's own calls could not be seen.
     Handover,
+    /// The profile is for another runtime than the recorded one, or for one that was not measured.
+    Runtime,
     /// io_uring operations cannot be seen.
     IoUring,
     /// Shut-down was not seen.

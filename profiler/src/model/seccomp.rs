@@ -1,15 +1,15 @@
-//! Seccomp files as the engines read them: OCI's `linux.seccomp` and Docker's superset of it.
+//! Seccomp files as the engines read them: OCI's `linux.seccomp`, and the supersets of Docker and podman.
 //!
-//! Owns the strict shape of such a file and two questions about it: does it deny anything, and which
-//! calls does it let pass for a given architecture, kernel and capability set. It is for reading
-//! only. Writing goes through `render`, whose type has no Docker-only keys: runtimes behind
-//! containerd and CRI-O drop those silently, and a conditional rule becomes unconditional.
+//! Owns the strict shape of such a file and whether it denies anything. What it does with a call is in
+//! [`crate::model::effective`]. It is for reading only. Writing goes through `render`, whose type has no
+//! Docker-only keys: runtimes behind containerd and CRI-O drop those silently, and a conditional rule becomes
+//! unconditional.
 
-use std::{collections::BTreeSet, fmt};
+use std::fmt;
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::model::{arch::Abi, capability, recording::SeccompSetting, syscall};
+use crate::model::recording::SeccompSetting;
 
 /// The profile to record under, `profiles/permissive.json`: loads visibly, denies nothing, logs nothing.
 pub const PERMISSIVE: &str = include_str!("../../../profiles/permissive.json");
@@ -23,6 +23,9 @@ pub struct SeccompFile {
     /// The error of `defaultAction`; the runtimes' own default is EPERM. Docker 20.10 ignores it.
     #[serde(default)]
     pub default_errno_ret: Option<u32>,
+    /// podman only: the same by name or in digits; comes before `defaultErrnoRet`.
+    #[serde(default)]
+    pub default_errno: Option<String>,
     /// `SCMP_ARCH_*`; an architecture that is not listed is killed by libseccomp.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub architectures: Vec<String>,
@@ -66,9 +69,12 @@ pub struct Rule {
     pub name: Option<String>,
     /// What happens.
     pub action: Action,
-    /// The error of `SCMP_ACT_ERRNO`.
+    /// The error of `SCMP_ACT_ERRNO`, the message of `SCMP_ACT_TRACE`.
     #[serde(default)]
     pub errno_ret: Option<u32>,
+    /// podman only: the same by name or in digits; comes before `errnoRet`.
+    #[serde(default)]
+    pub errno: Option<String>,
     /// Conditions on arguments; the rule applies when they hold.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub args: Vec<Arg>,
@@ -94,8 +100,34 @@ pub struct Arg {
     /// The second value of a masked comparison.
     #[serde(default)]
     pub value_two: u64,
-    /// `SCMP_CMP_*`.
-    pub op: String,
+    /// How they are compared.
+    pub op: Op,
+}
+
+/// How an argument is compared with a value. The comparison is unsigned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+pub enum Op {
+    /// It is not the value.
+    #[serde(rename = "SCMP_CMP_NE")]
+    Ne,
+    /// It is less.
+    #[serde(rename = "SCMP_CMP_LT")]
+    Lt,
+    /// It is less or equal.
+    #[serde(rename = "SCMP_CMP_LE")]
+    Le,
+    /// It is the value.
+    #[serde(rename = "SCMP_CMP_EQ")]
+    Eq,
+    /// It is greater or equal.
+    #[serde(rename = "SCMP_CMP_GE")]
+    Ge,
+    /// It is greater.
+    #[serde(rename = "SCMP_CMP_GT")]
+    Gt,
+    /// Its bits under the mask `value` are `valueTwo`.
+    #[serde(rename = "SCMP_CMP_MASKED_EQ")]
+    MaskedEq,
 }
 
 /// Docker's conditions on a rule.
@@ -111,6 +143,14 @@ pub struct Filter {
     /// The oldest kernel.
     #[serde(default)]
     pub min_kernel: Option<KernelVersion>,
+}
+
+impl Filter {
+    /// Whether it asks for nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Filter::default()
+    }
 }
 
 /// The two numbers of a kernel version that Docker compares.
@@ -147,7 +187,7 @@ impl fmt::Display for KernelVersion {
 }
 
 /// What a filter does with a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 pub enum Action {
     /// Let it pass.
     #[serde(rename = "SCMP_ACT_ALLOW")]
@@ -187,6 +227,22 @@ impl Action {
 }
 
 impl SeccompFile {
+    /// A file without rules.
+    #[must_use]
+    pub const fn new(default_action: Action) -> SeccompFile {
+        SeccompFile {
+            default_action,
+            default_errno_ret: None,
+            default_errno: None,
+            architectures: Vec::new(),
+            arch_map: Vec::new(),
+            flags: Vec::new(),
+            listener_path: None,
+            listener_metadata: None,
+            syscalls: Vec::new(),
+        }
+    }
+
     /// Whether any call can be kept from the kernel by a rule or by the default.
     ///
     /// Rules that Docker would drop count too: what they depend on may change with the container.
@@ -200,79 +256,12 @@ impl SeccompFile {
     pub fn setting(&self) -> SeccompSetting {
         if self.denies() { SeccompSetting::Custom } else { SeccompSetting::Permissive }
     }
-
-    /// The names of the calls of `abi` that pass at least for some arguments, as Docker applies the
-    /// file to a container whose native ABI is `abi`.
-    ///
-    /// `capabilities` is the bounding set, without `CAP_`. Calls that no table names are not counted.
-    #[must_use]
-    pub fn allowed(
-        &self,
-        abi: Abi,
-        capabilities: &[&str],
-        kernel: KernelVersion,
-    ) -> BTreeSet<&'static str> {
-        let context = Context { arch: docker_arch(abi), capabilities, kernel };
-        let rules = || self.syscalls.iter().filter(|rule| rule.applies(&context));
-        let names = |rule: &Rule| -> Vec<u32> {
-            let names = rule.names.iter().chain(&rule.name);
-            names.filter_map(|name| syscall::number(abi, name)).collect()
-        };
-        let mut numbers: BTreeSet<u32> = if self.default_action.passes() {
-            let denied: BTreeSet<u32> = rules()
-                .filter(|rule| !rule.action.passes() && rule.args.is_empty())
-                .flat_map(names)
-                .collect();
-            syscall::table(abi).iter().map(|row| row.0).filter(|nr| !denied.contains(nr)).collect()
-        } else {
-            BTreeSet::new()
-        };
-        numbers.extend(rules().filter(|rule| rule.action.passes()).flat_map(names));
-        numbers.into_iter().filter_map(|nr| syscall::name(abi, nr)).collect()
-    }
-}
-
-/// What Docker knows when it decides which rules to keep.
-struct Context<'a> {
-    arch: &'static str,
-    capabilities: &'a [&'a str],
-    kernel: KernelVersion,
-}
-
-impl Context<'_> {
-    fn has(&self, name: &str) -> bool {
-        let number = capability::number(name);
-        number.is_some() && self.capabilities.iter().any(|held| capability::number(held) == number)
-    }
-
-    fn is_arch(&self, arches: &[String]) -> bool {
-        arches.iter().any(|arch| arch == self.arch)
-    }
 }
 
 impl Rule {
-    /// The order and meaning of moby's `setupSeccomp`: every include must hold, any exclude drops.
-    fn applies(&self, context: &Context<'_>) -> bool {
-        let Rule { includes, excludes, .. } = self;
-        let excluded = context.is_arch(&excludes.arches)
-            || excludes.caps.iter().any(|cap| context.has(cap))
-            || excludes.min_kernel.is_some_and(|oldest| context.kernel >= oldest);
-        let included = (includes.arches.is_empty() || context.is_arch(&includes.arches))
-            && includes.caps.iter().all(|cap| context.has(cap))
-            && includes.min_kernel.is_none_or(|oldest| context.kernel >= oldest);
-        included && !excluded
-    }
-}
-
-/// Docker's and libseccomp's word for an architecture in `includes` and `excludes`.
-const fn docker_arch(abi: Abi) -> &'static str {
-    match abi {
-        Abi::X86_64 => "amd64",
-        Abi::Ia32 => "x86",
-        Abi::X32 => "x32",
-        Abi::Aarch64 => "arm64",
-        Abi::Arm => "arm",
-        Abi::Riscv64 => "riscv64",
+    /// The names, by whichever key the file gives them.
+    pub fn all_names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().chain(&self.name).map(String::as_str)
     }
 }
 

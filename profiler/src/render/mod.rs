@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod compose;
+pub mod granted;
 pub mod json;
 pub mod kubernetes;
 pub mod seccomp;

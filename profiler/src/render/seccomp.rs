@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::{
-    model::{errno, profile::Profile, syscall},
+    model::{arch::Abi, errno, profile::Profile, syscall},
     render::json::{self, Lines},
 };
 
@@ -36,8 +36,14 @@ struct Rule<'a> {
 #[must_use]
 pub fn render(profile: &Profile) -> String {
     let rules = profile.syscalls.iter().map(|rule| rule.name.as_str());
-    let allowed: BTreeSet<&str> = rules.filter(|name| !syscall::is_unnamed(name)).collect();
-    let fallback = errno::fallback_names(&profile.architectures, &allowed);
+    let allowed = rules.filter(|name| !syscall::is_unnamed(name)).collect();
+    of_names(&profile.architectures, allowed)
+}
+
+/// The file that allows these calls, by name, on these ABIs.
+#[must_use]
+pub fn of_names(architectures: &[Abi], allowed: BTreeSet<&str>) -> String {
+    let fallback = errno::fallback_names(architectures, &allowed);
     let rules = [
         Rule { names: allowed, action: "SCMP_ACT_ALLOW", errno_ret: None },
         Rule { names: fallback, action: "SCMP_ACT_ERRNO", errno_ret: Some(errno::FALLBACK) },
@@ -45,7 +51,7 @@ pub fn render(profile: &Profile) -> String {
     let file = File {
         default_action: "SCMP_ACT_ERRNO",
         default_errno_ret: errno::DEFAULT,
-        architectures: profile.architectures.iter().map(|abi| abi.scmp_arch()).collect(),
+        architectures: architectures.iter().map(|abi| abi.scmp_arch()).collect(),
         syscalls: rules.into_iter().filter(|rule| !rule.names.is_empty()).collect(),
     };
     json::layout(&file, Lines::All)

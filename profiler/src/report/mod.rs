@@ -4,10 +4,15 @@
 //! are taken out by the stream of the binary where they are not wanted. All text that others control goes through
 //! [`escape`].
 
+pub mod diff;
 pub mod doctor;
 pub mod escape;
+pub mod explain;
+pub mod facts;
+pub mod lint;
 mod next;
 pub mod progress;
+pub mod schema;
 mod style;
 pub mod summary;
 mod text;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{model::recording::Program, report::escape};
+use crate::{
+    model::{error_number, recording::Program},
+    report::escape,
+};
 
 /// The longest name of a program that is shown.
 const NAME_CHARS: usize = 40;
@@ -40,29 +43,12 @@ pub(super) fn program(program: &Program) -> String {
     format!("{comm} ({})", escape::short(&program.exe, NAME_CHARS))
 }
 
-/// The name of an error number of include/uapi/asm-generic/errno*.h that filters give, else the number.
+/// The name of an error number that a filter gave, else the number.
 pub(super) fn errno(number: i32) -> String {
-    let name = match number {
-        0 => "success",
-        1 => "EPERM",
-        2 => "ENOENT",
-        3 => "ESRCH",
-        5 => "EIO",
-        9 => "EBADF",
-        11 => "EAGAIN",
-        12 => "ENOMEM",
-        13 => "EACCES",
-        16 => "EBUSY",
-        17 => "EEXIST",
-        19 => "ENODEV",
-        22 => "EINVAL",
-        25 => "ENOTTY",
-        38 => "ENOSYS",
-        95 => "EOPNOTSUPP",
-        97 => "EAFNOSUPPORT",
-        _ => return format!("errno {number}"),
-    };
-    name.to_owned()
+    match u32::try_from(number) {
+        Ok(number) => error_number::display(number).into_owned(),
+        Err(_) => format!("errno {number}"),
+    }
 }
 
 #[cfg(test)]

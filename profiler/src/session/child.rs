@@ -43,8 +43,7 @@ impl Running {
         let itself = std::env::current_exe()
             .map_err(|source| io("find", Path::new("/proc/self/exe"), source))?;
         let mut entering = Command::new(itself);
-        let running =
-            Self::spawn(entering.arg(ENTER).arg("--").args(command), program, socket)?;
+        let running = Self::spawn(entering.arg(ENTER).arg("--").args(command), program, socket)?;
         let Some(pid) = running.pid else { return Ok(running) };
         // stopped, it makes no calls while it is between the cgroups, and its own execve is behind it
         let stopped_or_ended =

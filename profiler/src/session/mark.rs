@@ -52,9 +52,9 @@ pub enum MarkError {
 /// # Errors
 /// When there is no such recorder, or it refuses.
 pub fn mark(socket: Option<&Path>, request: &Request) -> Result<(), MarkError> {
-    let named = socket.map(Path::to_owned).or_else(|| {
-        std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
-    });
+    let named = socket
+        .map(Path::to_owned)
+        .or_else(|| std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from));
     let (path, stream) = match named {
         Some(path) => match UnixStream::connect(&path) {
             Ok(stream) => (path, stream),
@@ -62,8 +62,8 @@ pub fn mark(socket: Option<&Path>, request: &Request) -> Result<(), MarkError> {
         },
         None => only_one()?,
     };
-    let answer = converse(stream, request)
-        .map_err(|source| MarkError::Unreachable { path, source })?;
+    let answer =
+        converse(stream, request).map_err(|source| MarkError::Unreachable { path, source })?;
     match answer.strip_prefix("error: ") {
         Some(reason) => Err(MarkError::Refused(reason.to_owned())),
         None => Ok(()),

@@ -76,7 +76,7 @@ pub enum ScopeError {
     },
     /// The process ended meanwhile.
     #[error(
-        "process {pid} ended\nhint: record again, and start it while profiler waits: profiler record --container NAME"
+        "process {pid} ended\nhint: start it while profiler waits: profiler record --container NAME, or --cgroup PATH"
     )]
     Ended {
         /// The process.

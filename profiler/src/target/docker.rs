@@ -243,7 +243,7 @@ impl Docker {
         };
         let Some(mut info) = found else { return Ok(None) };
         if info.facts.runtime_version.is_empty()
-            && let Some(told) = self.ask_runtime(&info.runtime_name).await
+            && let Some(told) = self.ask_runtime(&info.runtime_path).await
         {
             info.facts.runtime = told.program;
             info.facts.runtime_version = told.version;
@@ -266,18 +266,17 @@ impl Docker {
 
     /// What a runtime that the engine does not know the version of says itself, once. An engine of another user is
     /// not believed: its word would be executed.
-    async fn ask_runtime(&self, name: &str) -> Option<RuntimeVersion> {
-        let path = self.info.runtime_path(name).to_owned();
+    async fn ask_runtime(&self, path: &str) -> Option<RuntimeVersion> {
         if path.is_empty() || !self.endpoint.is_ours() {
             return None;
         }
-        let known = self.runtimes.lock().ok().and_then(|known| known.get(&path).cloned());
+        let known = self.runtimes.lock().ok().and_then(|known| known.get(path).cloned());
         if let Some(known) = known {
             return known;
         }
-        let told = runtime::ask(&path).await;
+        let told = runtime::ask(path).await;
         if let Ok(mut known) = self.runtimes.lock() {
-            known.insert(path, told.clone());
+            known.insert(path.to_owned(), told.clone());
         }
         told
     }

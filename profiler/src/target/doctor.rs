@@ -72,8 +72,7 @@ async fn engine_check(endpoint: &Result<Endpoint, EndpointError>) -> Check {
 
 fn answered(docker: &Docker) -> Check {
     let engine = docker.version();
-    let runtime = &engine.default_runtime;
-    let runtime_version = engine.runtime_versions.get(runtime).map_or("", String::as_str);
+    let runtime = engine.runtime("");
     let filter = match engine.default_seccomp {
         SeccompSetting::EngineDefault => "its default filter",
         SeccompSetting::Unconfined => "no filter",
@@ -84,7 +83,7 @@ fn answered(docker: &Docker) -> Check {
         "{} {}, {} at {}; containers get {filter}",
         engine.name,
         engine.version,
-        format!("{runtime} {runtime_version}").trim_end(),
+        format!("{} {}", runtime.program, runtime.version).trim_end(),
         docker.endpoint(),
     );
     if engine.rootless {

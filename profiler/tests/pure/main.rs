@@ -1,7 +1,13 @@
 //! The pure half by its contract: text in, model, policy, text out. No privileges, no I/O but the fixtures.
 
+mod diff;
 mod evidence;
+mod explain;
+mod fuzz;
 mod ingest;
 mod laws;
+mod lint;
 mod policy;
 mod render;
+mod schemas;
+mod seccomp;

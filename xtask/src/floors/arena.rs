@@ -268,15 +268,20 @@ impl Bundle<'_> {
         };
         Ok(match status {
             Some(status) if status.success() => Ok(()),
-            Some(status) => Err(format!("{status}: {}", last_line(&fs_err::read(&said)?))),
+            Some(status) => Err(format!("{status}: {}", summary(&fs_err::read(&said)?))),
             None => Err(format!("nothing within {} s", PATIENCE.as_secs())),
         })
     }
 }
 
-fn last_line(said: &[u8]) -> String {
+/// The first lines and the last one: a crash of Go says what it was first, the runtime what follows from it last.
+fn summary(said: &[u8]) -> String {
     let text = String::from_utf8_lossy(said).into_owned();
-    text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default().to_owned()
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    match lines.as_slice() {
+        [first, second, third, .., last] => [*first, second, third, "...", last].join(" | "),
+        few => few.join(" | "),
+    }
 }
 
 /// The bundle's config.json: what an engine asks for, as far as it reaches past the load of the filter.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sh::root;
 
+const DIR: &str = "profiles/floors";
 /// The layout that is written.
 const FORMAT: u32 = 2;
 
@@ -98,7 +99,7 @@ impl File {
     }
 
     fn path(runtime: &str, version: &str) -> Utf8PathBuf {
-        root().join(format!("profiles/floors/{runtime}-{version}.json"))
+        root().join(DIR).join(format!("{runtime}-{version}.json"))
     }
 
     /// The shipped one, if there is one.
@@ -115,6 +116,23 @@ impl File {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The calls that any shipped version of `runtime` makes at times: what depends on timing is seen too seldom to be
+    /// found anew for each.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn known_sometimes(runtime: &str) -> Result<BTreeSet<String>> {
+        let mut names = BTreeSet::new();
+        for entry in fs_err::read_dir(root().join(DIR))? {
+            let path = entry?.path();
+            let file = serde_json::from_str::<Self>(&fs_err::read_to_string(&path)?)
+                .with_context(|| format!("bad `{}`", path.display()))?;
+            let rows = file.rows.into_iter().filter(|row| row.made == Made::Sometimes);
+            names.extend(rows.filter(|_| file.runtime == runtime).flat_map(|row| row.syscalls));
+        }
+        Ok(names)
     }
 
     /// Writes it to its place, and says where that is.

@@ -4,8 +4,8 @@
 
 use std::{collections::BTreeSet, thread};
 
-use anyhow::{Result, anyhow, ensure};
-use camino::Utf8PathBuf;
+use anyhow::{Result, anyhow, bail, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
 use super::{
@@ -32,8 +32,11 @@ const OWN: [&str; 9] = [
 const ATTEMPTS: usize = 3;
 /// The user that stands for all that are not root.
 const SOMEBODY: u32 = 1000;
+/// `noNewPrivileges` and the user.
+const USES: [(bool, u32); 4] = [(false, 0), (false, SOMEBODY), (true, 0), (true, SOMEBODY)];
 
-type Names = BTreeSet<String>;
+/// Names of calls.
+pub type Names = BTreeSet<String>;
 
 /// One way to use one runtime.
 #[derive(Debug, Clone)]
@@ -48,6 +51,30 @@ pub struct Case<'a> {
     pub uid: u32,
     /// Whether it starts the container or joins it.
     pub when: When,
+}
+
+impl Case<'_> {
+    /// `start as 1000 with no-new-privileges`.
+    pub fn label(&self) -> String {
+        let when = match self.when {
+            When::Start => "start",
+            When::Join => "join",
+        };
+        let with = if self.no_new_privileges { " with no-new-privileges" } else { "" };
+        format!("{when} as {}{with}", self.uid)
+    }
+}
+
+/// All ways to use a runtime.
+pub fn cases<'a>(name: &'a str, program: &Utf8Path) -> Vec<Case<'a>> {
+    let mut cases = Vec::new();
+    for (no_new_privileges, uid) in USES {
+        for when in [When::Start, When::Join] {
+            let program = program.to_owned();
+            cases.push(Case { name, program, no_new_privileges, uid, when });
+        }
+    }
+    cases
 }
 
 /// How thorough to be.
@@ -76,33 +103,28 @@ impl Found {
     }
 }
 
-/// Measures a runtime in all its uses. Calls in `sometimes` are known to be needed at times.
+/// Measures a runtime in all its uses. Calls in `sometimes` are known to be needed at times: that is taken as it is.
 ///
 /// # Errors
 /// When a use does not even start with all allowed that it was seen to make, or the arena fails.
 pub fn measure(
     arena: &Arena,
     name: &str,
-    program: &Utf8PathBuf,
-    sometimes: &Rows,
+    program: &Utf8Path,
+    sometimes: &Names,
     effort: Effort,
 ) -> Result<Rows> {
-    let uses = [(false, 0), (false, SOMEBODY), (true, 0), (true, SOMEBODY)];
     let found = thread::scope(|scope| {
-        let workers = uses.map(|(no_new_privileges, uid)| {
+        let workers = USES.map(|(no_new_privileges, uid)| {
             scope.spawn(move || {
                 let of =
-                    |when| Case { name, program: program.clone(), no_new_privileges, uid, when };
-                let known = |when| {
-                    let key = (no_new_privileges, User::Any, when, Made::Sometimes);
-                    sometimes.get(&key).cloned().unwrap_or_default()
-                };
+                    |when| Case { name, program: program.to_owned(), no_new_privileges, uid, when };
                 let (start, join) = (of(When::Start), of(When::Join));
                 let start = Probe { arena, case: &start, base: Names::new(), effort }
-                    .found(known(When::Start))?;
+                    .found(sometimes.clone())?;
                 let base = start.needed();
-                let mut join = Probe { arena, case: &join, base: base.clone(), effort }
-                    .found(known(When::Join))?;
+                let mut join =
+                    Probe { arena, case: &join, base: base.clone(), effort }.found(Names::new())?;
                 // The container was started under the same filter, so that these could not be left out.
                 join.always.extend(start.always.intersection(&join.seen).cloned());
                 Ok((start, join))
@@ -119,24 +141,18 @@ pub fn measure(
         for (when, root, somebody) in
             [(When::Start, &root.0, &somebody.0), (When::Join, &root.1, &somebody.1)]
         {
-            let parts: [(Made, fn(&Found) -> &Names); 3] = [
-                (Made::Always, |found| &found.always),
-                (Made::Sometimes, |found| &found.sometimes),
-                (Made::Tried, |found| &found.tried),
-            ];
-            for (made, of) in parts {
-                // What either may make at times, both may.
-                let any = if made == Made::Sometimes {
-                    of(root) | of(somebody)
-                } else {
-                    of(root).clone()
-                };
-                let more = of(somebody) - &any;
-                rows.insert((no_new_privileges, User::Any, when, made), any);
+            let mut add = |made, root: &Names, somebody: &Names| {
+                let more = somebody - root;
+                rows.insert((no_new_privileges, User::Any, when, made), root.clone());
                 if !more.is_empty() {
                     rows.insert((no_new_privileges, User::NonRoot, when, made), more);
                 }
-            }
+            };
+            add(Made::Always, &root.always, &somebody.always);
+            add(Made::Tried, &root.tried, &somebody.tried);
+            // What one user's process makes at times, another's may.
+            let sometimes = &root.sometimes | &somebody.sometimes;
+            add(Made::Sometimes, &sometimes, &sometimes);
         }
     }
     Ok(rows)
@@ -156,9 +172,11 @@ impl Probe<'_> {
         let seen = self.seen()?;
         let mut found = Found { sometimes: known, seen, ..Found::default() };
         let whole = &found.seen | &found.sometimes;
-        self.fails(&whole, None)?.map_or(Ok(()), |said| {
-            Err(anyhow!("{}: not even with all that it was seen to make: {said}", self.label()))
-        })?;
+        for _ in 0..self.effort.together {
+            if let Some(said) = self.fails(&whole, None)? {
+                bail!("{}: not even with all that it was seen to make: {said}", self.label());
+            }
+        }
         let mut spare = Names::new();
         for name in &(&(&found.seen - &self.base) - &found.sometimes) {
             if OWN.contains(&name.as_str()) {
@@ -252,8 +270,7 @@ impl Probe<'_> {
     }
 
     fn label(&self) -> String {
-        let Case { name, no_new_privileges, uid, when, .. } = self.case;
-        format!("{name} {when:?} as {uid}, no-new-privileges {no_new_privileges}").to_lowercase()
+        format!("{} {}", self.case.name, self.case.label())
     }
 }
 

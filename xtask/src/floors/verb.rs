@@ -1,11 +1,11 @@
 //! Arguments of `cargo xtask floors`, and what it says.
 
-use anyhow::{Result, bail, ensure};
-use camino::Utf8PathBuf;
+use anyhow::{Context as _, Result, bail, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{
     arena::Arena,
-    data::{File, Made, Rows, differences},
+    data::{File, differences},
     measure::{self, Effort},
     releases::{self, Runtime},
 };
@@ -32,6 +32,12 @@ pub struct Args {
     /// Measure more often, and write the files.
     #[arg(long, conflicts_with = "check")]
     write: bool,
+    /// Measure nothing: fail unless containers start, and processes join them, under this seccomp profile.
+    #[arg(long = "try", value_name = "SECCOMP.json", conflicts_with_all = ["check", "write"])]
+    profile: Option<Utf8PathBuf>,
+    /// With --try: only with no-new-privileges, which is what the profile is for.
+    #[arg(long, requires = "profile")]
+    no_new_privileges: bool,
 }
 
 /// Measures runtimes, and compares with the shipped floors or writes them.
@@ -43,6 +49,9 @@ pub fn run(args: &Args) -> Result<()> {
     apt::ensure(&PACKAGES)?;
     let home = root().join("target/floors");
     fs_err::create_dir_all(&home)?;
+    if let Some(profile) = &args.profile {
+        return attempt(args, profile, &home);
+    }
     let mut failed = Vec::new();
     for runtime in releases::chosen(&args.runtimes)? {
         if !one(&runtime, &home, args.write)? {
@@ -59,8 +68,31 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Starts and joins containers under a profile, as root and as another user.
+fn attempt(args: &Args, profile: &Utf8Path, home: &Utf8Path) -> Result<()> {
+    let text = fs_err::read_to_string(profile)?;
+    let seccomp = serde_json::from_str(&text).with_context(|| format!("`{profile}` is no JSON"))?;
+    let settings: &[bool] = if args.no_new_privileges { &[true] } else { &[false, true] };
+    let mut failures = Vec::new();
+    for runtime in releases::chosen(&args.runtimes)? {
+        let root = releases::fetched(runtime.release, home)?;
+        let program = runtime.program(&root)?;
+        let arena = Arena::open(&root)?;
+        for case in measure::cases(runtime.name, &program) {
+            if settings.contains(&case.no_new_privileges)
+                && let Err(said) = arena.run(&case, &seccomp)?
+            {
+                failures.push(format!("{} {}: {said}", runtime.label(), case.label()));
+            }
+        }
+    }
+    ensure!(failures.is_empty(), "under `{profile}`:\n  {}", failures.join("\n  "));
+    say(format!("floors: `{profile}` starts and joins"));
+    Ok(())
+}
+
 /// Measures one; says whether the shipped file is right.
-fn one(runtime: &Runtime, home: &Utf8PathBuf, write: bool) -> Result<bool> {
+fn one(runtime: &Runtime, home: &Utf8Path, write: bool) -> Result<bool> {
     let root = releases::fetched(runtime.release, home)?;
     let program = runtime.program(&root)?;
     let arena = Arena::open(&root)?;
@@ -69,11 +101,7 @@ fn one(runtime: &Runtime, home: &Utf8PathBuf, write: bool) -> Result<bool> {
     let name = runtime.name;
     let shipped = File::shipped(name, version)?;
     let known = shipped.as_ref().map(File::rows).unwrap_or_default();
-    let sometimes: Rows = known
-        .iter()
-        .filter(|((.., made), _)| *made == Made::Sometimes)
-        .map(|(k, v)| (*k, v.clone()))
-        .collect();
+    let sometimes = File::known_sometimes(name)?;
     let effort = if write { WRITE } else { CHECK };
     let began = std::time::Instant::now();
     let measured = measure::measure(&arena, name, &program, &sometimes, effort)?;

@@ -55,10 +55,19 @@ impl Way {
             Way::Fexit if btf.parameters(point).is_none_or(|names| names.len() != CAPABLE) => {
                 Some(format!("this kernel has no function `{point}` of {CAPABLE} arguments"))
             }
+            // without it a stack cannot be followed through a return probe, and nobody knows who asked: before 5.15
+            Way::Kprobe if !RETURN_FIXUPS.iter().any(|name| btf.parameters(name).is_some()) => {
+                Some("on this kernel a return probe hides the callers".to_owned())
+            }
             _ => None,
         }
     }
 }
+
+/// Functions by which the kernel's unwinder finds the address that a return probe has replaced; one or the other
+/// (<https://elixir.bootlin.com/linux/v5.15/source/arch/x86/include/asm/unwind.h#L109>,
+/// <https://elixir.bootlin.com/linux/v6.1/source/arch/x86/include/asm/unwind.h#L109>).
+const RETURN_FIXUPS: [&str; 2] = ["kretprobe_find_ret_addr", "rethook_find_ret_addr"];
 
 /// How many arguments `cap_capable` has, in every kernel that has BTF.
 const CAPABLE: usize = 4;
@@ -239,7 +248,17 @@ pub mod tests {
             let reason = lacks(other).expect("nothing to attach to");
             assert!(reason.contains("`cap_capable`"), "{reason}");
         }
-        assert_eq!(with(&blob(&[], &[], &[]), |btf| Way::Kprobe.lacks("cap_capable", btf)), None);
+    }
+
+    #[test]
+    fn a_return_probe_must_not_hide_the_callers() {
+        let lacks = |functions: &[(&str, &[&str])]| {
+            with(&blob(&[], functions, &[]), |btf| Way::Kprobe.lacks("cap_capable", btf))
+        };
+        for fixup in RETURN_FIXUPS {
+            assert_eq!(lacks(&[NEW, (fixup, &["tsk"])]), None);
+        }
+        assert!(lacks(&[NEW]).is_some());
     }
 
     #[test]

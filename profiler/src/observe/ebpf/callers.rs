@@ -45,14 +45,21 @@ const MEMORY: &[&str] =
 /// (`cap_inh_is_capped`); setting nothing beyond the permitted set goes on without.
 const CAPSET: &[&str] = &["cap_capset", "security_capset", "cap_inh_is_capped"];
 
-/// How a check was made, and by which function, given the functions on the stack, innermost first;
-/// what is inside `cap_capable` (the eBPF program) is passed over. `audited` is what the kernel's own argument
+/// How a check was made, and by which function, given the functions on the stack, innermost first; what is before the
+/// first function that is known here (the eBPF program and its trampoline) is passed over. `audited` is what the kernel's own argument
 /// says; without it an unknown caller counts as a real check.
 pub fn classify<'a>(callers: &[&'a str], audited: Option<bool>) -> (AuditClass, &'a str) {
     let callers: Vec<&str> = callers.iter().map(|name| base(name)).collect();
-    let start = callers.iter().position(|name| *name == "cap_capable").unwrap_or(0);
-    let mut rest =
-        callers[start..].iter().copied().skip_while(|name| PLUMBING.contains(name)).peekable();
+    let start = callers.iter().position(|name| *name == "cap_capable").or_else(|| {
+        // at the end of a function its own frame is gone
+        let known = [PLUMBING, MEMORY, CAPSET, AUDITED, NOAUDIT];
+        callers.iter().position(|name| known.iter().any(|names| names.contains(name)))
+    });
+    let mut rest = callers[start.unwrap_or(0)..]
+        .iter()
+        .copied()
+        .skip_while(|name| PLUMBING.contains(name))
+        .peekable();
     let wrapper = rest.peek().copied().unwrap_or_default();
     let class = match audited {
         _ if MEMORY.contains(&wrapper) => AuditClass::Memory,
@@ -112,6 +119,14 @@ mod tests {
             (AuditClass::Audited, "cap_mmap_addr")
         );
         assert_eq!(classify(&[], None), (AuditClass::Audited, ""));
+    }
+
+    #[test]
+    fn a_stack_without_cap_capable_begins_with_what_is_known() {
+        let stack = ["odd", "bpf_trampoline_64", "security_vm_enough_memory_mm", "do_brk_flags"];
+        assert_eq!(classify(&stack, None).0, AuditClass::Memory);
+        let stack = ["odd", "bpf_trampoline_64", "security_capable", "capable", "can_nice", "x"];
+        assert_eq!(classify(&stack, None), (AuditClass::Audited, "can_nice"));
     }
 
     #[test]

@@ -285,8 +285,7 @@ fn denial_facts(
         }
         let phase = phases.get(key.call.slot, key.call.phase);
         let call = (abi_of(key.call.abi), key.call.nr, phase, key.errno);
-        let seen =
-            DenialSighting { count: denial.count, sighting: seen.of(key.call, key.about()) };
+        let seen = DenialSighting { count: denial.count, sighting: seen.of(key.call, key.about()) };
         found.entry(call).and_modify(|sum| sum.add(&seen)).or_insert(seen);
     }
     Ok(found
@@ -343,15 +342,11 @@ fn calls(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<CallKey>, ObserveError> 
 }
 
 /// Every check in the slots, with [`CheckKey::about`] of the entry that it comes from.
-fn checks(
-    ebpf: &mut Ebpf,
-    slots: &[Slot],
-) -> Result<Vec<(CheckKey, u32, Check)>, ObserveError> {
+fn checks(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<(CheckKey, u32, Check)>, ObserveError> {
     let map = hash::<CheckKey, Check>(ebpf, "CHECKS")?;
-    let own = map.iter().filter_map(Result::ok).filter(|(key, _)| slots.contains(&slot_of(key.slot)));
-    Ok(own
-        .flat_map(|(key, check)| each(key).map(move |one| (one, key.about(), check)))
-        .collect())
+    let own =
+        map.iter().filter_map(Result::ok).filter(|(key, _)| slots.contains(&slot_of(key.slot)));
+    Ok(own.flat_map(|(key, check)| each(key).map(move |one| (one, key.about(), check))).collect())
 }
 
 /// The checks that an entry stands for: an implied one holds a set of capabilities, and has no callers.

@@ -152,11 +152,7 @@ impl Slots {
     }
 
     /// Takes over what is in slots that are not written to any more, and empties them for others.
-    pub fn reuse(
-        &mut self,
-        ebpf: &mut Ebpf,
-        drain: &mut Drain<'_>,
-    ) -> Result<(), ObserveError> {
+    pub fn reuse(&mut self, ebpf: &mut Ebpf, drain: &mut Drain<'_>) -> Result<(), ObserveError> {
         let left = self.targets.values().map(|lineage| lineage.left.len()).sum::<usize>();
         if left + self.vacant.len() == 0 {
             return Ok(());

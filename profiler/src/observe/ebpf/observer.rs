@@ -429,18 +429,16 @@ fn load_and_attach(program: &mut Program, to: &str, btf: &aya::Btf) -> Result<()
 
 /// Why a way was refused, in a few words: the system call's own, where one failed.
 fn reason(error: &ProgramError) -> String {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return match io.kind() {
-                std::io::ErrorKind::PermissionDenied => "not permitted".to_owned(),
-                std::io::ErrorKind::NotFound => "this kernel offers none".to_owned(),
-                _ => io.to_string(),
-            };
-        }
-        cause = error.source();
+    let io = match error {
+        ProgramError::IOError(io) => io,
+        ProgramError::SyscallError(call) => &call.io_error,
+        _ => return error.to_string().lines().next().unwrap_or_default().to_owned(),
+    };
+    match io.kind() {
+        std::io::ErrorKind::PermissionDenied => "not permitted".to_owned(),
+        std::io::ErrorKind::NotFound => "this kernel offers none".to_owned(),
+        _ => io.to_string(),
     }
-    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 fn load_error(error: EbpfError) -> ObserveError {

@@ -32,8 +32,8 @@ pub struct ContainerInfo {
     pub pid: Option<i32>,
     /// The engine starts it again by itself.
     pub restart_policy: bool,
-    /// The engine's name for its runtime; empty for the default.
-    pub runtime_name: String,
+    /// Where its runtime is, or the runtime's name.
+    pub runtime_path: String,
     /// What goes into a recording.
     pub facts: Container,
 }
@@ -64,14 +64,13 @@ pub(super) fn container_info(
     let host = answer.host_config.unwrap_or_default();
     let config = answer.config.unwrap_or_default();
     let running = state.running.unwrap_or(false);
-    let runtime_name = host.runtime.clone().unwrap_or_default();
-    let runtime = engine.runtime_program(&runtime_name);
+    let runtime = engine.runtime(host.runtime.as_deref().unwrap_or_default());
     let labels = config.labels.unwrap_or_default();
     let facts = Container {
         engine: engine.name.clone(),
         engine_version: engine.version.clone(),
-        runtime_version: engine.runtime_versions.get(&runtime).cloned().unwrap_or_default(),
-        runtime,
+        runtime_version: runtime.version,
+        runtime: runtime.program,
         image: config.image.unwrap_or_default(),
         image_id: answer.image.unwrap_or_default(),
         ids: vec![id.clone()],
@@ -90,7 +89,7 @@ pub(super) fn container_info(
         restart_policy: host.restart_policy.and_then(|policy| policy.name).is_some_and(|name| {
             !matches!(name, RestartPolicyNameEnum::NO | RestartPolicyNameEnum::EMPTY)
         }),
-        runtime_name,
+        runtime_path: runtime.path,
         facts,
     })
 }
@@ -216,18 +215,22 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::target::docker::engine::Runtime;
 
     const ID: &str = "b34304da0dc77125be7190d46974a31d8120ee1a3edebca1afdd4b0c35002d16";
 
     fn engine(name: &str, version: &str) -> EngineInfo {
+        let runc = Runtime {
+            program: "runc".to_owned(),
+            version: "1.1.5".to_owned(),
+            path: "/usr/sbin/runc".to_owned(),
+        };
         EngineInfo {
             name: name.to_owned(),
             version: version.to_owned(),
             kernel: "6.1.0".to_owned(),
             default_runtime: "runc".to_owned(),
-            runtime_versions: BTreeMap::from([("runc".to_owned(), "1.1.5".to_owned())]),
-            runtime_programs: BTreeMap::new(),
-            runtime_paths: BTreeMap::new(),
+            runtimes: BTreeMap::from([("runc".to_owned(), runc)]),
             rootless: false,
             default_seccomp: SeccompSetting::EngineDefault,
             default_no_new_privileges: false,
@@ -294,7 +297,7 @@ mod tests {
         };
         let info = read(&answer).expect("a container");
         assert_eq!((info.running, info.pid, info.restart_policy), (true, Some(27435), true));
-        assert_eq!(info.runtime_name, "runc");
+        assert_eq!(info.runtime_path, "/usr/sbin/runc");
         let facts = info.facts;
         assert_eq!((facts.runtime.as_str(), facts.runtime_version.as_str()), ("runc", "1.1.5"));
         assert_eq!(facts.image_id, "sha256:121023c5273e");

@@ -1,0 +1,321 @@
+//! `profiler diff`: two policies, or the policies of two revisions.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+use fs_err as fs;
+use profiler::{
+    ingest,
+    model::{
+        arch::Abi,
+        capability,
+        diff::{self, Allowlist, Date, FailOn, Gate, Side},
+        effective::{Context, Engine},
+        facts::Risk,
+        seccomp::KernelVersion,
+    },
+    report::diff::{Compared, Report, Source, json, markdown, sarif, write},
+};
+
+use crate::{
+    exit,
+    policy::{self, Loading, Policy},
+    repository::Commit,
+};
+
+/// The kernel that a file is evaluated for when nobody says: newer than any `minKernel`.
+const NEWEST: KernelVersion = KernelVersion { major: u32::MAX, minor: 0 };
+
+/// OLD and NEW are each a profile.json, a recording.json, a result directory, any seccomp file (Docker, OCI, podman, a
+/// SeccompProfile in YAML), docker-default, podman-default or containerd-default. With PATH they are revisions of git, and
+/// without NEW the second is the working tree.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  profiler diff docker-default profiles/backend
+  profiler diff main HEAD -- profiles
+  profiler diff HEAD --fail-on growth --allow profiles/allow.yaml -- profiles/backend
+
+Exit status: 0 nothing fails; 1 something does: by default any difference; 2 usage or environment.")]
+pub struct DiffArgs {
+    /// The old policy, or the old revision
+    pub old: String,
+
+    /// The new policy, or the new revision
+    #[arg(required_unless_present = "paths")]
+    pub new: Option<String>,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t = DiffFormat::Human)]
+    pub format: DiffFormat,
+
+    /// What fails: growth, risk=low|moderate|high|critical (growth of at least that risk), any
+    #[arg(long, value_name = "WHAT", value_parser = fail_on, default_value = "any")]
+    pub fail_on: FailOn,
+
+    /// Accept the differences that this file names: a list `allow` of `entry`, `reason`, `expires`, in YAML or JSON
+    #[arg(long, value_name = "FILE")]
+    pub allow: Option<PathBuf>,
+
+    /// Evaluate `minKernel` for this kernel (default: the newest)
+    #[arg(long, value_name = "VERSION", value_parser = kernel)]
+    pub kernel: Option<KernelVersion>,
+
+    /// Evaluate `includes` and `excludes` for a container with these capabilities: names, `docker` for its fourteen, `all`
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub capabilities: Vec<String>,
+
+    /// Evaluate for a machine of this architecture (default: the host's, if the policies are for it)
+    #[arg(long, value_name = "ABI", value_parser = abi)]
+    pub arch: Option<Abi>,
+
+    /// Read files as this engine does (default: by their keys)
+    #[arg(long, value_enum)]
+    pub engine: Option<Reader>,
+
+    /// Compare what is at or below PATH in two revisions
+    #[arg(last = true, value_name = "PATH")]
+    pub paths: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DiffFormat {
+    /// For a terminal
+    Human,
+    /// For a comment on a change
+    Markdown,
+    /// For programs
+    Json,
+    /// For code scanning
+    Sarif,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Reader {
+    /// archMap, includes, excludes, minKernel
+    Docker,
+    /// The same without minKernel, with errno
+    Podman,
+    /// None of these: containerd, CRI-O
+    Oci,
+}
+
+/// What is compared with what; `None` is nothing.
+type Pair = (Option<Policy>, Option<Policy>, String);
+
+/// Compares, prints, and says by the exit status whether anything fails.
+pub fn run(args: &DiffArgs) -> Result<ExitCode> {
+    let gate = Gate {
+        fail_on: args.fail_on,
+        allowlist: args.allow.as_deref().map(allowlist).transpose()?.unwrap_or_default(),
+        today: today()?,
+    };
+    let pairs = match (&args.new, args.paths.as_slice()) {
+        (Some(new), []) => {
+            vec![(Some(Policy::named(&args.old)?), Some(Policy::named(new)?), String::new())]
+        }
+        (new, paths) => revisions(&args.old, new.as_deref(), paths)?,
+    };
+    let mut diffs = Vec::new();
+    for (old, new, place) in &pairs {
+        let policies: Vec<&Policy> = old.iter().chain(new).collect();
+        let loading = loading(args, &policies)?;
+        let side = |policy: &Option<Policy>| policy.as_ref().map(|p| p.side(&loading)).transpose();
+        let (old, new) = match (side(old)?, side(new)?) {
+            (Some(old), Some(new)) => (old, new),
+            (Some(old), None) => (old.clone(), Side::nothing(format!("{place} (absent)"), &old)),
+            (None, Some(new)) => (Side::nothing(format!("{place} (absent)"), &new), new),
+            (None, None) => continue,
+        };
+        diffs.push(diff::diff(&old, &new));
+    }
+    let unused = gate.unused(&diffs);
+    let compared = diffs.iter().zip(&pairs).map(|(diff, (_, new, _))| {
+        let file = new.as_ref().and_then(|policy| policy.file.as_ref());
+        let file = file.map(|(path, text)| Source { path, text });
+        Compared { diff, verdicts: gate.judge(diff), file }
+    });
+    let report = Report { compared: compared.collect(), unused };
+    print(&report, args.format)?;
+    Ok(if report.failing() > 0 { exit::DIFFERS.into() } else { ExitCode::SUCCESS })
+}
+
+fn print(report: &Report<'_>, format: DiffFormat) -> Result<()> {
+    let mut out = anstream::stdout().lock();
+    let done = match format {
+        DiffFormat::Human => write(report, &mut out),
+        DiffFormat::Markdown => out.write_all(markdown::render(report).as_bytes()),
+        DiffFormat::Json => out.write_all(json::render(report)?.as_bytes()),
+        DiffFormat::Sarif => out.write_all(sarif::render(report)?.as_bytes()),
+    };
+    done.and_then(|()| out.flush()).context("cannot write to stdout")
+}
+
+fn loading(args: &DiffArgs, policies: &[&Policy]) -> Result<Loading> {
+    let native = args.arch.map_or_else(|| policy::native(policies), Ok)?;
+    let engine = args.engine.map(|reader| match reader {
+        Reader::Docker => Engine::Docker,
+        Reader::Podman => Engine::Podman,
+        Reader::Oci => Engine::Oci,
+    });
+    let kernel = args.kernel.unwrap_or(NEWEST);
+    let capabilities = capabilities(&args.capabilities)?;
+    Ok(Loading {
+        context: Context { native, capabilities, kernel, engine: Engine::Docker },
+        engine,
+    })
+}
+
+fn capabilities(names: &[String]) -> Result<BTreeSet<u8>> {
+    let mut held = BTreeSet::new();
+    for name in names {
+        match name.as_str() {
+            "all" => held.extend((0..).take(capability::NAMES.len())),
+            "docker" => held.extend(
+                capability::DOCKER_DEFAULT.iter().filter_map(|name| capability::number(name)),
+            ),
+            _ => match capability::number(name) {
+                Some(number) => held.extend([number]),
+                None => bail!(
+                    "`{name}` is no capability\nhint: --capabilities NET_ADMIN,SYS_PTRACE, or docker, or all"
+                ),
+            },
+        };
+    }
+    Ok(held)
+}
+
+/// The policies at or below each path, in both revisions, or in the second's stead the working tree.
+fn revisions(old: &str, new: Option<&str>, paths: &[String]) -> Result<Vec<Pair>> {
+    let old = Commit::named(old)?;
+    let new = new.map(Commit::named).transpose()?;
+    let mut pairs: BTreeMap<String, Pair> = BTreeMap::new();
+    for path in paths {
+        let before = of_commit(&old, path)?;
+        let after = match &new {
+            Some(new) => of_commit(new, path)?,
+            None => of_tree(path)?,
+        };
+        if before.is_empty() && after.is_empty() {
+            let new = new.as_ref().map_or("the working tree", Commit::name);
+            bail!(
+                "no policy at or below `{path}` in `{}` nor in `{new}`\nhint: git ls-tree -r --name-only {} -- profiles",
+                old.name(),
+                old.name()
+            );
+        }
+        for (place, policy) in before {
+            pairs.entry(place.clone()).or_insert((None, None, place)).0 = Some(policy);
+        }
+        for (place, policy) in after {
+            pairs.entry(place.clone()).or_insert((None, None, place)).1 = Some(policy);
+        }
+    }
+    Ok(pairs.into_values().collect())
+}
+
+/// Where a policy is, and what it is.
+type Placed = Vec<(String, Policy)>;
+
+fn of_commit(commit: &Commit, path: &str) -> Result<Placed> {
+    let blobs = commit.files(path)?;
+    let chosen = choose(blobs.iter().map(|blob| blob.path.as_str()));
+    let mut placed = Placed::new();
+    for (place, file) in chosen {
+        let Some(blob) = blobs.iter().find(|blob| blob.path == file) else { continue };
+        let label = format!("{}:{place}", commit.name());
+        placed.push((place, Policy::of_text(label, file.clone(), commit.text(blob)?)?));
+    }
+    Ok(placed)
+}
+
+/// The same of the working tree. Links are not followed.
+fn of_tree(path: &str) -> Result<Placed> {
+    let top = PathBuf::from(crate::repository::top()?);
+    let top = top.canonicalize().with_context(|| format!("cannot find `{}`", top.display()))?;
+    let Ok(start) = Path::new(path).canonicalize() else { return Ok(vec![]) };
+    let mut files = Vec::new();
+    let mut open = vec![start];
+    while let Some(at) = open.pop() {
+        let kind = fs::symlink_metadata(&at)?.file_type();
+        if kind.is_dir() && at.file_name().is_none_or(|name| name != ".git") {
+            for entry in fs::read_dir(&at)? {
+                open.push(entry?.path());
+            }
+        } else if kind.is_file()
+            && let Some(path) = at.strip_prefix(&top).ok().and_then(Path::to_str)
+        {
+            files.push(path.to_owned());
+        }
+    }
+    let mut placed = Placed::new();
+    for (place, file) in choose(files.iter().map(String::as_str)) {
+        let text = fs::read_to_string(top.join(&file))?;
+        placed.push((place.clone(), Policy::of_text(place, file, text)?));
+    }
+    Ok(placed)
+}
+
+/// The best file of each directory that has one; a path that is a file itself, whatever its name. By place.
+fn choose<'a>(paths: impl Iterator<Item = &'a str>) -> BTreeMap<String, String> {
+    let paths: Vec<&str> = paths.collect();
+    if let &[file] = paths.as_slice() {
+        let (dir, name) = file.rsplit_once('/').unwrap_or((".", file));
+        let place = if policy::FILES.contains(&name) { dir } else { file };
+        return BTreeMap::from([(place.to_owned(), file.to_owned())]);
+    }
+    let mut chosen = BTreeMap::new();
+    for wanted in policy::FILES {
+        for path in &paths {
+            let (dir, name) = path.rsplit_once('/').unwrap_or((".", path));
+            if name == wanted {
+                chosen.entry(dir.to_owned()).or_insert_with(|| (*path).to_owned());
+            }
+        }
+    }
+    chosen
+}
+
+fn allowlist(path: &Path) -> Result<Allowlist> {
+    let text = fs::read_to_string(path)
+        .context("cannot read the allow file\nhint: it has a list `allow` of `entry`, `reason`, `expires`; see docs/diff.md")?;
+    ingest::allowlist::parse(&text).with_context(|| format!("cannot use `{}`", path.display()))
+}
+
+fn today() -> Result<Date> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+    Ok(Date::of_unix_s(now.as_secs()))
+}
+
+fn fail_on(text: &str) -> Result<FailOn, String> {
+    let risk = text.strip_prefix("risk=");
+    let risk = risk.and_then(|risk| Risk::ALL.into_iter().find(|known| known.name() == risk));
+    match (text, risk) {
+        ("any", _) => Ok(FailOn::Any),
+        ("growth", _) => Ok(FailOn::Growth),
+        (_, Some(risk)) => Ok(FailOn::Risk(risk)),
+        _ => {
+            Err("expected `growth`, `any`, or `risk=` with `low`, `moderate`, `high` or `critical`"
+                .into())
+        }
+    }
+}
+
+fn kernel(text: &str) -> Result<KernelVersion, String> {
+    KernelVersion::of_release(text).ok_or_else(|| "expected a version like `5.10`".into())
+}
+
+fn abi(text: &str) -> Result<Abi, String> {
+    let names = || Abi::ALL.map(Abi::name).join(", ");
+    Abi::ALL
+        .into_iter()
+        .find(|abi| abi.name() == text)
+        .ok_or_else(|| format!("expected one of {}", names()))
+}

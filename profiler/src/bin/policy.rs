@@ -1,0 +1,150 @@
+//! What can be compared: from what was named, a file's text or an engine's default, to a side of a diff.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use fs_err as fs;
+use profiler::{
+    ingest,
+    model::{
+        arch::Abi,
+        baseline::Upstream,
+        diff::Side,
+        effective::{self, Context, Engine},
+        policy,
+        profile::Profile,
+        seccomp::SeccompFile,
+    },
+    render,
+};
+
+/// The files of a result directory that hold its policy, best first.
+pub const FILES: [&str; 3] = ["profile.json", "recording.json", "seccomp.json"];
+
+/// A policy, read.
+pub struct Policy {
+    /// What it is called in reports.
+    pub label: String,
+    /// Path and text of its file, where it has one.
+    pub file: Option<(String, String)>,
+    kind: Kind,
+}
+
+enum Kind {
+    /// A profile, or what a recording comes to.
+    Profile(Box<Profile>),
+    Filter(Box<SeccompFile>),
+    Upstream(Upstream),
+}
+
+/// Conditions that the user gave for loading the policies.
+pub struct Loading {
+    /// As everything but the reader.
+    pub context: Context,
+    /// Who reads a file; by its keys when absent.
+    pub engine: Option<Engine>,
+}
+
+impl Policy {
+    /// What `name` names: an engine's default, a file, or a result directory.
+    pub fn named(name: &str) -> Result<Policy> {
+        if let Some(upstream) = Upstream::ALL.into_iter().find(|upstream| upstream.name() == name) {
+            return Ok(Policy { label: name.into(), file: None, kind: Kind::Upstream(upstream) });
+        }
+        let path = Path::new(name);
+        let file = if path.is_dir() { in_directory(path)? } else { path.to_owned() };
+        let text = fs::read_to_string(&file).with_context(|| {
+            format!(
+                "cannot read `{name}`\nhint: name a file, a result directory or one of {}; for revisions of git: profiler diff OLD NEW -- PATH",
+                Upstream::ALL.map(Upstream::name).join(", ")
+            )
+        })?;
+        Policy::of_text(name.into(), file.display().to_string(), text)
+    }
+
+    /// A policy by the text of its file.
+    pub fn of_text(label: String, path: String, text: String) -> Result<Policy> {
+        let kind = parse(&text).with_context(|| format!("cannot use `{label}`"))?;
+        Ok(Policy { label, file: Some((path, text)), kind })
+    }
+
+    /// The ABIs that it lists.
+    pub fn architectures(&self) -> Vec<Abi> {
+        match &self.kind {
+            Kind::Profile(profile) => profile.architectures.clone(),
+            Kind::Filter(file) => {
+                let listed =
+                    |abi: &Abi| file.architectures.iter().any(|name| name == abi.scmp_arch());
+                Abi::ALL.into_iter().filter(listed).collect()
+            }
+            Kind::Upstream(_) => vec![],
+        }
+    }
+
+    /// What it does when it is loaded.
+    pub fn side(&self, loading: &Loading) -> Result<Side> {
+        let decide = |file: &SeccompFile, engine: Engine| {
+            let context =
+                Context { engine: loading.engine.unwrap_or(engine), ..loading.context.clone() };
+            effective::decide(file, &context)
+        };
+        let label = self.label.clone();
+        Ok(match &self.kind {
+            Kind::Profile(profile) => {
+                let file = ingest::seccomp::parse(&render::seccomp::render(profile))?;
+                Side::of_profile(label, profile, decide(&file, Engine::Oci))
+            }
+            Kind::Filter(file) => Side::of_filter(label, decide(file, reader(file))),
+            Kind::Upstream(upstream) => {
+                Side::of_engine(label, decide(upstream.file(), upstream.engine()))
+            }
+        })
+    }
+}
+
+fn in_directory(dir: &Path) -> Result<PathBuf> {
+    let found = FILES.iter().map(|name| dir.join(name)).find(|path| path.is_file());
+    found.with_context(|| {
+        format!(
+            "`{}` has none of {}\nhint: name a directory that profiler wrote",
+            dir.display(),
+            FILES.join(", ")
+        )
+    })
+}
+
+fn parse(text: &str) -> Result<Kind> {
+    // Only ours have this key; whatever else is wrong with a text, its own reader says best.
+    let value: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+    Ok(if value.get("schema_version").is_none() {
+        Kind::Filter(Box::new(ingest::seccomp::parse(text)?))
+    } else if value.get("runs").is_some() {
+        let recording = ingest::recording::parse(text)?;
+        Kind::Profile(Box::new(policy::derive(&recording, &policy::Options::default())))
+    } else {
+        Kind::Profile(Box::new(ingest::profile::parse(text)?))
+    })
+}
+
+/// Whose keys a file has.
+fn reader(file: &SeccompFile) -> Engine {
+    let podmans =
+        file.default_errno.is_some() || file.syscalls.iter().any(|rule| rule.errno.is_some());
+    if podmans { Engine::Podman } else { Engine::Docker }
+}
+
+/// The ABI to load both for: the host's, unless they list others only.
+pub fn native(policies: &[&Policy]) -> Result<Abi> {
+    let host = rustix::system::uname();
+    let host = host.machine().to_str().ok().and_then(policy::native_abi);
+    let listed: Vec<Abi> = policies.iter().flat_map(|policy| policy.architectures()).collect();
+    match host {
+        Some(host) if listed.is_empty() || listed.contains(&host) => Ok(host),
+        _ => match listed.into_iter().min() {
+            Some(abi) => Ok(abi),
+            None => bail!(
+                "this machine's architecture is not known\nhint: give one with `--arch x86_64`"
+            ),
+        },
+    }
+}

@@ -1,0 +1,291 @@
+//! From two policies to their differences.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{
+    arch::Abi,
+    diff::{
+        Change, Diff, Entry, Extent, Grants, Kind, Relation, Side, Subject, Users, compare, risk,
+    },
+    effective::{Decision, word_mask},
+    facts::Risk,
+    syscall,
+};
+
+/// Flags of seccomp(2) that make a filter weaker.
+const WEAKENING_FLAGS: [&str; 1] = ["SECCOMP_FILTER_FLAG_SPEC_ALLOW"];
+
+/// As many conditions of a call are told.
+const MAX_TOLD: usize = 8;
+
+/// All differences between two policies.
+#[must_use]
+pub fn diff(old: &Side, new: &Side) -> Diff {
+    let mut entries = settings(old, new);
+    entries.extend(architectures(old, new));
+    for abi in old.effective.abis.intersection(&new.effective.abis) {
+        entries.extend(calls(*abi, old, new));
+    }
+    let mut notes = Vec::new();
+    match (&old.grants, &new.grants) {
+        (Some(before), Some(after)) => entries.extend(capabilities(before, after)),
+        (None, None) => {}
+        (None, Some(_)) => notes.push(uncompared(&old.label)),
+        (Some(_), None) => notes.push(uncompared(&new.label)),
+    }
+    Diff { old: old.label.clone(), new: new.label.clone(), entries, notes }
+}
+
+fn uncompared(label: &str) -> String {
+    format!(
+        "capabilities were not compared: `{label}` is a seccomp file, which says nothing of them"
+    )
+}
+
+fn setting(subject: Subject, old: String, new: String, grows: bool, risk: (Risk, &str)) -> Entry {
+    Entry {
+        subject,
+        change: Change { kind: Kind::Action, old, new },
+        grows,
+        risk: risk.0,
+        risk_reason: risk.1.into(),
+        users: Users::default(),
+    }
+}
+
+fn settings(old: &Side, new: &Side) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let (before, after) = (&old.effective, &new.effective);
+    if before.default != after.default {
+        let grows = after.default.may_pass() && !before.default.may_pass();
+        let risk = if grows {
+            (Risk::High, "every call that no rule names passes")
+        } else {
+            (Risk::Low, "no call passes by it that did not before")
+        };
+        entries.push(setting(
+            Subject::Default,
+            before.default.to_string(),
+            after.default.to_string(),
+            grows,
+            risk,
+        ));
+    }
+    if before.flags != after.flags {
+        let mut added = after.flags.difference(&before.flags);
+        let grows = added.any(|flag| WEAKENING_FLAGS.contains(&flag.as_str()));
+        let risk = if grows {
+            (Risk::Moderate, "it leaves out the kernel's defence against speculative store bypass")
+        } else {
+            (Risk::Low, "it changes what is logged or how the filter is loaded")
+        };
+        entries.push(setting(Subject::Flags, list(&before.flags), list(&after.flags), grows, risk));
+    }
+    if before.listener != after.listener {
+        let text = |listener: &Option<String>| listener.clone().unwrap_or_else(|| "none".into());
+        let risk = (Risk::Moderate, "whoever listens there decides for the filter");
+        let grows = after.listener.is_some();
+        let (old, new) = (text(&before.listener), text(&after.listener));
+        entries.push(setting(Subject::Listener, old, new, grows, risk));
+    }
+    if let (Some(before), Some(after)) = (old.no_new_privileges, new.no_new_privileges)
+        && before != after
+    {
+        let text = |is_set| if is_set { "set" } else { "not set" }.to_owned();
+        let risk = if after {
+            (Risk::Low, "programs with set-user-id bits or file capabilities gain nothing by them")
+        } else {
+            (Risk::Moderate, "programs with set-user-id bits or file capabilities gain by them")
+        };
+        entries.push(setting(Subject::NoNewPrivileges, text(before), text(after), before, risk));
+    }
+    entries
+}
+
+fn list(texts: &BTreeSet<String>) -> String {
+    if texts.is_empty() {
+        return "none".into();
+    }
+    texts.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// ABIs that one of them does not admit. What their calls may do is said of the ABI, not of each.
+fn architectures(old: &Side, new: &Side) -> Vec<Entry> {
+    let (before, after) = (&old.effective, &new.effective);
+    let mut entries = Vec::new();
+    for &abi in before.abis.symmetric_difference(&after.abis) {
+        let added = after.abis.contains(&abi);
+        let side = if added { after } else { before };
+        let numbers = || syscall::table(abi).iter().map(|&(nr, _)| nr);
+        let passing: Vec<u32> = numbers()
+            .filter(|&nr| side.decision(abi, nr).outcomes().any(|outcome| outcome.may_pass()))
+            .collect();
+        let worst = passing.iter().map(|&nr| (risk::of_call(abi, nr).0, nr));
+        let (risk, risk_reason) =
+            match worst.max_by_key(|&(risk, nr)| (risk, std::cmp::Reverse(nr))) {
+                Some((risk, nr)) => {
+                    let name = syscall::display(abi, nr);
+                    (risk, format!("{} of its calls can pass, `{name}` among them", passing.len()))
+                }
+                None => (Risk::Low, "none of its calls can pass".into()),
+            };
+        let mut users = Users::default();
+        for (_, of_call) in
+            (if added { &new.users } else { &old.users }).iter().filter(|(call, _)| call.0 == abi)
+        {
+            users.join(&Users { others: vec![], ..of_call.clone() });
+        }
+        entries.push(architecture(abi.name().into(), added, risk, risk_reason, users));
+    }
+    for name in before.other_architectures.symmetric_difference(&after.other_architectures) {
+        let added = after.other_architectures.contains(name);
+        let reason = "this profiler has no table of its calls".to_owned();
+        entries.push(architecture(name.clone(), added, Risk::Moderate, reason, Users::default()));
+    }
+    entries
+}
+
+fn architecture(name: String, added: bool, risk: Risk, risk_reason: String, users: Users) -> Entry {
+    let (kind, old, new) = if added {
+        (Kind::Added, "not admitted", "admitted")
+    } else {
+        (Kind::Removed, "admitted", "not admitted")
+    };
+    Entry {
+        subject: Subject::Architecture(name),
+        change: Change { kind, old: old.into(), new: new.into() },
+        grows: added,
+        risk,
+        risk_reason,
+        users,
+    }
+}
+
+fn calls(abi: Abi, old: &Side, new: &Side) -> Vec<Entry> {
+    let (before, after) = (&old.effective, &new.effective);
+    let ruled = before.ruled().chain(after.ruled());
+    let numbers: BTreeSet<u32> = ruled.filter(|call| call.0 == abi).map(|call| call.1).collect();
+    let bits = if word_mask(abi) == u64::MAX { 64 } else { 32 };
+    let mut entries: Vec<Entry> = numbers
+        .into_iter()
+        .filter_map(|nr| {
+            let (was, is) = (before.decision(abi, nr), after.decision(abi, nr));
+            // Left to a default that is a difference of its own.
+            if was == Decision::always(before.default) && is == Decision::always(after.default) {
+                return None;
+            }
+            let comparison = compare(&was, &is, bits);
+            if comparison.alike {
+                return None;
+            }
+            let kind = match (comparison.passing, comparison.old, comparison.new) {
+                (Relation::Same, ..) => Kind::Action,
+                (_, Extent::Never, _) => Kind::Added,
+                (_, _, Extent::Never) => Kind::Removed,
+                (Relation::Wider, ..) => Kind::Wider,
+                (Relation::Narrower, ..) => Kind::Narrower,
+                (Relation::Disjoint, ..) => Kind::Disjoint,
+                (Relation::Overlapping | Relation::Undecided, ..) => Kind::Changed,
+            };
+            let (risk, risk_reason) = risk::of_call(abi, nr);
+            let side = if kind == Kind::Removed { old } else { new };
+            Some(Entry {
+                subject: Subject::syscall(abi, nr),
+                change: Change { kind, old: told(&was), new: told(&is) },
+                grows: !matches!(kind, Kind::Action | Kind::Removed | Kind::Narrower),
+                risk,
+                risk_reason,
+                users: users(side, abi, nr),
+            })
+        })
+        .collect();
+    entries.sort_by(|a, b| a.subject.cmp(&b.subject));
+    entries
+}
+
+/// Who makes a call. A file has no rules for one ABI, so a name that one needs is allowed for all.
+fn users(side: &Side, abi: Abi, nr: u32) -> Users {
+    if let Some(users) = side.users.get(&(abi, nr)) {
+        return users.clone();
+    }
+    let name = syscall::name(abi, nr);
+    let others = side
+        .users
+        .keys()
+        .filter(|call| name.is_some() && call.0 != abi && syscall::name(call.0, call.1) == name);
+    let others = others.map(|call| format!("comes with {}, where it is needed", call.0)).collect();
+    Users { others, ..Users::default() }
+}
+
+/// A decision in words.
+fn told(decision: &Decision) -> String {
+    // Outcomes in the order of their first rule.
+    let mut cases: Vec<(String, Vec<String>)> = Vec::new();
+    for (conditions, outcome) in &decision.rules {
+        let conditions: Vec<String> = conditions.iter().map(ToString::to_string).collect();
+        let (outcome, conditions) = (outcome.to_string(), conditions.join(" and "));
+        match cases.last_mut() {
+            Some(case) if case.0 == outcome => case.1.push(conditions),
+            _ => cases.push((outcome, vec![conditions])),
+        }
+    }
+    let mut text = String::new();
+    for (outcome, mut conditions) in cases {
+        let more = conditions.len().saturating_sub(MAX_TOLD);
+        conditions.truncate(MAX_TOLD);
+        let more = if more > 0 { format!(" or {more} more") } else { String::new() };
+        text.push_str(&format!("{outcome} if {}{more}, else ", conditions.join(" or ")));
+    }
+    text + &decision.otherwise.to_string()
+}
+
+fn capabilities(old: &Grants, new: &Grants) -> Vec<Entry> {
+    let none = BTreeMap::new();
+    let (before, after) = match (old, new) {
+        (Grants::Only(before), Grants::Only(after)) => (before, after),
+        (Grants::Unknown, Grants::Unknown) => (&none, &none),
+        (Grants::Only(_), Grants::Unknown) => {
+            let risk = (Risk::Moderate, "nothing is dropped of what the engine grants");
+            return vec![setting(
+                Subject::Capabilities,
+                "listed".into(),
+                "not known".into(),
+                true,
+                risk,
+            )];
+        }
+        (Grants::Unknown, Grants::Only(_)) => {
+            let risk = (Risk::Low, "all but those listed are dropped");
+            return vec![setting(
+                Subject::Capabilities,
+                "not known".into(),
+                "listed".into(),
+                false,
+                risk,
+            )];
+        }
+    };
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let changed = names.into_iter().filter_map(|name| {
+        let (added, users) = match (before.get(name), after.get(name)) {
+            (None, Some(users)) => (true, users),
+            (Some(users), None) => (false, users),
+            _ => return None,
+        };
+        let (risk, risk_reason) = risk::of_capability(name);
+        let (kind, old, new) = if added {
+            (Kind::Added, "dropped", "granted")
+        } else {
+            (Kind::Removed, "granted", "dropped")
+        };
+        Some(Entry {
+            subject: Subject::Capability(name.clone()),
+            change: Change { kind, old: old.into(), new: new.into() },
+            grows: added,
+            risk,
+            risk_reason,
+            users: users.clone(),
+        })
+    });
+    changed.collect()
+}

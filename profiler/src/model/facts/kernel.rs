@@ -1,0 +1,241 @@
+//! Facts about calls that concern the clock, the host and the kernel itself, and those long gone. Data only.
+
+use super::{
+    Family,
+    Risk::{Critical, High, Low, Moderate},
+};
+
+#[rustfmt::skip]
+pub(super) static FAMILIES: &[Family] = &[
+    Family {
+        title: "reading clocks, sleeping, random numbers",
+        risk: Low,
+        why: "asks or waits",
+        calls: &[
+            ("clock_getres", "", "tells a clock's resolution"),
+            ("clock_getres_time64", "clock_getres(2)", "tells a clock's resolution, 64-bit time on a 32-bit ABI"),
+            ("clock_gettime", "clock_getres(2)", "reads a clock"),
+            ("clock_gettime64", "clock_getres(2)", "reads a clock, 64-bit time on a 32-bit ABI"),
+            ("clock_nanosleep", "", "sleeps by a clock"),
+            ("clock_nanosleep_time64", "clock_nanosleep(2)", "sleeps by a clock, 64-bit time on a 32-bit ABI"),
+            ("ftime", "syscalls(2)", "removed: read the time"),
+            ("getrandom", "", "gives random bytes"),
+            ("gettimeofday", "", "reads the time of day"),
+            ("nanosleep", "", "sleeps"),
+            ("sysinfo", "", "tells memory, load and uptime of the host"),
+            ("time", "", "reads the time in seconds"),
+        ],
+    },
+    Family {
+        title: "timers",
+        risk: Low,
+        why: "the process's own timers; one unchecked argument leaked kernel memory (CVE-2017-18344)",
+        calls: &[
+            ("getitimer", "", "reads an interval timer"),
+            ("setitimer", "getitimer(2)", "sets an interval timer"),
+            ("timer_create", "", "makes a timer"),
+            ("timer_delete", "", "removes a timer"),
+            ("timer_getoverrun", "", "tells how often a timer ran over"),
+            ("timer_gettime", "timer_settime(2)", "reads a timer"),
+            ("timer_gettime64", "timer_settime(2)", "reads a timer, 64-bit time on a 32-bit ABI"),
+            ("timer_settime", "", "sets a timer"),
+            ("timer_settime64", "timer_settime(2)", "sets a timer, 64-bit time on a 32-bit ABI"),
+            ("timerfd_create", "", "makes a timer that is a descriptor"),
+            ("timerfd_gettime", "timerfd_create(2)", "reads such a timer"),
+            ("timerfd_gettime64", "timerfd_create(2)", "reads such a timer, 64-bit time on a 32-bit ABI"),
+            ("timerfd_settime", "timerfd_create(2)", "sets such a timer"),
+            ("timerfd_settime64", "timerfd_create(2)", "sets such a timer, 64-bit time on a 32-bit ABI"),
+        ],
+    },
+    Family {
+        title: "tuning the clock",
+        risk: Moderate,
+        why: "without CAP_SYS_TIME it only asks, and once leaked kernel memory doing so (CVE-2018-11508); with it, it steers the host's clock",
+        calls: &[
+            ("adjtimex", "", "reads and tunes the kernel's clock"),
+            ("clock_adjtime", "adjtimex(2)", "reads and tunes a clock"),
+            ("clock_adjtime64", "adjtimex(2)", "reads and tunes a clock, 64-bit time on a 32-bit ABI"),
+        ],
+    },
+    Family {
+        title: "setting the clock",
+        risk: High,
+        why: "with CAP_SYS_TIME it sets the time of the whole host: certificates, logs and timers of everyone",
+        calls: &[
+            ("clock_settime", "clock_getres(2)", "sets a clock"),
+            ("clock_settime64", "clock_getres(2)", "sets a clock, 64-bit time on a 32-bit ABI"),
+            ("settimeofday", "gettimeofday(2)", "sets the time of day and the time zone"),
+            ("stime", "", "sets the time in seconds"),
+        ],
+    },
+    Family {
+        title: "mounting",
+        risk: Critical,
+        why: "with CAP_SYS_ADMIN it brings any file system into view: the host's disks, or a cgroup whose release agent runs on the \
+              host (CVE-2022-0492); in a user namespace it reaches file system parsers (CVE-2022-0185)",
+        calls: &[
+            ("fsconfig", "kernel: Documentation/filesystems/mount_api.rst", "sets a parameter of a file system to be mounted"),
+            ("fsmount", "kernel: Documentation/filesystems/mount_api.rst", "makes a mount of a configured file system"),
+            ("fsopen", "kernel: Documentation/filesystems/mount_api.rst", "starts to configure a file system"),
+            ("fspick", "kernel: Documentation/filesystems/mount_api.rst", "picks a mounted file system to reconfigure"),
+            ("mount", "", "mounts a file system, or changes a mount"),
+            ("mount_setattr", "", "changes attributes of mounts"),
+            ("move_mount", "kernel: fs/namespace.c", "moves a mount in the tree"),
+            ("open_tree", "kernel: fs/namespace.c", "picks or copies a tree of mounts"),
+            ("open_tree_attr", "kernel: fs/namespace.c", "as open_tree, and changes attributes"),
+            ("pivot_root", "", "exchanges the root of the mount namespace"),
+        ],
+    },
+    Family {
+        title: "taking away mounts",
+        risk: High,
+        why: "with CAP_SYS_ADMIN it uncovers what a mount hides, such as masked parts of /proc",
+        calls: &[
+            ("umount", "", "takes a mount away"),
+            ("umount2", "umount(2)", "takes a mount away, with flags"),
+        ],
+    },
+    Family {
+        title: "looking at mounts and namespaces",
+        risk: Low,
+        why: "asks only, as /proc/self/mountinfo answers already",
+        calls: &[
+            ("listmount", "kernel: fs/namespace.c", "lists the mounts below a mount"),
+            ("listns", "kernel: fs/nsfs.c", "lists namespaces"),
+            ("statmount", "kernel: fs/namespace.c", "describes a mount"),
+            ("sysfs", "", "tells the names of file system types, obsolete"),
+        ],
+    },
+    Family {
+        title: "changing the root directory",
+        risk: High,
+        why: "with CAP_SYS_CHROOT the classic way out of a chroot, and a way to feed set-user-id programs other files",
+        calls: &[
+            ("chroot", "", "changes the root directory"),
+            ("fchroot", "kernel: fs/open.c", "changes the root directory to an open one"),
+        ],
+    },
+    Family {
+        title: "kernel modules",
+        risk: Critical,
+        why: "with CAP_SYS_MODULE it loads code into the kernel: the host is the caller's",
+        calls: &[
+            ("create_module", "", "removed: made room for a module"),
+            ("delete_module", "", "unloads a module"),
+            ("finit_module", "init_module(2)", "loads a module from a file"),
+            ("get_kernel_syms", "", "removed: listed kernel symbols"),
+            ("init_module", "", "loads a module from memory"),
+            ("query_module", "", "removed: asked about modules"),
+        ],
+    },
+    Family {
+        title: "another kernel, restart",
+        risk: Critical,
+        why: "with CAP_SYS_BOOT it replaces or restarts the host's kernel",
+        calls: &[
+            ("kexec_file_load", "kexec_load(2)", "loads a kernel to start next, from a file"),
+            ("kexec_load", "", "loads a kernel to start next"),
+            ("reboot", "", "restarts or halts the host, or ends a pid namespace"),
+        ],
+    },
+    Family {
+        title: "BPF programs",
+        risk: Critical,
+        why: "runs verified code in the kernel; the verifier's mistakes gave root (CVE-2017-16995, CVE-2020-8835, CVE-2021-3490), and \
+              with CAP_BPF it sees and changes the whole host",
+        calls: &[("bpf", "", "loads BPF programs and maps")],
+    },
+    Family {
+        title: "performance events",
+        risk: High,
+        why: "large, close to the hardware, measures other processes; a record of root exploits (CVE-2013-2094)",
+        calls: &[("perf_event_open", "", "opens a performance counter or a tracepoint")],
+    },
+    Family {
+        title: "kernel keyrings",
+        risk: High,
+        why: "keyrings belong to users and not to containers: keys of others with the same uid can be in reach; one reference leak \
+              gave root (CVE-2016-0728)",
+        calls: &[
+            ("add_key", "", "adds a key to a keyring"),
+            ("keyctl", "", "controls keys and keyrings"),
+            ("request_key", "", "finds a key, or has a program of the host make it"),
+        ],
+    },
+    Family {
+        title: "the kernel's log",
+        risk: Moderate,
+        why: "shows the host's messages and addresses in them; with CAP_SYSLOG it clears them",
+        calls: &[("syslog", "", "reads or clears the kernel's log")],
+    },
+    Family {
+        title: "host-wide administration",
+        risk: High,
+        why: "with its capability it changes what everyone on the host, or in the namespace, depends on",
+        calls: &[
+            ("acct", "", "starts or ends process accounting"),
+            ("quotactl", "", "sets disk quotas"),
+            ("quotactl_fd", "quotactl(2)", "sets disk quotas, by a descriptor"),
+            ("setdomainname", "getdomainname(2)", "sets the NIS domain name of the namespace"),
+            ("sethostname", "gethostname(2)", "sets the host name of the namespace"),
+        ],
+    },
+    Family {
+        title: "terminals",
+        risk: Moderate,
+        why: "with CAP_SYS_TTY_CONFIG it hangs up the terminal of others",
+        calls: &[("vhangup", "", "hangs up the terminal")],
+    },
+    Family {
+        title: "old ways into the kernel",
+        risk: Moderate,
+        why: "obsolete, not compiled into current kernels as a rule; nobody looks after it (CVE-2004-1235: uselib gave root)",
+        calls: &[
+            ("_sysctl", "sysctl(2)", "removed: read and wrote kernel parameters"),
+            ("bdflush", "", "removed: steered the buffer daemon"),
+            ("nfsservctl", "", "removed: controlled the NFS server"),
+            ("uselib", "", "loads an a.out library, obsolete"),
+        ],
+    },
+    Family {
+        title: "probes of the kernel",
+        risk: Low,
+        why: "the kernel itself places it behind a user space probe; called from elsewhere it only ends in a signal or an error",
+        calls: &[
+            ("uprobe", "kernel: arch/x86/kernel/uprobes.c", "enters a user space probe; for the kernel's own use"),
+            ("uretprobe", "kernel: arch/x86/kernel/uprobes.c", "ends a user space return probe; for the kernel's own use"),
+        ],
+    },
+    Family {
+        title: "traps and processor modes of ARM",
+        risk: Low,
+        why: "raises a trap for the caller, or asks for a mode that current processors do not have",
+        calls: &[
+            ("breakpoint", "kernel: arch/arm/kernel/traps.c", "raises a breakpoint trap"),
+            ("usr26", "kernel: arch/arm/kernel/traps.c", "selects the 26-bit mode, which is gone"),
+            ("usr32", "kernel: arch/arm/kernel/traps.c", "selects the 32-bit mode, the only one"),
+        ],
+    },
+    Family {
+        title: "never there",
+        risk: Low,
+        why: "a number without code behind it: the kernel answers ENOSYS",
+        calls: &[
+            ("afs_syscall", "unimplemented(2)", "never implemented"),
+            ("break", "unimplemented(2)", "never implemented"),
+            ("getpmsg", "unimplemented(2)", "never implemented"),
+            ("gtty", "unimplemented(2)", "never implemented"),
+            ("idle", "", "removed: was the idle process"),
+            ("lock", "unimplemented(2)", "never implemented"),
+            ("mpx", "unimplemented(2)", "never implemented"),
+            ("prof", "unimplemented(2)", "never implemented"),
+            ("profil", "unimplemented(2)", "never implemented"),
+            ("putpmsg", "unimplemented(2)", "never implemented"),
+            ("security", "unimplemented(2)", "never implemented"),
+            ("stty", "unimplemented(2)", "never implemented"),
+            ("tuxcall", "unimplemented(2)", "never implemented"),
+            ("ulimit", "unimplemented(2)", "never implemented"),
+            ("vserver", "unimplemented(2)", "never implemented"),
+        ],
+    },
+];

@@ -1,0 +1,142 @@
+//! A policy as plain lines, one fact each: what `git diff` shows in place of JSON.
+
+use std::fmt::Write as _;
+
+use crate::{
+    model::{
+        effective::Outcome,
+        profile::{CapabilityRule, Profile, SyscallReason},
+        seccomp::{Arg, Op, SeccompFile},
+    },
+    report::escape::line,
+};
+
+/// A profile: a line for each rule, with who needs it.
+#[must_use]
+pub fn profile(profile: &Profile) -> String {
+    let mut out = String::new();
+    for abi in &profile.architectures {
+        let _ = writeln!(out, "architecture {abi}");
+    }
+    let set = if profile.made_for.no_new_privileges() { "set" } else { "not set" };
+    let _ = writeln!(out, "no-new-privileges {set}");
+    for rule in &profile.syscalls {
+        let reasons: Vec<String> = rule.reasons.iter().map(reason).collect();
+        let _ = writeln!(out, "allow {} {}: {}", rule.abi, rule.name, reasons.join("; "));
+    }
+    let lists = &profile.capabilities;
+    if !lists.known {
+        let _ = writeln!(out, "capabilities not known");
+    }
+    for (class, rules) in [
+        ("required", &lists.required),
+        ("probed", &lists.probed),
+        ("denied", &lists.denied),
+        ("runtime", &lists.runtime),
+    ] {
+        for rule in rules {
+            let _ = writeln!(out, "capability {class} {}: {}", rule.name, checks(rule));
+        }
+    }
+    for call in &profile.denied {
+        let who = who(&call.programs, &call.tests);
+        let _ = writeln!(out, "denied {} {} with {}{who}", call.abi, call.name, call.errno);
+    }
+    for note in &profile.notes {
+        let _ = writeln!(out, "note {}", line(&note.text));
+    }
+    out
+}
+
+/// A seccomp file: a line for each name of each rule.
+#[must_use]
+pub fn seccomp(file: &SeccompFile) -> String {
+    let mut out = String::new();
+    let default = Outcome::new(file.default_action, file.default_errno_ret);
+    let _ = writeln!(out, "default {default}");
+    for name in &file.architectures {
+        let _ = writeln!(out, "architecture {}", line(name));
+    }
+    for map in &file.arch_map {
+        let subs = map.sub_architectures.join(", ");
+        let _ = writeln!(out, "architecture {} with {}", line(&map.architecture), line(&subs));
+    }
+    for flag in &file.flags {
+        let _ = writeln!(out, "flag {}", line(flag));
+    }
+    for rule in &file.syscalls {
+        let mut conditions: Vec<String> = rule.args.iter().map(condition).collect();
+        for (word, filter) in [("includes", &rule.includes), ("excludes", &rule.excludes)] {
+            let texts = filter.caps.iter().chain(&filter.arches).cloned();
+            let kernel = filter.min_kernel.map(|version| format!("kernel {version}"));
+            let texts: Vec<String> = texts.chain(kernel).collect();
+            if !texts.is_empty() {
+                conditions.push(format!("{word} {}", texts.join(", ")));
+            }
+        }
+        let when = if conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" when {}", conditions.join("; "))
+        };
+        for name in rule.all_names() {
+            let outcome = Outcome::new(rule.action, rule.errno_ret);
+            let _ = writeln!(out, "{} {outcome}{}", line(name), line(&when));
+        }
+    }
+    out
+}
+
+fn condition(arg: &Arg) -> String {
+    let Arg { index, value, value_two, op } = arg;
+    match op {
+        Op::MaskedEq => format!("arg{index} & {value:#x} == {value_two:#x}"),
+        Op::Ne => format!("arg{index} != {value:#x}"),
+        Op::Lt => format!("arg{index} < {value:#x}"),
+        Op::Le => format!("arg{index} <= {value:#x}"),
+        Op::Eq => format!("arg{index} == {value:#x}"),
+        Op::Ge => format!("arg{index} >= {value:#x}"),
+        Op::Gt => format!("arg{index} > {value:#x}"),
+    }
+}
+
+fn reason(reason: &SyscallReason) -> String {
+    match reason {
+        SyscallReason::Workload { programs, tests } => format!("workload{}", who(programs, tests)),
+        SyscallReason::Denied { programs, tests } => format!("denied{}", who(programs, tests)),
+        SyscallReason::Handover { runtime, version } => {
+            format!("handover {}", line(&format!("{runtime} {version}")))
+        }
+        SyscallReason::Floor { runtime, version, no_new_privileges, when, stands_in_for } => {
+            let nnp = if *no_new_privileges { " with no-new-privileges" } else { "" };
+            let instead = stands_in_for.as_ref().map(|other| format!(" for {}", line(other)));
+            let runtime = line(&format!("{runtime} {version}")).into_owned();
+            let join = if when.is_start() { "" } else { " joining" };
+            format!("floor {runtime}{join}{nnp}{}", instead.unwrap_or_default())
+        }
+        SyscallReason::Launch {} => "launch".into(),
+        SyscallReason::AlwaysAllowed {} => "always allowed".into(),
+    }
+}
+
+fn checks(rule: &CapabilityRule) -> String {
+    let checks = rule.reasons.iter().map(|reason| {
+        let who = who(&reason.programs, &reason.tests);
+        format!("{} {}{who}", reason.abi, reason.syscall)
+    });
+    checks.collect::<Vec<_>>().join("; ")
+}
+
+fn who(programs: &[String], tests: &[String]) -> String {
+    let list = |texts: &[String]| {
+        texts.iter().map(|text| line(text).into_owned()).collect::<Vec<_>>().join(", ")
+    };
+    let mut text = String::new();
+    if !programs.is_empty() {
+        text.push_str(&format!(" by {}", list(programs)));
+    }
+    if !tests.is_empty() {
+        text.push_str(&format!(" in {}", list(tests)));
+    }
+    text
+}
