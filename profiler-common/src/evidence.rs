@@ -87,6 +87,14 @@ pub mod check {
     pub const OVERRIDDEN: u8 = 1 << 3;
     /// CAP_FSETID, asked for by a chmod that sets no set-group-id bit: the answer changes nothing.
     pub const MOOT: u8 = 1 << 4;
+    /// The kernel's own argument says that a denial is audited.
+    pub const AUDITED: u8 = 1 << 5;
+    /// It says that none is. Neither flag: the argument was not seen.
+    pub const NOAUDIT: u8 = 1 << 6;
+    /// No check was made: the call itself depends on the capabilities whose bits are in `callers[0]`.
+    pub const IMPLIED: u8 = 1 << 7;
+    /// Of an implied need: capset(2) wrote back the whole permitted set.
+    pub const RETAINED: u8 = MOOT;
 }
 
 /// A kind of capability check in a slot. Key of `CHECKS`.
@@ -101,7 +109,7 @@ pub struct CheckKey {
     pub abi: u8,
     /// One of [`phase`].
     pub phase: u8,
-    /// Capability number.
+    /// Capability number; 0 with [`check::IMPLIED`].
     pub capability: u8,
     /// Bits of [`check`].
     pub flags: u8,

@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use profiler_common::{
     evidence::{CallKey, Check, CheckKey, Denial, DenialKey, PENDING_CHECKS, Seen, Sighting},
-    scope::{BUCKETS, Control, Joined, Scope, Slot, Target, loss},
+    scope::{BUCKETS, Control, Joined, PATH_LEN, Scope, Slot, Target, loss},
 };
 
 /// Elements are allocated when they are needed.
@@ -25,6 +25,18 @@ pub static BUCKETS_ADOPTED: Array<u64> = Array::with_max_entries(BUCKETS, 0);
 /// Cgroup id to scope: the truth behind the two tables above.
 #[map]
 pub static SCOPES: HashMap<u64, Scope> = HashMap::with_max_entries(16_384, ON_DEMAND);
+
+/// Paths of cgroups that are adopted when they are created, as the kernel writes them, to their slots.
+#[map]
+pub static WANTED: HashMap<[u8; PATH_LEN], Slot> = HashMap::with_max_entries(64, ON_DEMAND);
+
+/// Single entry: the path of the cgroup that is being created. Used under cgroup_mutex only.
+#[map]
+pub static PATH: Array<[u8; PATH_LEN]> = Array::with_max_entries(1, 0);
+
+/// The slot of each process in scope, by tgid.
+#[map]
+pub static MEMBERS: HashMap<u32, Slot> = HashMap::with_max_entries(32_768, ON_DEMAND);
 
 /// Slots that a new candidate may take; zeroed and filled by user space.
 #[map]
@@ -49,6 +61,14 @@ pub static FIRST: HashMap<CallKey, Sighting> = HashMap::with_max_entries(16_384,
 /// Capability checks.
 #[map]
 pub static CHECKS: HashMap<CheckKey, Check> = HashMap::with_max_entries(8192, ON_DEMAND);
+
+/// An all-zero `Check` to insert: too large for the stack.
+#[map]
+pub static CHECK_ZERO: PerCpuArray<Check> = PerCpuArray::with_max_entries(1, 0);
+
+/// Checks that the kernel has not answered, by tid. Only with kprobes, which see question and answer apart.
+#[map]
+pub static ASKED: HashMap<u32, CheckKey> = HashMap::with_max_entries(8192, ON_DEMAND);
 
 /// Denied calls.
 #[map]

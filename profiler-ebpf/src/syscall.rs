@@ -7,7 +7,7 @@ use profiler_common::{
 };
 
 use crate::{
-    attribution, joined, kernel,
+    attribution, implied, joined, kernel,
     maps::{SEEN, SPARSE, control, lost},
     outcome,
 };
@@ -19,6 +19,9 @@ pub fn enter(ctx: &BtfTracePointContext, slot: Slot) {
     let denials = control().denials;
     if denials != 0 {
         outcome::entered(denials);
+    }
+    if implied::is_wanted(abi, nr) {
+        implied::called(slot, abi, nr);
     }
     let mut key = CallKey { slot, nr, abi, phase: joined::noted_phase(), reserved: 0 };
     if nr as usize >= DENSE_SYSCALLS || abi as usize >= abi::DENSE {

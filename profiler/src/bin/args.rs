@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use profiler::{model::purpose::RuntimeChoice, observe::ebpf::Way};
 
 use crate::output::Committed;
 
@@ -43,20 +44,30 @@ pub enum Verb {
     Enter(EnterArgs),
 }
 
-/// Without --container, COMMAND itself is recorded, from its first call. With it, COMMAND is the
-/// test run: recording ends when it ends.
+/// Without a target, COMMAND itself is recorded, from its first call. With --container, --cgroup or
+/// --pid, COMMAND is the test run: recording ends when it ends.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   profiler record -o out -- ls -l
   profiler record --container backend -- make integration-test
   profiler record --container backend --duration 30s
+  profiler record --cgroup /k8s.io/backend -- make integration-test
 
 Exit status: the command's when it fails; 0 done; 2 usage or environment; 3 evidence incomplete.")]
 pub struct RecordArgs {
     /// Record the container of this name or id; it need not exist yet (repeatable)
     #[arg(long = "container", value_name = "NAME")]
     pub containers: Vec<String>,
+
+    /// Record the cgroup of this path, as in /proc/PID/cgroup; it need not exist yet
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["containers", "restart", "docker_host"])]
+    pub cgroup: Option<PathBuf>,
+
+    /// Record the cgroup of this process, if it shares it with none but its children
+    #[arg(long, value_name = "PID", conflicts_with_all = ["containers", "cgroup", "restart", "docker_host"],
+          value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: Option<i32>,
 
     /// Write results to DIR (default: profiles/NAME); with several containers, to DIR/NAME
     #[arg(short, long, value_name = "DIR")]
@@ -65,7 +76,7 @@ pub struct RecordArgs {
     #[command(flatten)]
     pub into: IntoArgs,
 
-    /// Call the result NAME (default: the container's name, or the command's file name)
+    /// Call the result NAME (default: the name of the container or cgroup, or the command's file name)
     #[arg(long)]
     pub name: Option<String>,
 
@@ -73,11 +84,11 @@ pub struct RecordArgs {
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "command")]
     pub duration: Option<Duration>,
 
-    /// Wait for containers that do not exist or do not run yet (default)
+    /// Wait for targets that do not exist or do not run yet (default)
     #[arg(long, overrides_with = "no_wait")]
     pub wait: bool,
 
-    /// Fail when a container does not exist
+    /// Fail when the target does not exist
     #[arg(long)]
     pub no_wait: bool,
 
@@ -93,9 +104,31 @@ pub struct RecordArgs {
     #[arg(long, value_name = "URL", requires = "containers")]
     pub docker_host: Option<String>,
 
+    /// See capability checks this way or not at all (default: the first that the kernel takes)
+    #[arg(long, value_enum, value_name = "WAY", hide = true)]
+    pub attach_capabilities: Option<AttachWay>,
+
     /// The test run, or the workload itself
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// A way to attach, as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AttachWay {
+    Tracepoint,
+    Fexit,
+    Kprobe,
+}
+
+impl From<AttachWay> for Way {
+    fn from(way: AttachWay) -> Self {
+        match way {
+            AttachWay::Tracepoint => Way::Tracepoint,
+            AttachWay::Fexit => Way::Fexit,
+            AttachWay::Kprobe => Way::Kprobe,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -114,6 +147,18 @@ pub struct GenerateArgs {
     /// Allow what a filter denied while recording
     #[arg(long)]
     pub learn_denied: bool,
+
+    /// Make it for `runc` or `crun`, one version of it, or `any` (default: what was recorded)
+    #[arg(long, value_name = "RUNTIME[:VERSION]")]
+    pub runtime: Option<RuntimeChoice>,
+
+    /// Make it for a container with no-new-privileges (default: as recorded)
+    #[arg(long, alias = "no-new-privs", conflicts_with = "new_privileges")]
+    pub no_new_privileges: bool,
+
+    /// Make it for a container without no-new-privileges
+    #[arg(long, alias = "new-privs")]
+    pub new_privileges: bool,
 }
 
 #[derive(Debug, Args)]

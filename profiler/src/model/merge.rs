@@ -25,7 +25,7 @@ pub enum MergeError {
     #[error(
         "recordings of different targets cannot be merged: {} `{}` and {} `{}`\n\
          hint: merge the recordings of each target by itself; `profiler merge --force` joins them all the same",
-        kind_name(.first.0), .first.1.escape_debug(), kind_name(.second.0), .second.1.escape_debug()
+        .first.0.name(), .first.1.escape_debug(), .second.0.name(), .second.1.escape_debug()
     )]
     Targets {
         /// Kind and name of the target of one of them.
@@ -39,14 +39,6 @@ pub enum MergeError {
         /// The id.
         id: RunId,
     },
-}
-
-fn kind_name(kind: TargetKind) -> &'static str {
-    match kind {
-        TargetKind::Command => "command",
-        TargetKind::Container => "container",
-        TargetKind::Cgroup => "cgroup",
-    }
 }
 
 /// Joins recordings into one, in canonical order.

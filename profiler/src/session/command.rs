@@ -31,13 +31,13 @@ pub async fn record_command(
     program_of(&plan.command)?;
     let mut signals = signals::catch().map_err(SessionError::Signals)?;
     let setup = cgroup::detect(Path::new("/"))?;
-    let mut recorder = Recorder::start(plan.debug)?;
+    let mut recorder = Recorder::start(plan.observe)?;
     sweep(Path::new("/"), &setup)?;
     let cgroup = CommandCgroup::create(Path::new("/"), &setup)?;
     let slots = [recorder.observer.watch(&[cgroup.cgroup().id], SlotKind::Command)?];
     let denying = inherits_filter();
     recorder.observer.watch_exits(true, denying)?;
-    tell(Event::Recording { kind: "command", name: plan.name.clone() });
+    tell(Event::Recording { kind: TargetKind::Command, name: plan.name.clone() });
     signal_ready(plan.ready);
 
     let mut running = Running::inside(&plan.command, |pid| {

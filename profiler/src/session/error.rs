@@ -7,7 +7,9 @@ use thiserror::Error;
 use crate::{
     kernel::cgroup::CgroupError,
     observe::ebpf::ObserveError,
-    target::{cgroup::ScopeError, command::CommandCgroupError, docker::EngineError},
+    target::{
+        cgroup::ScopeError, command::CommandCgroupError, docker::EngineError, place::PlaceError,
+    },
 };
 
 /// Failures of a session.
@@ -28,6 +30,9 @@ pub enum SessionError {
     /// The container's cgroup.
     #[error(transparent)]
     Scope(#[from] ScopeError),
+    /// The place of the cgroup.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// There is no such container, and waiting was not wanted.
     #[error(
         "no container `{name}` at {endpoint}\nhint: docker ps --all, or leave out --no-wait to wait for it"

@@ -1,11 +1,13 @@
 //! Orchestration: a plan goes in, events come out while it runs, recordings at the end.
 //!
-//! `command` and `containers` know their kind of target; both drive one `recorder`, which owns the
+//! `command`, `containers` and `cgroups` know their kind of target; all drive one `recorder`, which owns the
 //! observer. Nothing here formats text for people or decides policy.
 
+mod cgroups;
 mod child;
 mod command;
 mod containers;
+mod ending;
 mod error;
 mod event;
 mod exits;
@@ -15,6 +17,7 @@ mod run;
 mod signals;
 pub mod store;
 
+pub use cgroups::{CgroupPlan, Named, record_cgroup};
 pub use child::enter;
 pub use command::record_command;
 pub use containers::{ContainerPlan, record_containers};

@@ -9,7 +9,7 @@ use super::{
     run::{self, Circumstances, Clock},
 };
 use crate::{
-    model::recording::{Recording, RunId},
+    model::recording::{Recording, RunId, Target},
     observe::{
         ebpf::{Observer, Options, Slot},
         evidence::{Evidence, Found},
@@ -29,8 +29,8 @@ pub struct Plan {
     pub duration: Option<Duration>,
     /// Receives a byte when everything is attached.
     pub ready: Option<File>,
-    /// Log what the kernel side says.
-    pub debug: bool,
+    /// How to observe.
+    pub observe: Options,
 }
 
 /// One finished recording.
@@ -46,7 +46,7 @@ pub struct Outcome {
     /// A recording for each target that ran.
     pub recordings: Vec<Recorded>,
     /// Targets that never ran.
-    pub never_ran: Vec<String>,
+    pub never_ran: Vec<Target>,
     /// Status of the command, as a shell would report it.
     pub command_status: Option<i32>,
 }
@@ -65,8 +65,8 @@ pub struct Recorder {
 
 impl Recorder {
     /// Loads and attaches everything. No target is in scope yet.
-    pub fn start(debug: bool) -> Result<Self, SessionError> {
-        let observer = Observer::start(Path::new("/sys"), Options { debug })?;
+    pub fn start(options: Options) -> Result<Self, SessionError> {
+        let observer = Observer::start(Path::new("/sys"), options)?;
         Ok(Recorder {
             observer,
             clock: Clock::start(),

@@ -337,10 +337,15 @@ proptest! {
     fn comparing_is_trying_every_argument(old in decision(), new in decision()) {
         prop_assert_eq!(compare(&old, &new, 4), tried(&old, &new));
     }
+}
+
+proptest! {
+    // Each derives and renders whole profiles.
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn a_policy_does_not_differ_from_itself(a in any_recording()) {
-        let profile = policy::derive(&a, &Options { learn_denied: true });
+        let profile = policy::derive(&a, &Options { learn_denied: true, ..Options::default() });
         let side = of_profile("a", &profile);
         prop_assert_eq!(diff(&side, &side).entries, vec![]);
         let again = ingest::profile::parse(&render::json::profile(&profile)).expect("own output");

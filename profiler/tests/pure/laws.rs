@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use profiler::{
     ingest,
     model::{
+        floor,
         merge::{MergeError, Merger, canonical, merge, of_run},
         policy::{self, Options},
-        profile::Profile,
+        profile::{Profile, SyscallReason},
+        purpose::{Purpose, RuntimeChoice},
         recording::Recording,
         union::union,
     },
@@ -29,8 +31,13 @@ fn required(profile: &Profile) -> BTreeSet<&str> {
     profile.capabilities.required.iter().map(|rule| rule.name.as_str()).collect()
 }
 
-const STRICT: Options = Options { learn_denied: false };
-const LEARNING: Options = Options { learn_denied: true };
+const STRICT: Options = options(false, None);
+const LEARNING: Options = options(true, None);
+const ANY: Options = options(false, Some(RuntimeChoice::Any));
+
+const fn options(learn_denied: bool, runtime: Option<RuntimeChoice>) -> Options {
+    Options { learn_denied, purpose: Purpose { runtime, no_new_privileges: None } }
+}
 
 proptest! {
     #[test]
@@ -119,7 +126,7 @@ proptest! {
     #[test]
     fn another_run_never_removes_a_need(a in recording(vec![0, 1, 2]), b in recording(vec![3, 4, 5])) {
         let both = join(&[&a, &b]);
-        for options in [STRICT, LEARNING] {
+        for options in [STRICT, LEARNING, ANY] {
             let (small, large) = (policy::derive(&a, &options), policy::derive(&both, &options));
             prop_assert!(allowed(&small).is_subset(&allowed(&large)));
             prop_assert!(required(&small).is_subset(&required(&large)));
@@ -131,6 +138,35 @@ proptest! {
         let (strict, learning) = (policy::derive(&a, &STRICT), policy::derive(&a, &LEARNING));
         prop_assert!(allowed(&strict).is_subset(&allowed(&learning)));
         prop_assert_eq!(strict.denied, learning.denied);
+    }
+
+    #[test]
+    fn any_runtime_is_the_union_of_all(a in any_recording()) {
+        let any = policy::derive(&a, &ANY);
+        let mut union = allowed(&policy::derive(&a, &STRICT));
+        for (runtime, version) in floor::measured() {
+            let one = RuntimeChoice::One { runtime, version: version.into() };
+            union.extend(allowed(&policy::derive(&a, &options(false, Some(one)))));
+        }
+        prop_assert_eq!(allowed(&any), union);
+        prop_assert_eq!(ingest::profile::parse(&render::json::profile(&any)).expect("own output"), any);
+    }
+
+    #[test]
+    fn the_workloads_calls_stay_whatever_it_is_for(a in any_recording()) {
+        let workload = |profile: &Profile| -> BTreeSet<_> {
+            let made = |reason: &SyscallReason| matches!(reason, SyscallReason::Workload { .. } | SyscallReason::AlwaysAllowed {});
+            profile.syscalls.iter().filter(|rule| rule.reasons.iter().any(made)).map(|rule| rule.name.clone()).collect()
+        };
+        let recorded = workload(&policy::derive(&a, &STRICT));
+        for (runtime, version) in floor::measured() {
+            for no_new_privileges in [None, Some(false), Some(true)] {
+                let one = RuntimeChoice::One { runtime, version: version.into() };
+                let purpose = Purpose { runtime: Some(one), no_new_privileges };
+                let other = policy::derive(&a, &Options { learn_denied: false, purpose });
+                prop_assert_eq!(&workload(&other), &recorded);
+            }
+        }
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use aya::Ebpf;
 use profiler_common::{
     evidence::{
-        CallKey, Check, CheckKey, Denial, DenialKey, Seen, Sighting as RawSighting, abi, check,
-        phase,
+        CALLERS, CallKey, Check, CheckKey, Denial, DenialKey, Seen, Sighting as RawSighting, abi,
+        check, phase,
     },
-    scope::{Slot, loss},
+    scope::{Slot, Target, loss, slot_kind},
 };
 
 use super::{
@@ -44,16 +44,18 @@ pub fn found(
     slots: &[Slot],
     symbols: &mut Symbols,
 ) -> Result<Found, ObserveError> {
+    let phases = Phases::of(ebpf, slots)?;
     let calls: BTreeSet<(u8, u32)> = calls(ebpf, slots)?
         .into_iter()
-        .filter(|key| key.phase != phase::SETUP)
+        .filter(|key| phases.get(key.slot, key.phase) != Phase::Setup)
         .map(|key| (key.abi, key.nr))
         .collect();
     let mut checks = checks(ebpf, slots)?;
-    checks.retain(|(key, _)| key.phase == phase::WORKLOAD);
+    checks.retain(|(key, _)| phases.get(key.slot, key.phase) == Phase::Workload);
     symbols.learn(checks.iter().map(|(key, _)| key));
     checks.retain(|(key, _)| {
-        key.flags & check::MOOT == 0 && classify(&symbols.callers(key)).0 == AuditClass::Audited
+        key.flags & check::MOOT == 0
+            && classify(&symbols.callers(key), audited(key.flags)).0 == AuditClass::Audited
     });
     let capabilities: BTreeSet<u8> = checks
         .iter()
@@ -63,7 +65,8 @@ pub fn found(
     let denials: BTreeSet<(u8, u32)> = hash::<DenialKey, Denial>(ebpf, "DENIALS")?
         .keys()
         .filter_map(Result::ok)
-        .filter(|key| slots.contains(&key.call.slot) && key.call.phase != phase::SETUP)
+        .filter(|key| slots.contains(&key.call.slot))
+        .filter(|key| phases.get(key.call.slot, key.call.phase) != Phase::Setup)
         .map(|key| (key.call.abi, key.call.nr))
         .collect();
     Ok(Found { syscalls: calls, capabilities, denials, checks: checks.len() })
@@ -77,12 +80,55 @@ pub fn evidence(
     armed_ns: u64,
     symbols: &mut Symbols,
 ) -> Result<Evidence, ObserveError> {
+    let phases = Phases::of(ebpf, slots)?;
+    let mut missing = losses(ebpf)?;
+    let mut inner_cgroups = 0;
+    for target in targets(ebpf, slots)? {
+        inner_cgroups += target.inner_cgroups;
+        if target.left > 0 {
+            missing.push(Missing::Left { count: target.left });
+        }
+    }
     Ok(Evidence {
-        syscalls: syscall_facts(ebpf, slots, run, armed_ns)?,
-        capabilities: capability_facts(ebpf, slots, run, armed_ns, symbols)?,
-        denials: denial_facts(ebpf, slots, run, armed_ns)?,
-        missing: losses(ebpf)?,
+        syscalls: syscall_facts(ebpf, slots, run, armed_ns, &phases)?,
+        capabilities: capability_facts(ebpf, slots, run, armed_ns, symbols, &phases)?,
+        denials: denial_facts(ebpf, slots, run, armed_ns, &phases)?,
+        missing,
+        inner_cgroups,
+        has_runtime: phases.plain.len() < slots.len(),
     })
+}
+
+/// The phases of what was written to slots.
+struct Phases {
+    /// Slots of cgroups in which no runtime showed: all that happened there is the target's.
+    plain: BTreeSet<Slot>,
+}
+
+impl Phases {
+    fn of(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Self, ObserveError> {
+        let is_plain = |target: &Target| {
+            matches!(target.kind, slot_kind::CGROUP | slot_kind::RUNNING_CGROUP)
+                && target.runtime == 0
+        };
+        let targets = targets(ebpf, slots)?;
+        let plain = slots.iter().zip(&targets).filter(|(_, target)| is_plain(target));
+        Ok(Phases { plain: plain.map(|(slot, _)| *slot).collect() })
+    }
+
+    fn get(&self, slot: Slot, raw: u8) -> Phase {
+        match raw {
+            _ if self.plain.contains(&slot) => Phase::Workload,
+            phase::SETUP => Phase::Setup,
+            phase::HANDOVER => Phase::Handover,
+            _ => Phase::Workload,
+        }
+    }
+}
+
+fn targets(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<Target>, ObserveError> {
+    let map = array::<Target>(ebpf, "SLOTS")?;
+    slots.iter().map(|slot| map.get(slot, 0).map_err(map_error("SLOTS"))).collect()
 }
 
 fn syscall_facts(
@@ -90,11 +136,13 @@ fn syscall_facts(
     slots: &[Slot],
     run: &str,
     armed_ns: u64,
+    phases: &Phases,
 ) -> Result<Vec<SyscallFact>, ObserveError> {
     let mut found: BTreeMap<(Abi, u32, Phase), Option<RawSighting>> = BTreeMap::new();
     for key in calls(ebpf, slots)? {
         let first = hash::<CallKey, RawSighting>(ebpf, "FIRST")?.get(&key, 0).ok();
-        let entry = found.entry((abi_of(key.abi), key.nr, phase_of(key.phase))).or_default();
+        let phase = phases.get(key.slot, key.phase);
+        let entry = found.entry((abi_of(key.abi), key.nr, phase)).or_default();
         *entry = earlier(*entry, first);
     }
     Ok(found
@@ -114,19 +162,23 @@ fn capability_facts(
     run: &str,
     armed_ns: u64,
     symbols: &mut Symbols,
+    phases: &Phases,
 ) -> Result<Vec<CapabilityFact>, ObserveError> {
     type Key = (u8, Phase, Verdict, AuditClass, UserNamespace, bool, Abi, u32, String);
     let mut found: BTreeMap<Key, Check> = BTreeMap::new();
     let checks = checks(ebpf, slots)?;
     symbols.learn(checks.iter().map(|(key, _)| key));
     for (key, check) in checks {
-        let (mut audit, asked_by) = classify(&symbols.callers(&key));
-        if key.flags & check::MOOT != 0 {
+        let (mut audit, asked_by) = classify(&symbols.callers(&key), audited(key.flags));
+        if key.flags & check::IMPLIED != 0 {
+            let retained = key.flags & check::RETAINED != 0;
+            audit = if retained { AuditClass::Retained } else { AuditClass::Implied };
+        } else if key.flags & check::MOOT != 0 {
             audit = AuditClass::Noaudit;
         }
         let key = (
             key.capability,
-            phase_of(key.phase),
+            phases.get(key.slot, key.phase),
             if key.flags & check::DENIED == 0 { Verdict::Granted } else { Verdict::Denied },
             audit,
             namespace_of(key.flags),
@@ -184,6 +236,7 @@ fn denial_facts(
     slots: &[Slot],
     run: &str,
     armed_ns: u64,
+    phases: &Phases,
 ) -> Result<Vec<DenialFact>, ObserveError> {
     let mut found: BTreeMap<(Abi, u32, Phase, i32), Denial> = BTreeMap::new();
     let map = hash::<DenialKey, Denial>(ebpf, "DENIALS")?;
@@ -191,7 +244,8 @@ fn denial_facts(
         if !slots.contains(&key.call.slot) {
             continue;
         }
-        let call = (abi_of(key.call.abi), key.call.nr, phase_of(key.call.phase), key.errno);
+        let phase = phases.get(key.call.slot, key.call.phase);
+        let call = (abi_of(key.call.abi), key.call.nr, phase, key.errno);
         found
             .entry(call)
             .and_modify(|sum| {
@@ -253,7 +307,18 @@ fn calls(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<CallKey>, ObserveError> 
 
 fn checks(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<(CheckKey, Check)>, ObserveError> {
     let map = hash::<CheckKey, Check>(ebpf, "CHECKS")?;
-    Ok(map.iter().filter_map(Result::ok).filter(|(key, _)| slots.contains(&key.slot)).collect())
+    let own = map.iter().filter_map(Result::ok).filter(|(key, _)| slots.contains(&key.slot));
+    Ok(own.flat_map(|(key, check)| each(key).map(move |key| (key, check))).collect())
+}
+
+/// The checks that an entry stands for: an implied one holds a set of capabilities, and has no callers.
+fn each(key: CheckKey) -> impl Iterator<Item = CheckKey> {
+    let is_set = key.flags & check::IMPLIED != 0;
+    let capabilities = if is_set { key.callers[0] } else { 1 << key.capability };
+    let callers = if is_set { [0; CALLERS] } else { key.callers };
+    (0..64)
+        .filter(move |capability| capabilities & (1 << capability) != 0)
+        .map(move |capability| CheckKey { capability, callers, ..key })
 }
 
 fn earlier(a: Option<RawSighting>, b: Option<RawSighting>) -> Option<RawSighting> {
@@ -285,11 +350,11 @@ const fn abi_of(raw: u8) -> Abi {
     }
 }
 
-const fn phase_of(raw: u8) -> Phase {
-    match raw {
-        phase::SETUP => Phase::Setup,
-        phase::HANDOVER => Phase::Handover,
-        _ => Phase::Workload,
+/// What the kernel's own argument said, where it was seen.
+const fn audited(flags: u8) -> Option<bool> {
+    match flags & (check::AUDITED | check::NOAUDIT) {
+        0 => None,
+        flags => Some(flags & check::AUDITED != 0),
     }
 }
 

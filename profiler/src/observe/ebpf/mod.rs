@@ -13,6 +13,7 @@ mod observer;
 mod slots;
 mod symbols;
 
+pub use attach::Way;
 pub use doctor::checks;
 pub use error::ObserveError;
 pub use observer::{Observer, Options};

@@ -6,7 +6,9 @@ use aya::{
 };
 use profiler_common::{
     evidence::{CallKey, Check, CheckKey, Denial, DenialKey, Seen, Sighting},
-    scope::{BUCKETS, CROWDED, NAME_LEN, Scope, Slot, Target, bucket_word, kind, slot_kind},
+    scope::{
+        BUCKETS, CROWDED, NAME_LEN, PATH_LEN, Scope, Slot, Target, bucket_word, kind, slot_kind,
+    },
 };
 
 use super::error::ObserveError;
@@ -26,14 +28,18 @@ pub enum SlotKind {
     Command,
     /// As with a container; but it was executed before.
     Running,
+    /// As with a container if a runtime shows; else all that happens in it is the target's.
+    Cgroup,
+    /// As with `Cgroup`; but processes were in it before.
+    RunningCgroup,
 }
 
-/// A cgroup that was created while candidates were adopted.
+/// A cgroup that was created while candidates were adopted, or at a wanted path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     /// Its id, the inode of its directory.
     pub cgroup_id: u64,
-    /// Last component of its path; contains a container id.
+    /// Last component of its path; contains a container id. Empty for one at a wanted path.
     pub name: String,
     /// Where its evidence is.
     pub slot: Slot,
@@ -59,6 +65,8 @@ impl Slots {
             SlotKind::Container => slot_kind::CONTAINER,
             SlotKind::Command => slot_kind::COMMAND,
             SlotKind::Running => slot_kind::RUNNING,
+            SlotKind::Cgroup => slot_kind::CGROUP,
+            SlotKind::RunningCgroup => slot_kind::RUNNING_CGROUP,
         };
         set_target(ebpf, slot, kind)?;
         Ok(slot)
@@ -66,9 +74,49 @@ impl Slots {
 
     /// Puts a cgroup in scope.
     pub fn choose(&self, ebpf: &mut Ebpf, cgroup_id: u64, slot: Slot) -> Result<(), ObserveError> {
-        let scope = Scope { slot, kind: kind::CHOSEN, name: [0; NAME_LEN] };
-        scopes(ebpf)?.insert(cgroup_id, scope, 0).map_err(map_error("SCOPES"))?;
-        promote(ebpf, cgroup_id, slot)
+        enter(ebpf, cgroup_id, slot, kind::CHOSEN)
+    }
+
+    /// Puts a cgroup in scope as if it had been created at a wanted path.
+    pub fn adopt_one(
+        &self,
+        ebpf: &mut Ebpf,
+        cgroup_id: u64,
+        slot: Slot,
+    ) -> Result<(), ObserveError> {
+        enter(ebpf, cgroup_id, slot, kind::CANDIDATE)
+    }
+
+    /// Lets the kernel side put every cgroup in scope that is created at this path.
+    pub fn want(&self, ebpf: &mut Ebpf, path: &[u8], slot: Slot) -> Result<(), ObserveError> {
+        let mut key = [0; PATH_LEN];
+        // one byte stays for the NUL
+        let room = key[..PATH_LEN - 1].get_mut(..path.len()).ok_or(ObserveError::LongPath)?;
+        room.copy_from_slice(path);
+        hash::<[u8; PATH_LEN], Slot>(ebpf, "WANTED")?
+            .insert(key, slot, 0)
+            .map_err(map_error("WANTED"))
+    }
+
+    /// Notes processes that are in a cgroup in scope already, so that they are seen to leave.
+    pub fn note_members(
+        &self,
+        ebpf: &mut Ebpf,
+        pids: impl IntoIterator<Item = u32>,
+        slot: Slot,
+    ) -> Result<(), ObserveError> {
+        let mut members = hash::<u32, Slot>(ebpf, "MEMBERS")?;
+        for pid in pids {
+            members.insert(pid, slot, 0).map_err(map_error("MEMBERS"))?;
+        }
+        Ok(())
+    }
+
+    /// Takes a cgroup that is gone out of the tables; its slot keeps the evidence.
+    pub fn forget(&self, ebpf: &mut Ebpf, cgroup_id: u64) -> Result<(), ObserveError> {
+        demote(ebpf, cgroup_id)?;
+        let _ = scopes(ebpf)?.remove(&cgroup_id); // gone already is as good
+        Ok(())
     }
 
     /// Gives the kernel side slots for candidates.
@@ -103,8 +151,14 @@ impl Slots {
     }
 }
 
+fn enter(ebpf: &mut Ebpf, cgroup_id: u64, slot: Slot, kind: u32) -> Result<(), ObserveError> {
+    let scope = Scope { slot, kind, name: [0; NAME_LEN] };
+    scopes(ebpf)?.insert(cgroup_id, scope, 0).map_err(map_error("SCOPES"))?;
+    promote(ebpf, cgroup_id, slot)
+}
+
 fn set_target(ebpf: &mut Ebpf, slot: Slot, kind: u32) -> Result<(), ObserveError> {
-    let target = Target { user_ns: 0, mnt_ns: 0, kind, reserved: 0 };
+    let target = Target { user_ns: 0, mnt_ns: 0, inner_cgroups: 0, left: 0, kind, runtime: 0 };
     array::<Target>(ebpf, "SLOTS")?.set(slot, target, 0).map_err(map_error("SLOTS"))
 }
 
@@ -158,7 +212,18 @@ fn clear(ebpf: &mut Ebpf, slot: Slot) -> Result<(), ObserveError> {
     remove_where::<CallKey, u64>(ebpf, "SPARSE", |key| key.slot == slot)?;
     remove_where::<CallKey, Sighting>(ebpf, "FIRST", |key| key.slot == slot)?;
     remove_where::<CheckKey, Check>(ebpf, "CHECKS", |key| key.slot == slot)?;
-    remove_where::<DenialKey, Denial>(ebpf, "DENIALS", |key| key.call.slot == slot)
+    remove_where::<DenialKey, Denial>(ebpf, "DENIALS", |key| key.call.slot == slot)?;
+    let mut members = hash::<u32, Slot>(ebpf, "MEMBERS")?;
+    let gone: Vec<u32> = members
+        .iter()
+        .filter_map(Result::ok)
+        .filter(|(_, of)| *of == slot)
+        .map(|(tgid, _)| tgid)
+        .collect();
+    for tgid in gone {
+        let _ = members.remove(&tgid); // it may just have ended
+    }
+    Ok(())
 }
 
 fn remove_where<K: aya::Pod, V: aya::Pod>(
