@@ -2,7 +2,9 @@
 //!
 //! Owns the union of two policies where the evidence behind them is not at hand: a committed profile and a new
 //! recording, or two branches that both grew. It is commutative, associative and idempotent, and allows what the
-//! profile of the merged evidence does, with that one's rules for which reason stands beside which.
+//! profile of the merged evidence does, with that one's rules for which reason stands beside which. Those depend on
+//! which machine a runtime was used on, which a profile does not say: when recordings of several architectures
+//! used their runtimes differently, a hand-over that a floor accounts for too may be left out of the reasons.
 
 use std::collections::{BTreeMap, BTreeSet};
 
