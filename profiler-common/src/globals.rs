@@ -60,6 +60,11 @@ offsets! {
     TASK_STACK: "task_struct" "stack" false;
     TASK_MM: "task_struct" "mm" false;
     MM_EXE_FILE: "mm_struct" "exe_file" false;
+    TASK_COMM: "task_struct" "comm" true;
+    TASK_GROUP_LEADER: "task_struct" "group_leader" true;
+    TASK_SELF_EXEC_ID: "task_struct" "self_exec_id" true;
+    FILE_INODE: "file" "f_inode" false;
+    INODE_NUMBER: "inode" "i_ino" false;
     FILE_DENTRY: "file" "f_path.dentry" false;
     DENTRY_NAME: "dentry" "d_name.name" false;
     NSPROXY_MNT_NS: "nsproxy" "mnt_ns" true;

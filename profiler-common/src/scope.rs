@@ -1,7 +1,24 @@
 //! Which cgroups are observed, and which evidence slot each writes to.
 
-/// Index of a set of evidence. Several cgroups (a container and its children) may share one.
+/// Index of a target, and of a set of evidence. Several cgroups (a container and its children) are one target.
+/// It writes to the evidence of its own index, or, under a test label, to another that no target has.
 pub type Slot = u32;
+
+/// Value of `EVIDENCE`, by target: the slot that its evidence goes to, and in the upper half how often that
+/// slot was used before.
+pub type Stamp = u32;
+
+/// A slot, and how often it was used before.
+#[must_use]
+pub const fn stamp(slot: Slot, uses: u16) -> Stamp {
+    slot | (uses as u32) << 16
+}
+
+/// The slot of a stamp.
+#[must_use]
+pub const fn slot_of(stamp: Stamp) -> Slot {
+    stamp & 0xffff
+}
 
 /// Buckets of the direct-mapped scope table; a power of two.
 pub const BUCKETS: u32 = 16_384;
@@ -65,6 +82,10 @@ pub struct Target {
     /// 1 when a process that another one had moved in executed under a filter or in a mount namespace of its
     /// own: the target has a runtime.
     pub runtime: u32,
+    /// 1 when its workload called setns(2), under whatever label.
+    pub calls_setns: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Values of [`Target::kind`].
@@ -114,7 +135,7 @@ pub mod loss {
     pub const CAPABILITIES: u32 = 1;
     /// Kinds of denial.
     pub const DENIALS: u32 = 2;
-    /// First sightings.
+    /// Who did something, and in which test.
     pub const ATTRIBUTION: u32 = 3;
     /// Cgroups.
     pub const SCOPES: u32 = 4;
@@ -125,7 +146,7 @@ pub mod loss {
 }
 
 const _: () = assert!(size_of::<Scope>() == 104 && size_of::<Joined>() == 16);
-const _: () = assert!(size_of::<Target>() == 40);
+const _: () = assert!(size_of::<Target>() == 48);
 const _: () = assert!(size_of::<Control>() == 16 && BUCKETS.is_power_of_two());
 
 #[cfg(feature = "user")]

@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, FExitContext, ProbeContext, RetProbeContext},
 };
 use profiler_common::{
-    evidence::{CALLERS, CheckKey, check},
+    evidence::{CALLERS, Check, CheckKey, check},
     globals::opts,
     scope::{Slot, loss},
 };
@@ -14,8 +14,8 @@ use profiler_common::{
 use crate::{
     attribution, joined,
     kernel::{self, Address},
-    maps::{ASKED, CHECK_ZERO, CHECKS, SLOTS, add, control, lost},
-    outcome,
+    maps::{ASKED, CHECKS, SLOTS, add, control, get_or_insert, lost},
+    outcome, scope,
 };
 
 /// Asked for by every chmod of a file whose group is not the caller's
@@ -88,7 +88,7 @@ fn key(ctx: &impl EbpfContext, slot: Slot, question: &Question, inner: u64) -> C
         flags |= check::MOOT;
     }
     CheckKey {
-        slot,
+        slot: scope::evidence(slot),
         nr,
         abi,
         phase: joined::phase(slot),
@@ -105,18 +105,8 @@ fn count(key: &mut CheckKey, verdict: i32) {
     if verdict != 0 {
         key.flags |= check::DENIED;
     }
-    let check = match CHECKS.get_ptr_mut(&*key) {
-        Some(check) => check,
-        None => {
-            if !first(key) {
-                return;
-            }
-            match CHECKS.get_ptr_mut(&*key) {
-                Some(check) => check,
-                None => return,
-            }
-        }
-    };
+    let none = Check { count: 0, succeeded: 0, failed: 0, unsettled: 0, makers: 0 };
+    let Some(check) = get_or_insert(&CHECKS, key, none, loss::CAPABILITIES) else { return };
     let generation = control().outcomes;
     let is_awaited_already = generation != 0 && outcome::await_outcome(key, generation);
     // SAFETY: `check` points to a live map value.
@@ -125,29 +115,7 @@ fn count(key: &mut CheckKey, verdict: i32) {
         if !is_awaited_already {
             add(&raw mut (*check).unsettled, 1);
         }
-    }
-}
-
-/// Makes room for a kind of check; false when there is none. Who comes first writes who it was, in place: old kernels
-/// count the stacks of caller and callee together.
-#[inline(never)]
-fn first(key: &CheckKey) -> bool {
-    const NOEXIST: u64 = 1;
-    const EEXIST: i32 = -17;
-    let Some(zero) = CHECK_ZERO.get(0) else { return false };
-    match CHECKS.insert(key, zero, NOEXIST) {
-        Ok(()) => {
-            if let Some(check) = CHECKS.get_ptr_mut(key) {
-                // SAFETY: the pointer is to a live map value, and only this thread writes this part.
-                unsafe { (*check).first = attribution::sighting() };
-            }
-            true
-        }
-        Err(EEXIST) => true,
-        Err(_) => {
-            lost(loss::CAPABILITIES);
-            false
-        }
+        attribution::see(&raw mut (*check).makers, &key.call(), key.about());
     }
 }
 

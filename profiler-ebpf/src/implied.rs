@@ -13,7 +13,8 @@ use profiler_common::{
 use crate::{
     attribution, capability, joined,
     kernel::{self, Address},
-    maps::{CHECKS, add, lost},
+    maps::{CHECKS, add, get_or_insert},
+    scope,
 };
 
 /// `prctl(2)`.
@@ -137,7 +138,7 @@ fn note(call: &CallKey, cred: Address, flags: u8, set: u64) {
     }
     let user_ns = kernel::read(cred, &kernel::CRED_USER_NS).unwrap_or(0);
     let mut key = CheckKey {
-        slot: call.slot,
+        slot: scope::evidence(call.slot),
         nr: call.nr,
         abi: call.abi,
         phase: call.phase,
@@ -148,18 +149,13 @@ fn note(call: &CallKey, cred: Address, flags: u8, set: u64) {
     };
     key.callers[0] = set;
     let denied = u64::from(flags & check::DENIED != 0);
-    if let Some(known) = CHECKS.get_ptr_mut(&key) {
-        // SAFETY: `known` points to a live map value.
-        unsafe {
-            add(&raw mut (*known).count, 1);
-            add(&raw mut (*known).succeeded, 1 - denied);
-            add(&raw mut (*known).failed, denied);
-        }
-        return;
-    }
-    let first = attribution::sighting();
-    let check = Check { count: 1, succeeded: 1 - denied, failed: denied, unsettled: 0, first };
-    if CHECKS.insert(&key, check, 0).is_err() {
-        lost(loss::CAPABILITIES);
+    let none = Check { count: 0, succeeded: 0, failed: 0, unsettled: 0, makers: 0 };
+    let Some(check) = get_or_insert(&CHECKS, &key, none, loss::CAPABILITIES) else { return };
+    // SAFETY: `check` points to a live map value.
+    unsafe {
+        add(&raw mut (*check).count, 1);
+        add(&raw mut (*check).succeeded, 1 - denied);
+        add(&raw mut (*check).failed, denied);
+        attribution::see(&raw mut (*check).makers, &key.call(), key.about());
     }
 }

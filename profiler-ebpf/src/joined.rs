@@ -7,13 +7,13 @@
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
 use profiler_common::{
-    evidence::{abi, phase},
+    evidence::{CallKey, abi, phase},
     scope::{Joined, Slot, loss, slot_kind},
 };
 
 use crate::{
     kernel::{self, Address},
-    maps::{JOINED, JOINED_COUNT, SEEN, SLOTS, add, lost},
+    maps::{JOINED, JOINED_COUNT, SLOTS, add, lost},
     members, scope,
 };
 
@@ -49,7 +49,7 @@ pub fn phase(slot: Slot) -> u8 {
     let in_runtime = !matches!(target.kind, slot_kind::COMMAND | slot_kind::RUNNING_CGROUP)
         && target.mnt_ns != 0
         && kernel::mount_namespace(kernel::current()) == target.mnt_ns
-        && !workload_changes_namespaces(slot);
+        && target.calls_setns == 0;
     if before_entry || in_runtime || is_no_member(slot, current_tgid()) {
         phase::SETUP
     } else {
@@ -67,15 +67,19 @@ fn is_no_member(slot: Slot, tgid: u32) -> bool {
     !ran_before && !members::may_be(tgid)
 }
 
-/// Whether the workload called setns(2), native or compat.
+/// Takes note of a new call of the workload's, before it is made: setns(2), native or compat.
 #[inline(always)]
-fn workload_changes_namespaces(slot: Slot) -> bool {
-    const SETNS: [usize; abi::DENSE] = [308, 346];
-    let Some(seen) = SEEN.get_ptr(slot) else { return true };
-    // SAFETY: `seen` points to a live map value; constant indexes within it.
-    unsafe {
-        let workload = &raw const (*seen).calls[phase::WORKLOAD as usize];
-        (*workload)[0][SETNS[0]] != 0 || (*workload)[1][SETNS[1]] != 0
+pub fn called(slot: Slot, key: &CallKey) {
+    let is_setns = match key.abi {
+        abi::COMPAT => key.nr == 346,
+        _ => key.nr == 308,
+    };
+    if is_setns
+        && key.phase == phase::WORKLOAD
+        && let Some(target) = SLOTS.get_ptr_mut(slot)
+    {
+        // SAFETY: `target` points to a live map value; aligned words do not tear.
+        unsafe { (*target).calls_setns = 1 };
     }
 }
 

@@ -205,14 +205,49 @@ pub fn current_cgroup_id() -> u64 {
     load(node, &KERNFS_NODE_ID)
 }
 
+/// What tells the program of the current task from others, in plain loads: the name of the process's first thread and how
+/// many programs it and its ancestors executed; then the name of the current thread.
+#[inline(always)]
+pub fn program() -> ([u64; 3], [u64; 2]) {
+    let task = current();
+    if !is_typed() {
+        let comm = read_at(task + TASK_COMM.load() as u64).unwrap_or_default();
+        return ([0; 3], comm);
+    }
+    let [first, second] = comm(load(task, &TASK_GROUP_LEADER));
+    ([load(task, &TASK_SELF_EXEC_ID), first, second], comm(task))
+}
+
+/// The name of a thread, as two words: the verifier lets an array of bytes be read so.
+#[inline(always)]
+fn comm(task: Address) -> [u64; 2] {
+    let name = task + TASK_COMM.load() as u64;
+    [word(name), word(name + 8)]
+}
+
+/// Inode number of the current executable; 0 when unknown.
+#[inline(always)]
+pub fn exe_inode() -> u64 {
+    read::<Address>(current(), &TASK_MM)
+        .and_then(|mm| read::<Address>(mm, &MM_EXE_FILE))
+        .and_then(|file| read::<Address>(file, &FILE_INODE))
+        .and_then(|inode| read(inode, &INODE_NUMBER))
+        .unwrap_or(0)
+}
+
 /// A plain load from a pointer that the verifier has typed, where it does.
 #[inline(always)]
 fn load(base: Address, offset: &Global<i32>) -> u64 {
     if !is_typed() {
         return read(base, offset).unwrap_or(0);
     }
+    word(base + offset.load() as u64)
+}
+
+#[inline(always)]
+fn word(address: Address) -> u64 {
     // SAFETY: the kernel turns a load that faults into 0.
-    unsafe { (base as *const u8).add(offset.load() as usize).cast::<u64>().read_volatile() }
+    unsafe { (address as *const u64).read_volatile() }
 }
 
 /// Id of a task's cgroup in the unified hierarchy.

@@ -6,25 +6,34 @@
 
 use aya_ebpf::{helpers::bpf_probe_read_kernel_str_bytes, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
-use profiler_common::scope::{BUCKETS, CROWDED, NAME_LEN, PATH_LEN, Scope, Slot, kind, loss};
+use profiler_common::scope::{
+    BUCKETS, CROWDED, NAME_LEN, PATH_LEN, Scope, Slot, Stamp, kind, loss,
+};
 
 use crate::{
     kernel::{self, Address},
     maps::{
-        BUCKETS_ADOPTED, BUCKETS_CHOSEN, FREE_SLOTS, PATH, SCOPES, SLOTS, WANTED, control, lost,
+        BUCKETS_ADOPTED, BUCKETS_CHOSEN, EVIDENCE, FREE_SLOTS, PATH, SCOPES, SLOTS, WANTED,
+        control, lost,
     },
 };
 
 /// Hex digits of a container id.
 const CONTAINER_ID_LEN: usize = 64;
 
-/// The evidence slot of the current task's cgroup.
+/// Where a target's evidence goes now: to the slot of the labels in force.
+#[inline(always)]
+pub fn evidence(target: Slot) -> Stamp {
+    EVIDENCE.get(target).copied().unwrap_or(target)
+}
+
+/// The target that the current task's cgroup belongs to.
 #[inline(always)]
 pub fn current() -> Option<Slot> {
     slot_of(kernel::current_cgroup_id())
 }
 
-/// The evidence slot of a cgroup.
+/// The target that a cgroup belongs to.
 #[inline(always)]
 pub fn slot_of(cgroup_id: u64) -> Option<Slot> {
     let bucket = cgroup_id as u32 & (BUCKETS - 1);

@@ -57,7 +57,7 @@ fn phases(machine: &Machine) -> Result<()> {
     joining.signal(Signal::CONT);
     joining.wait(SOON)?.expect(0)?;
     observer.stop()?;
-    let evidence = observer.evidence(&[slot], "run", 0)?;
+    let evidence = observer.evidence(&[slot], "run", 0, 0)?;
 
     let setup = calls_in(&evidence, Phase::Setup);
     for (nr, what) in [(EXECVE, "execve"), (272, "unshare"), (157, "prctl")] {

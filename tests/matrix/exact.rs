@@ -50,7 +50,7 @@ fn cases(machine: &Machine) -> Vec<Case> {
     let permissive = || Filter::File(machine.permissive());
     let case = |what, user, no_new_privileges, terminal, filter| Case {
         what,
-        options: Options { user, no_new_privileges, terminal, filter, capabilities: None },
+        options: Options { user, no_new_privileges, terminal, filter, ..Options::default() },
     };
     vec![
         case("root", None, false, false, permissive()),

@@ -59,8 +59,14 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     let _prepared = store::prepare(dirs.all(&args.containers).iter().map(PathBuf::as_path))?;
     let ready = args.ready_fd.map(ready::open).transpose()?;
     let observe = Options { debug, capabilities: args.attach_capabilities.map(Way::from) };
-    let plan =
-        Plan { name, command: args.command.clone(), duration: args.duration, ready, observe };
+    let plan = Plan {
+        name,
+        command: args.command.clone(),
+        duration: args.duration,
+        ready,
+        observe,
+        socket: args.socket.clone(),
+    };
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut teller = Teller::new();

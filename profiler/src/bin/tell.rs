@@ -23,6 +23,8 @@ use profiler::{
 };
 use tracing_subscriber::EnvFilter;
 
+use crate::args::Color;
+
 /// Columns of a terminal that does not say how many it has.
 const COLUMNS: usize = 80;
 
@@ -34,6 +36,15 @@ pub fn init_log(debug: bool) {
     if debug {
         let filter = EnvFilter::new("warn,profiler=debug");
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).init();
+    }
+}
+
+/// Decides about colour, for everything that is printed.
+pub fn init_color(color: Color) {
+    match color {
+        Color::Auto => {} // anstream asks the terminal, NO_COLOR and CLICOLOR
+        Color::Always => anstream::ColorChoice::Always.write_global(),
+        Color::Never => anstream::ColorChoice::Never.write_global(),
     }
 }
 
@@ -92,6 +103,9 @@ impl Teller {
                 self.say(&format!("{} `{name}` started: recording", kind.name()));
             }
             Event::Ended { kind, name } => self.say(&format!("{} `{name}` ended", kind.name())),
+            Event::NoSocket { error } => {
+                self.say(&format!("warning: {error}; labels cannot be set in this recording"));
+            }
             Event::Leftover { error } => self.say(&format!("warning: {error}")),
             Event::EngineGone { reason } => {
                 self.say(&format!("warning: {reason}; containers that start now are not found"));

@@ -7,6 +7,7 @@
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The files, embedded. A new measurement is a new file and a line here.
@@ -62,7 +63,9 @@ enum Made {
 }
 
 /// What the runtime starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum When {
     /// The container's first process.
@@ -90,7 +93,7 @@ enum RowUser {
 }
 
 /// How a runtime was used, as far as its own calls depend on it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuntimeUse {
     /// `runc` or `crun`, or what the engine calls it.
@@ -104,7 +107,9 @@ pub struct RuntimeUse {
 }
 
 /// Whether the entry point runs as root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum User {
     /// Uid 0.

@@ -54,13 +54,7 @@ impl Evidence {
                         known
                             .seen
                             .entry(run)
-                            .and_modify(|sum: &mut CheckSighting| {
-                                sum.checks += seen.checks;
-                                sum.succeeded += seen.succeeded;
-                                sum.failed += seen.failed;
-                                sum.unsettled += seen.unsettled;
-                                sum.sighting.join(seen.sighting.clone());
-                            })
+                            .and_modify(|sum: &mut CheckSighting| sum.add(&seen))
                             .or_insert(seen);
                     }
                 }
@@ -78,10 +72,7 @@ impl Evidence {
                         known
                             .seen
                             .entry(run)
-                            .and_modify(|sum: &mut DenialSighting| {
-                                sum.count += seen.count;
-                                sum.sighting.join(seen.sighting.clone());
-                            })
+                            .and_modify(|sum: &mut DenialSighting| sum.add(&seen))
                             .or_insert(seen);
                     }
                 }
@@ -97,6 +88,25 @@ impl Evidence {
                 (None, missing) => self.missing.push(missing),
             }
         }
+    }
+}
+
+impl CheckSighting {
+    /// Adds what was counted elsewhere in the same run.
+    pub(super) fn add(&mut self, other: &CheckSighting) {
+        self.checks += other.checks;
+        self.succeeded += other.succeeded;
+        self.failed += other.failed;
+        self.unsettled += other.unsettled;
+        self.sighting.join(other.sighting.clone());
+    }
+}
+
+impl DenialSighting {
+    /// Adds what was counted elsewhere in the same run.
+    pub(super) fn add(&mut self, other: &DenialSighting) {
+        self.count += other.count;
+        self.sighting.join(other.sighting.clone());
     }
 }
 
@@ -125,8 +135,8 @@ pub struct Found {
     pub capabilities: BTreeSet<u8>,
     /// Calls that a filter answered.
     pub denials: BTreeSet<(u8, u32)>,
-    /// How many kinds of capability check there are now.
-    pub checks: usize,
+    /// Kinds of capability check: number space, number, capability, and a hash of the rest.
+    pub checks: BTreeSet<(u8, u32, u8, u32)>,
 }
 
 impl Found {
@@ -136,7 +146,7 @@ impl Found {
         self.syscalls.extend(later.syscalls);
         self.capabilities.extend(later.capabilities);
         self.denials.extend(later.denials);
-        self.checks = later.checks;
+        self.checks.extend(later.checks);
         self.count() != before
     }
 

@@ -77,6 +77,7 @@ pub async fn record_cgroup(
         return Err(PlaceError::NotThere { path: place.path }.into());
     }
     let mut recorder = Recorder::start(plan.observe)?;
+    recorder.listen(plan.socket.as_deref(), &mut tell)?;
     recorder.observer.watch_exits(true, true)?;
     let mut session = Session::arm(recorder, setup, place)?;
     let name = session.name.clone();
@@ -87,11 +88,13 @@ pub async fn record_cgroup(
     });
     signal_ready(plan.ready);
 
-    let mut ending = Ending::start(&plan.command, plan.duration, signals)?;
+    let mut ending =
+        Ending::start(&plan.command, session.recorder.socket(), plan.duration, signals)?;
     let mut ticks = tokio::time::interval(TICK);
     let status = loop {
         tokio::select! {
             status = ending.wait() => break status,
+            asked = session.recorder.asked() => session.recorder.label(asked)?,
             _ = ticks.tick() => {
                 session.look(&mut tell)?;
                 tell(session.tick()?);

@@ -88,6 +88,7 @@ pub async fn record_containers(
         is_unsure: false,
         engine_gone: None,
     };
+    session.recorder.listen(plan.socket.as_deref(), &mut tell)?;
     session.recorder.observer.watch_exits(true, true)?;
     session.recorder.observer.adopt_candidates()?;
     let mut events = docker.events(since).await?;
@@ -99,7 +100,8 @@ pub async fn record_containers(
         restarts.spawn(async move { docker.restart(&id).await });
     }
 
-    let mut ending = Ending::start(&plan.command, plan.duration, signals)?;
+    let mut ending =
+        Ending::start(&plan.command, session.recorder.socket(), plan.duration, signals)?;
     let mut ticks = tokio::time::interval(TICK);
     let status = loop {
         tokio::select! {
@@ -109,6 +111,7 @@ pub async fn record_containers(
                 Ok(event) => session.happened(event, &mut tell).await?,
                 Err(gone) => session.lose_engine(gone.reason, &mut tell),
             },
+            asked = session.recorder.asked() => session.recorder.label(asked)?,
             _ = ticks.tick() => {
                 session.resolve(&mut tell).await?;
                 let event = session.tick()?;

@@ -1,6 +1,6 @@
 //! What ends a recording of a target that the recorder did not start: the test run, a signal, or the time.
 
-use std::{ffi::OsString, pin::Pin, time::Duration};
+use std::{ffi::OsString, path::Path, pin::Pin, time::Duration};
 
 use tokio::{
     sync::mpsc::UnboundedReceiver,
@@ -24,12 +24,13 @@ impl Ending {
     /// Starts the command, unless it is empty, and the time.
     pub fn start(
         command: &[OsString],
+        socket: Option<&Path>,
         duration: Option<Duration>,
         signals: UnboundedReceiver<Signal>,
     ) -> Result<Self, SessionError> {
         let running = match command {
             [] => None,
-            command => Some(Running::plain(command)?),
+            command => Some(Running::plain(command, socket)?),
         };
         Ok(Ending { running, signals, deadline: duration.map(|time| Box::pin(sleep(time))) })
     }

@@ -35,6 +35,11 @@ pub enum Event {
         /// As the user wrote it.
         name: String,
     },
+    /// There is no socket for labels.
+    NoSocket {
+        /// Why.
+        error: String,
+    },
     /// The command's cgroup could not be removed.
     Leftover {
         /// Why.

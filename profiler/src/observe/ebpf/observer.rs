@@ -16,8 +16,9 @@ use profiler_common::{
 
 use super::{
     attach::{self, AttachPoint, Attached, Need, POINTS, Way},
-    drain,
+    drain::{self, Drain},
     error::ObserveError,
+    labels::Labels,
     slots::{self, Candidate, SlotKind, Slots, array, map_error},
     symbols::Symbols,
 };
@@ -177,6 +178,7 @@ impl Observer {
     /// When there is no slot left or the maps cannot be written.
     pub fn watch(&mut self, cgroup_ids: &[u64], kind: SlotKind) -> Result<Slot, ObserveError> {
         let slot = self.slots.take(&mut self.ebpf, kind)?;
+        self.slots.begin(slot);
         self.watch_also(cgroup_ids, slot)?;
         Ok(slot)
     }
@@ -302,7 +304,30 @@ impl Observer {
     /// # Errors
     /// When the maps cannot be read.
     pub fn found(&mut self, slots: &[Slot]) -> Result<Found, ObserveError> {
-        drain::found(&mut self.ebpf, slots, &mut self.symbols)
+        let slots = slots
+            .iter()
+            .map(|target| (*target, self.slots.of(*target).into_keys().collect()))
+            .collect();
+        drain::found(&mut self.ebpf, &slots, &mut self.symbols)
+    }
+
+    /// Puts labels in force, in place of those before: when this returns, every call that begins is recorded
+    /// under them. `run` and `armed_ns` as in [`Observer::evidence`].
+    ///
+    /// # Errors
+    /// When the maps cannot be read or written.
+    pub fn label(&mut self, labels: &Labels, run: &str, armed_ns: u64) -> Result<(), ObserveError> {
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols };
+        self.slots.label(&mut self.ebpf, labels, &mut drain)
+    }
+
+    /// Takes over evidence of earlier labels, so that its slots can serve later ones. To be called now and then.
+    ///
+    /// # Errors
+    /// When the maps cannot be read or written.
+    pub fn tidy(&mut self, run: &str, armed_ns: u64) -> Result<(), ObserveError> {
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols };
+        self.slots.reuse(&mut self.ebpf, &mut drain)
     }
 
     /// Writes what the kernel side logged to the logger.
@@ -329,7 +354,8 @@ impl Observer {
         Ok(())
     }
 
-    /// The evidence of one target, written to the given slots. `armed_ns` is CLOCK_MONOTONIC.
+    /// The evidence of one target, in the given slots. `armed_ns` is CLOCK_MONOTONIC, `unlabelled` how many labels were
+    /// not kept.
     ///
     /// # Errors
     /// When the maps cannot be read.
@@ -338,9 +364,14 @@ impl Observer {
         slots: &[Slot],
         run: &str,
         armed_ns: u64,
+        unlabelled: u64,
     ) -> Result<Evidence, ObserveError> {
-        let mut evidence =
-            drain::evidence(&mut self.ebpf, slots, run, armed_ns, &mut self.symbols)?;
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols };
+        let mut evidence = Evidence::default();
+        for slot in slots {
+            evidence.absorb(self.slots.evidence(&mut self.ebpf, *slot, &mut drain)?);
+        }
+        evidence.missing.extend(drain::losses(&mut self.ebpf, unlabelled + self.slots.unlabelled)?);
         if self.capabilities.by.is_none() {
             evidence.missing.push(Missing::Capabilities { reason: self.capabilities.refusals() });
         }
