@@ -33,6 +33,9 @@ fn help() {
     insta::assert_snapshot!("help", transcript(&["--help"], &[]));
     insta::assert_snapshot!("help_record", transcript(&["record", "--help"], &[]));
     insta::assert_snapshot!("help_generate", transcript(&["generate", "--help"], &[]));
+    insta::assert_snapshot!("help_merge", transcript(&["merge", "--help"], &[]));
+    insta::assert_snapshot!("help_diff", transcript(&["diff", "--help"], &[]));
+    insta::assert_snapshot!("help_git", transcript(&["git", "install", "--help"], &[]));
 }
 
 #[test]

@@ -2,13 +2,16 @@
 //!
 //! Owns the union of two policies where the evidence behind them is not at hand: a committed profile and a new
 //! recording, or two branches that both grew. It is commutative, associative and idempotent, and allows what the
-//! profile of the merged evidence does, with that one's rules for which reason stands beside which.
+//! profile of the merged evidence does, with that one's rules for which reason stands beside which. Those depend on
+//! which machine a runtime was used on, which a profile does not say: when recordings of several architectures
+//! used their runtimes differently, a hand-over that a floor accounts for too may be left out of the reasons.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     arch::Abi,
-    floor, notes,
+    floor::{self, When},
+    notes,
     profile::{
         Capabilities, CapabilityReason, CapabilityRule, DeniedCall, MadeFor, Profile,
         SCHEMA_VERSION, SyscallReason, SyscallRule,
@@ -82,12 +85,12 @@ fn syscalls(a: &Profile, b: &Profile, made_for: &MadeFor) -> Vec<SyscallRule> {
     for rule in a.syscalls.iter().chain(&b.syscalls) {
         all.entry((rule.abi, &rule.name)).or_default().extend(rule.reasons.iter().cloned());
     }
-    // Calls that a runtime in use makes in some starts only.
+    // Calls that a runtime in use makes in some starts only, or only for a process that joins.
     let sometimes: BTreeSet<&str> = made_for
         .runtimes
         .iter()
         .flat_map(floor::lookup)
-        .flat_map(|floor| floor.sometimes)
+        .flat_map(|floor| &floor.sometimes | &(&floor.join - &floor.always))
         .collect();
     let is_container = a.target.kind == TargetKind::Container;
     let rule = |((abi, name), found): ((Abi, &str), Vec<SyscallReason>)| SyscallRule {
@@ -116,6 +119,12 @@ fn reasons(found: Vec<SyscallReason>, is_container: bool, sometimes: bool) -> Ve
     let handover = |reason: &SyscallReason| matches!(reason, SyscallReason::Handover { .. });
     if sometimes && kept.iter().any(floor) {
         kept.retain(|reason| !handover(reason));
+    }
+    let joins =
+        |reason: &SyscallReason| matches!(reason, SyscallReason::Floor { when: When::Join, .. });
+    // What the start of the container needs is there for what joins it.
+    if kept.iter().any(|reason| handover(reason) || floor(reason) && !joins(reason)) {
+        kept.retain(|reason| !joins(reason));
     }
     // A container's runtime was seen starting it, or is known to.
     if is_container && kept.iter().any(|reason| floor(reason) || handover(reason)) {

@@ -337,6 +337,11 @@ proptest! {
     fn comparing_is_trying_every_argument(old in decision(), new in decision()) {
         prop_assert_eq!(compare(&old, &new, 4), tried(&old, &new));
     }
+}
+
+proptest! {
+    // Each derives and renders whole profiles.
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn a_policy_does_not_differ_from_itself(a in any_recording()) {

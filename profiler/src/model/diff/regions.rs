@@ -11,7 +11,7 @@ use crate::model::effective::{Condition, Decision, Outcome};
 use crate::model::seccomp::Op;
 
 /// More nodes than this, and the comparison is given up. Docker's own rules need some hundreds.
-const MAX_NODES: usize = 100_000;
+const MAX_NODES: usize = 50_000;
 
 /// How the arguments with which a call can pass differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
