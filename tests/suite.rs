@@ -1,7 +1,8 @@
 //! Tests against real kernels and real engines. `cargo xtask test` sets up what they need and runs them.
 //!
 //! Every test is listed by `--list` as `group::what`. One that cannot run here is reported as ignored, and the reason is
-//! printed before the first test. Two run at a time; those that look at the whole machine run alone.
+//! printed before the first test. Two run at a time; those that look at the whole machine run alone. `--fixtures` only builds
+//! the C programs; with PROFILER_KERNEL_HALF set, only the tests run that `cargo xtask vm` wants.
 
 mod badinput;
 mod capability;
@@ -9,8 +10,12 @@ mod command;
 mod docker;
 mod enforce;
 mod filter;
+mod floors;
 mod harness;
+mod kernel;
+mod matrix;
 mod readme;
+mod scope;
 
 use std::{
     process::ExitCode,
@@ -21,6 +26,15 @@ use harness::{machine::Machine, test::Test};
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
+    if std::env::args().any(|argument| argument == "--fixtures") {
+        return match Machine::find().and_then(|machine| machine.all_fixtures()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(2);
     let machine = match Machine::find() {
@@ -33,7 +47,8 @@ fn main() -> ExitCode {
     let others = Arc::new(RwLock::new(()));
     let mut trials = Vec::new();
     let mut skips = Vec::new();
-    for test in tests() {
+    let kernel_half = std::env::var_os("PROFILER_KERNEL_HALF").is_some();
+    for test in tests().into_iter().filter(|test| !kernel_half || test.is_of_kernel_half()) {
         let (trial, skip) = test.into_trial(&machine, &others);
         trials.push(trial);
         skips.extend(skip);
@@ -49,6 +64,7 @@ fn main() -> ExitCode {
     if let Ok(engine) = machine.engine() {
         engine.remove_image();
     }
+    harness::pair::remove_images(&machine);
     conclusion.exit_code()
 }
 
@@ -60,10 +76,16 @@ fn tests() -> Vec<Test> {
         command::transparent::tests(),
         command::stable::tests(),
         capability::exact::tests(),
+        capability::implied::tests(),
+        capability::ways::tests(),
+        kernel::join::tests(),
         badinput::refuse::tests(),
         docker::tests(),
         enforce::tests(),
         filter::differential::tests(),
+        floors::tests(),
+        matrix::tests(),
+        scope::tests(),
         readme::tests(),
     ]
     .into_iter()

@@ -30,15 +30,21 @@ pub mod abi {
 /// Bit 30 of a native number marks an x32 call.
 pub const X32_BIT: u32 = 0x4000_0000;
 
-/// The set of calls seen in one slot: a byte each, so that setting one never races with another.
+/// The set of calls seen in one slot: a word each, so that setting one never races with another.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Seen {
-    /// `[phase][abi][number]`, 1 when seen.
-    pub calls: [[[u8; DENSE_SYSCALLS]; abi::DENSE]; phase::COUNT],
+    /// `[phase][abi][number]`, not 0 when seen.
+    pub calls: [[[Makers; DENSE_SYSCALLS]; abi::DENSE]; phase::COUNT],
 }
 
-/// Identifies a call in a slot. Key of `FIRST` and `SPARSE`.
+/// Marks of the programs that did something last, 16 bits each, none 0; or [`FULL`]. 0: nobody did.
+pub type Makers = u64;
+
+/// In place of marks: too many programs take turns, no more of them are told apart.
+pub const FULL: Makers = u64::MAX;
+
+/// Identifies a call in a slot. Key of `SPARSE`, whose value is [`Makers`].
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CallKey {
@@ -59,12 +65,29 @@ pub const COMM_LEN: usize = 16;
 /// Length kept of an executable's file name.
 pub const EXE_LEN: usize = 64;
 
-/// Who did something first, and when.
+/// Who did what in a slot. Key of `MAKERS`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MakerKey {
+    /// The call.
+    pub call: CallKey,
+    /// 0 for the call itself; else [`CheckKey::about`] or [`DenialKey::about`].
+    pub about: u32,
+    /// Hash of the executable, or of the executable and the thread's name.
+    pub maker: u32,
+}
+
+/// When a program did something first. Value of `MAKERS`: an entry for the executable with its first
+/// thread name, and one for each further name.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Sighting {
     /// `bpf_ktime_get_ns`, CLOCK_MONOTONIC.
     pub at_ns: u64,
+    /// How often it was looked up, and how many further names there are. Of the executable's entry only.
+    pub visits: u32,
+    /// See above.
+    pub names: u32,
     /// Thread name, NUL-padded.
     pub comm: [u8; COMM_LEN],
     /// File name of the executable, NUL-terminated; empty when unknown.
@@ -87,13 +110,21 @@ pub mod check {
     pub const OVERRIDDEN: u8 = 1 << 3;
     /// CAP_FSETID, asked for by a chmod that sets no set-group-id bit: the answer changes nothing.
     pub const MOOT: u8 = 1 << 4;
+    /// The kernel's own argument says that a denial is audited.
+    pub const AUDITED: u8 = 1 << 5;
+    /// It says that none is. Neither flag: the argument was not seen.
+    pub const NOAUDIT: u8 = 1 << 6;
+    /// No check was made: the call itself depends on the capabilities whose bits are in `callers[0]`.
+    pub const IMPLIED: u8 = 1 << 7;
+    /// Of an implied need: capset(2) wrote back the whole permitted set.
+    pub const RETAINED: u8 = MOOT;
 }
 
 /// A kind of capability check in a slot. Key of `CHECKS`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CheckKey {
-    /// Evidence slot.
+    /// A [`crate::scope::Stamp`]: a check that waits for its outcome outlives its slot.
     pub slot: u32,
     /// Number of the enclosing syscall, without the x32 bit.
     pub nr: u32,
@@ -101,7 +132,7 @@ pub struct CheckKey {
     pub abi: u8,
     /// One of [`phase`].
     pub phase: u8,
-    /// Capability number.
+    /// Capability number; 0 with [`check::IMPLIED`].
     pub capability: u8,
     /// Bits of [`check`].
     pub flags: u8,
@@ -109,6 +140,28 @@ pub struct CheckKey {
     pub reserved: u32,
     /// Innermost first; 0 where the stack ended.
     pub callers: [u64; CALLERS],
+}
+
+impl CheckKey {
+    /// The enclosing call, in its slot.
+    #[must_use]
+    pub const fn call(&self) -> CallKey {
+        let slot = crate::scope::slot_of(self.slot);
+        CallKey { slot, nr: self.nr, abi: self.abi, phase: self.phase, reserved: 0 }
+    }
+
+    /// What tells it from other checks of the same call, as a hash; never 0.
+    #[must_use]
+    #[inline(always)]
+    pub const fn about(&self) -> u32 {
+        let mut hash = (self.capability as u64) << 8 | self.flags as u64;
+        let mut i = 0;
+        while i < CALLERS {
+            hash = (hash ^ self.callers[i]).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+            i += 1;
+        }
+        (hash >> 32) as u32 | 1
+    }
 }
 
 /// Value of `CHECKS`.
@@ -123,8 +176,8 @@ pub struct Check {
     pub failed: u64,
     /// How many were not seen to end, or have not ended yet.
     pub unsettled: u64,
-    /// The first one.
-    pub first: Sighting,
+    /// Who made them last.
+    pub makers: Makers,
 }
 
 /// How many different checks of one syscall wait for its outcome.
@@ -140,20 +193,29 @@ pub struct DenialKey {
     pub errno: i32,
 }
 
+impl DenialKey {
+    /// What tells it from the call itself; never 0.
+    #[must_use]
+    #[inline(always)]
+    pub const fn about(&self) -> u32 {
+        self.errno as u32 | 1 << 31
+    }
+}
+
 /// Value of `DENIALS`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Denial {
     /// How often.
     pub count: u64,
-    /// The first one.
-    pub first: Sighting,
+    /// Who was denied last.
+    pub makers: Makers,
 }
 
-const _: () = assert!(size_of::<Seen>() == 3072 && size_of::<CallKey>() == 12);
-const _: () = assert!(size_of::<Sighting>() == 88 && size_of::<CheckKey>() == 80);
-const _: () = assert!(size_of::<Check>() == 120 && size_of::<DenialKey>() == 16);
-const _: () = assert!(size_of::<Denial>() == 96);
+const _: () = assert!(size_of::<Seen>() == 24_576 && size_of::<CallKey>() == 12);
+const _: () = assert!(size_of::<Sighting>() == 96 && size_of::<CheckKey>() == 80);
+const _: () = assert!(size_of::<Check>() == 40 && size_of::<DenialKey>() == 16);
+const _: () = assert!(size_of::<Denial>() == 16 && size_of::<MakerKey>() == 20);
 
 #[cfg(feature = "user")]
 mod pod {
@@ -163,6 +225,8 @@ mod pod {
     unsafe impl aya::Pod for super::Seen {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::CallKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::MakerKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Sighting {}
     // SAFETY: as above.

@@ -1,4 +1,4 @@
-//! Offsets of the running kernel's structs, which user space reads from BTF and injects.
+//! What user space reads from the running kernel's BTF and injects: offsets of its structs, and two traits.
 //!
 //! Rust emits no CO-RE relocations, so no field offset is compiled in. -1 means that this kernel
 //! has no such field.
@@ -25,22 +25,46 @@ macro_rules! offsets {
 
         /// Calls a macro with the names of all globals, to define them on the kernel side.
         #[macro_export]
-        macro_rules! for_each_offset {
-            ($m:ident) => { $m! { $($global)* } };
+        macro_rules! for_each_global {
+            ($m:ident) => { $m! { $($global)* TASK_HELPERS CAPABLE_OPTS } };
         }
     };
+}
+
+/// Global: 1 where the kernel has the helpers `bpf_get_current_task_btf` (5.11) and `bpf_task_pt_regs` (5.15).
+pub const TASK_HELPERS: &str = "TASK_HELPERS";
+
+/// Global: what the last argument of `cap_capable` means, one of [`opts`].
+pub const CAPABLE_OPTS: &str = "CAPABLE_OPTS";
+
+/// Values of [`CAPABLE_OPTS`]. Anything else is not known.
+pub mod opts {
+    /// `unsigned int opts`: bits, of which the second says that no denial is audited
+    /// (<https://elixir.bootlin.com/linux/v5.10/source/include/linux/security.h#L67>).
+    pub const BITS: i32 = 1;
+    /// `int audit`, before 5.1: 0 says that no denial is audited
+    /// (<https://elixir.bootlin.com/linux/v4.19/source/include/linux/security.h#L62>).
+    pub const AUDIT: i32 = 2;
 }
 
 offsets! {
     TASK_STATUS: "task_struct" "thread_info.status" false;
     TASK_PID: "task_struct" "pid" true;
     TASK_TGID: "task_struct" "tgid" true;
+    TASK_SIGNAL: "task_struct" "signal" true;
+    SIGNAL_LIVE: "signal_struct" "live" true;
     TASK_NSPROXY: "task_struct" "nsproxy" true;
     TASK_SECCOMP_FILTER: "task_struct" "seccomp.filter" true;
     TASK_CGROUPS: "task_struct" "cgroups" true;
     TASK_REAL_CRED: "task_struct" "real_cred" true;
+    TASK_STACK: "task_struct" "stack" false;
     TASK_MM: "task_struct" "mm" false;
     MM_EXE_FILE: "mm_struct" "exe_file" false;
+    TASK_COMM: "task_struct" "comm" true;
+    TASK_GROUP_LEADER: "task_struct" "group_leader" true;
+    TASK_SELF_EXEC_ID: "task_struct" "self_exec_id" true;
+    FILE_INODE: "file" "f_inode" false;
+    INODE_NUMBER: "inode" "i_ino" false;
     FILE_DENTRY: "file" "f_path.dentry" false;
     DENTRY_NAME: "dentry" "d_name.name" false;
     NSPROXY_MNT_NS: "nsproxy" "mnt_ns" true;
@@ -52,6 +76,12 @@ offsets! {
     CGROUP_ROOT_HIERARCHY_ID: "cgroup_root" "hierarchy_id" true;
     KERNFS_NODE_ID: "kernfs_node" "id" true;
     KERNFS_NODE_NAME: "kernfs_node" "name" true;
+    CRED_UID: "cred" "uid" false;
+    CRED_EUID: "cred" "euid" false;
+    CRED_PERMITTED: "cred" "cap_permitted" false;
+    CRED_INHERITABLE: "cred" "cap_inheritable" false;
+    CRED_AMBIENT: "cred" "cap_ambient" false;
     CRED_USER_NS: "cred" "user_ns" true;
+    USER_NS_UID_MAP: "user_namespace" "uid_map.extent" false;
     USER_NS_LEVEL: "user_namespace" "level" true;
 }

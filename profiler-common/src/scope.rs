@@ -1,7 +1,24 @@
 //! Which cgroups are observed, and which evidence slot each writes to.
 
-/// Index of a set of evidence. Several cgroups (a container and its children) may share one.
+/// Index of a target, and of a set of evidence. Several cgroups (a container and its children) are one target.
+/// It writes to the evidence of its own index, or, under a test label, to another that no target has.
 pub type Slot = u32;
+
+/// Value of `EVIDENCE`, by target: the slot that its evidence goes to, and in the upper half how often that
+/// slot was used before.
+pub type Stamp = u32;
+
+/// A slot, and how often it was used before.
+#[must_use]
+pub const fn stamp(slot: Slot, uses: u16) -> Stamp {
+    slot | (uses as u32) << 16
+}
+
+/// The slot of a stamp.
+#[must_use]
+pub const fn slot_of(stamp: Stamp) -> Slot {
+    stamp & 0xffff
+}
 
 /// Buckets of the direct-mapped scope table; a power of two.
 pub const BUCKETS: u32 = 16_384;
@@ -21,11 +38,14 @@ pub const fn bucket_word(cgroup_id: u64, slot: Slot) -> u64 {
 /// Length of the name kept of a cgroup: `docker-<64 hex>.scope` fits.
 pub const NAME_LEN: usize = 96;
 
+/// Room for the path of a wanted cgroup, NUL-terminated: the longest key that a hash map takes.
+pub const PATH_LEN: usize = 512;
+
 /// How a cgroup came into scope.
 pub mod kind {
     /// User space asked for it.
     pub const CHOSEN: u32 = 0;
-    /// Created while candidates are adopted, with a name as long as a container id.
+    /// Created while candidates are adopted, with a name as long as a container id; or at a wanted path.
     pub const CANDIDATE: u32 = 1;
     /// Created inside a cgroup that is in scope.
     pub const CHILD: u32 = 2;
@@ -41,7 +61,7 @@ pub struct Scope {
     pub slot: Slot,
     /// One of [`kind`].
     pub kind: u32,
-    /// Last component of its path, NUL-terminated; empty for chosen ones.
+    /// Last component of its path, NUL-terminated; empty for chosen and wanted ones.
     pub name: [u8; NAME_LEN],
 }
 
@@ -53,8 +73,17 @@ pub struct Target {
     pub user_ns: u64,
     /// `nsproxy.mnt_ns` of whoever moved the first process in: the runtime's; 0 until then.
     pub mnt_ns: u64,
+    /// Cgroups that were created inside its cgroup.
+    pub inner_cgroups: u64,
+    /// Processes that left its cgroup.
+    pub left: u64,
     /// One of [`slot_kind`].
     pub kind: u32,
+    /// 1 when a process that another one had moved in executed under a filter or in a mount namespace of its
+    /// own: the target has a runtime.
+    pub runtime: u32,
+    /// 1 when its workload called setns(2), under whatever label.
+    pub calls_setns: u32,
     /// Zero.
     pub reserved: u32,
 }
@@ -67,6 +96,10 @@ pub mod slot_kind {
     pub const COMMAND: u32 = 1;
     /// As `CONTAINER`, but its entry point was executed before.
     pub const RUNNING: u32 = 2;
+    /// As `CONTAINER` if a runtime shows; else all that happens in it is the target's.
+    pub const CGROUP: u32 = 3;
+    /// As `CGROUP`, but processes were in it before.
+    pub const RUNNING_CGROUP: u32 = 4;
 }
 
 /// Single entry of `CONTROL`, written by user space while programs run.
@@ -102,7 +135,7 @@ pub mod loss {
     pub const CAPABILITIES: u32 = 1;
     /// Kinds of denial.
     pub const DENIALS: u32 = 2;
-    /// First sightings.
+    /// Who did something, and in which test.
     pub const ATTRIBUTION: u32 = 3;
     /// Cgroups.
     pub const SCOPES: u32 = 4;
@@ -113,7 +146,7 @@ pub mod loss {
 }
 
 const _: () = assert!(size_of::<Scope>() == 104 && size_of::<Joined>() == 16);
-const _: () = assert!(size_of::<Target>() == 24);
+const _: () = assert!(size_of::<Target>() == 48);
 const _: () = assert!(size_of::<Control>() == 16 && BUCKETS.is_power_of_two());
 
 #[cfg(feature = "user")]

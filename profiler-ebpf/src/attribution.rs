@@ -1,43 +1,172 @@
-//! Who did something first. A side channel: it may lose entries, and counts them.
+//! Who did something: every executable, each with the names of its threads. A side channel: it may lose
+//! entries, and counts them.
+//!
+//! Each thing that is recorded has a word of [`Makers`]: the marks of those who did it last. Whoever finds its mark there
+//! has been noted and passes by; so the look-up in `MAKERS` is paid when a program does something for the
+//! first time, or when more than four take turns.
 
 use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_probe_read_kernel_str_bytes, generated::bpf_ktime_get_ns,
 };
 use profiler_common::{
-    evidence::{CallKey, EXE_LEN, Sighting},
+    evidence::{CallKey, FULL, MakerKey, Makers},
     scope::loss,
 };
 
 use crate::{
     kernel::{self, Address},
-    maps::{FIRST, lost},
+    maps::{MAKERS, SIGHTING_ZERO, lost},
 };
 
-/// Notes the current program as the first to make a call.
-pub fn first(key: &CallKey) {
-    const NOEXIST: u64 = 1;
-    const EEXIST: i32 = -17;
-    if let Err(error) = FIRST.insert(key, sighting(), NOEXIST)
-        && error != EEXIST
-    {
-        lost(loss::ATTRIBUTION);
+/// How many names are kept of the threads of one executable that do one thing.
+const NAMES: u32 = 16;
+
+/// After so many look-ups the threads of an executable are not told apart any more: they take turns.
+const VISITS_THREADS: u32 = 256;
+
+/// After so many, executables are not: more of them take turns than a word has marks.
+const VISITS_PROGRAMS: u32 = 4096;
+
+/// A mark in each place of a word.
+const EACH: u64 = 0x0001_0001_0001_0001;
+
+/// The current thread as marks know it: without what only a chain of slow loads tells, the executable's inode.
+///
+/// A program is told by the name of its first thread and by how many execves led to it. Two executables in which both
+/// are the same, or that share a mark of 16 bits, pass for one.
+#[derive(Clone, Copy)]
+pub struct Maker {
+    program: u64,
+    thread: u64,
+}
+
+/// The current thread.
+#[inline(always)]
+pub fn maker() -> Maker {
+    let ([execs, first, second], [own_first, own_second]) = kernel::program();
+    let program = execs
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .wrapping_add(first.wrapping_mul(0xc2b2_ae3d_27d4_eb4f))
+        .wrapping_add(second.wrapping_mul(0x1656_67b1_9e37_79f9));
+    let thread = program
+        .wrapping_add(own_first.wrapping_mul(0x8555_96a1_c2b2_ae35))
+        .wrapping_add(own_second.wrapping_mul(0x27d4_eb2f_1656_67c5));
+    Maker { program, thread }
+}
+
+impl Maker {
+    /// Whether it was noted, as far as marks tell.
+    #[inline(always)]
+    pub fn is_among(&self, makers: Makers) -> bool {
+        has(makers, mark(self.thread)) || has(makers, mark(self.program)) || makers == FULL
     }
 }
 
-/// The current program, now.
+/// The upper bits of a hash; never 0.
 #[inline(always)]
-pub fn sighting() -> Sighting {
-    let mut exe = [0; EXE_LEN];
-    if let Some(name) = exe_name() {
-        // SAFETY: the helper takes any address and writes at most the buffer.
-        let _ = unsafe { bpf_probe_read_kernel_str_bytes(name as *const u8, &mut exe) };
+fn mark(hash: u64) -> u64 {
+    (hash >> 48).max(1)
+}
+
+/// Notes the current program for something other than a call, if its word does not show it yet.
+#[inline(always)]
+pub fn see(makers: *mut Makers, call: &CallKey, about: u32) {
+    let maker = maker();
+    // SAFETY: `makers` points into a live map value; an aligned word does not tear.
+    if !maker.is_among(unsafe { makers.read_volatile() }) {
+        note(makers, call, about, &maker);
     }
-    Sighting {
-        // SAFETY: the helper has no preconditions.
-        at_ns: unsafe { bpf_ktime_get_ns() },
-        comm: bpf_get_current_comm().unwrap_or_default(),
-        exe,
+}
+
+/// Whether one of the four places holds a mark.
+#[inline(always)]
+fn has(makers: Makers, mark: u64) -> bool {
+    let differs = makers ^ mark.wrapping_mul(EACH);
+    differs.wrapping_sub(EACH) & !differs & (EACH << 15) != 0
+}
+
+/// Notes who did something that its word does not show yet. Whatever is lost, the word is not 0 after it.
+#[inline(never)]
+pub fn note(makers: *mut Makers, call: &CallKey, about: u32, maker: &Maker) {
+    let inode = kernel::exe_inode().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut key = MakerKey { call: *call, about, maker: (inode >> 32) as u32 };
+    let Some(first) = MAKERS.get_ptr_mut(&key) else {
+        // a full table is asked once for each program
+        return put(makers, mark(if insert(&key) { maker.thread } else { maker.program }));
+    };
+    // SAFETY: `first` points to a live map value; counters that lose an increment do no harm.
+    let first = unsafe { &mut *first };
+    first.visits += 1;
+    if first.visits > VISITS_PROGRAMS {
+        lost(loss::ATTRIBUTION);
+        // SAFETY: `makers` points into a live map value; an aligned word does not tear.
+        return unsafe { makers.write_volatile(FULL) };
     }
+    let mut sees_threads = first.visits <= VISITS_THREADS;
+    if sees_threads && first.comm != comm() {
+        key.maker = ((inode ^ maker.thread) >> 32) as u32;
+        if MAKERS.get_ptr(&key).is_none() {
+            first.names += 1;
+            sees_threads = first.names <= NAMES && insert(&key);
+            if first.names == NAMES + 1 {
+                lost(loss::ATTRIBUTION);
+            }
+        }
+    }
+    put(makers, mark(if sees_threads { maker.thread } else { maker.program }));
+}
+
+/// Notes the current program, now.
+#[inline(always)]
+fn insert(key: &MakerKey) -> bool {
+    const NOEXIST: u64 = 1;
+    const EEXIST: i32 = -17;
+    let Some(zero) = SIGHTING_ZERO.get(0) else { return false };
+    match MAKERS.insert(key, zero, NOEXIST) {
+        Ok(()) => {}
+        Err(EEXIST) => return true,
+        Err(_) => {
+            lost(loss::ATTRIBUTION);
+            return false;
+        }
+    }
+    let Some(sighting) = MAKERS.get_ptr_mut(key) else { return false };
+    // SAFETY: `sighting` points to a live map value, and only who inserted it writes this part; the helpers have no
+    // preconditions, and write at most the buffer.
+    unsafe {
+        (*sighting).at_ns = bpf_ktime_get_ns();
+        (*sighting).comm = comm();
+        if let Some(name) = exe_name() {
+            let _ = bpf_probe_read_kernel_str_bytes(name as *const u8, &mut (*sighting).exe);
+        }
+    }
+    true
+}
+
+/// Writes a mark into a free place, or over an older one.
+#[inline(always)]
+fn put(makers: *mut Makers, mark: u64) {
+    // SAFETY: `makers` points into a live map value, and the place is within the word; two bytes do not tear.
+    unsafe {
+        let word = makers.read_volatile();
+        let place = if word & 0xffff == 0 {
+            0
+        } else if word & 0xffff_0000 == 0 {
+            1
+        } else if word & 0xffff_0000_0000 == 0 {
+            2
+        } else if word >> 48 == 0 {
+            3
+        } else {
+            mark as usize & 3
+        };
+        makers.cast::<u16>().add(place).write_volatile(mark as u16);
+    }
+}
+
+#[inline(always)]
+fn comm() -> [u8; 16] {
+    bpf_get_current_comm().unwrap_or_default()
 }
 
 /// Address of the file name of the current executable.

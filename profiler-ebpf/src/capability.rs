@@ -1,86 +1,135 @@
 //! Capability checks, each with the kernel's callers, which tell a real check from a probe.
 
-use aya_ebpf::{EbpfContext, helpers::generated::bpf_get_stack, programs::BtfTracePointContext};
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_get_stack},
+    programs::{BtfTracePointContext, FExitContext, ProbeContext, RetProbeContext},
+};
 use profiler_common::{
     evidence::{CALLERS, Check, CheckKey, check},
+    globals::opts,
     scope::{Slot, loss},
 };
 
 use crate::{
     attribution, joined,
     kernel::{self, Address},
-    maps::{CHECKS, SLOTS, add, control, lost},
-    outcome,
+    maps::{ASKED, CHECKS, SLOTS, add, control, get_or_insert, lost},
+    outcome, scope,
 };
 
 /// Asked for by every chmod of a file whose group is not the caller's
 /// (<https://elixir.bootlin.com/linux/v6.12/source/fs/attr.c#L196>).
 const CAP_FSETID: i32 = 4;
 
+/// What the kernel asks, however it was seen.
+struct Question {
+    cred: Address,
+    target: Address,
+    capability: i32,
+    /// The last argument of the function, which the tracepoint does not carry.
+    opts: Option<u32>,
+}
+
 /// `cap_capable(const struct cred *, struct user_namespace *target, const struct user_namespace *, int cap, int ret)`
 /// (<https://elixir.bootlin.com/linux/v6.15/source/include/trace/events/capability.h>).
-pub fn check(ctx: &BtfTracePointContext, slot: Slot) {
-    let cred: Address = ctx.arg(0);
-    let target: Address = ctx.arg(1);
-    let capability: i32 = ctx.arg(3);
-    let verdict: i32 = ctx.arg(4);
+pub fn traced(ctx: &BtfTracePointContext, slot: Slot) {
+    let question =
+        Question { cred: ctx.arg(0), target: ctx.arg(1), capability: ctx.arg(3), opts: None };
+    count(&mut key(ctx, slot, &question, 0), ctx.arg(4));
+}
+
+/// The end of `cap_capable(const struct cred *, struct user_namespace *, int cap, unsigned int opts)`
+/// (<https://elixir.bootlin.com/linux/v6.12/source/security/commoncap.c#L67>).
+pub fn returned(ctx: &FExitContext, slot: Slot) {
+    let question = Question {
+        cred: ctx.arg(0),
+        target: ctx.arg(1),
+        capability: ctx.arg(2),
+        opts: Some(ctx.arg(3)),
+    };
+    count(&mut key(ctx, slot, &question, 0), ctx.arg(4));
+}
+
+/// The beginning of the same function.
+pub fn asked(ctx: &ProbeContext, slot: Slot) {
+    let (Some(cred), Some(target), Some(capability)) = (ctx.arg(0), ctx.arg(1), ctx.arg(2)) else {
+        return;
+    };
+    let question = Question { cred, target, capability, opts: ctx.arg(3) };
+    // the innermost frame is the function itself, at its first byte, and so has no caller's address
+    let key = key(ctx, slot, &question, 1);
+    let tid = bpf_get_current_pid_tgid() as u32;
+    if ASKED.get_ptr(tid).is_some() {
+        lost(loss::CAPABILITIES); // the kernel was out of return probes
+    }
+    if ASKED.insert(tid, key, 0).is_err() {
+        lost(loss::CAPABILITIES);
+    }
+}
+
+/// Its end. Whether the task is in scope was decided at the beginning.
+pub fn answered(ctx: &RetProbeContext) {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    let Some(key) = ASKED.get_ptr(tid) else { return };
+    // SAFETY: the pointer is to a live map value, and only this thread writes it.
+    let mut key = unsafe { *key };
+    let _ = ASKED.remove(tid);
+    count(&mut key, ctx.ret());
+}
+
+/// The kind of check that a question is, as if it was granted. `inner` frames are left out of the stack.
+#[inline(always)]
+fn key(ctx: &impl EbpfContext, slot: Slot, question: &Question, inner: u64) -> CheckKey {
     let regs = kernel::current_regs();
     let (abi, nr) = kernel::call_of(kernel::orig_ax(regs));
-    let mut flags = flags(slot, cred, target, verdict);
-    if capability == CAP_FSETID && kernel::is_chmod_without_setgid(regs, abi, nr) {
+    let mut flags = flags(slot, question);
+    if question.capability == CAP_FSETID && kernel::is_chmod_without_setgid(regs, abi, nr) {
         flags |= check::MOOT;
     }
-    let key = CheckKey {
-        slot,
+    CheckKey {
+        slot: scope::evidence(slot),
         nr,
         abi,
         phase: joined::phase(slot),
-        capability: capability as u8,
+        capability: question.capability as u8,
         flags,
         reserved: 0,
-        callers: callers(ctx),
-    };
-    let check = match CHECKS.get_ptr_mut(&key) {
-        Some(check) => check,
-        None => {
-            first(&key);
-            match CHECKS.get_ptr_mut(&key) {
-                Some(check) => check,
-                None => return,
-            }
-        }
-    };
+        callers: callers(ctx, inner),
+    }
+}
+
+/// Counts a check, now that the kernel has answered.
+#[inline(always)]
+fn count(key: &mut CheckKey, verdict: i32) {
+    if verdict != 0 {
+        key.flags |= check::DENIED;
+    }
+    let none = Check { count: 0, succeeded: 0, failed: 0, unsettled: 0, makers: 0 };
+    let Some(check) = get_or_insert(&CHECKS, key, none, loss::CAPABILITIES) else { return };
     let generation = control().outcomes;
-    let is_awaited_already = generation != 0 && outcome::await_outcome(&key, generation);
+    let is_awaited_already = generation != 0 && outcome::await_outcome(key, generation);
     // SAFETY: `check` points to a live map value.
     unsafe {
         add(&raw mut (*check).count, 1);
         if !is_awaited_already {
             add(&raw mut (*check).unsettled, 1);
         }
+        attribution::see(&raw mut (*check).makers, &key.call(), key.about());
     }
 }
 
-/// Makes room for a kind of check.
-#[inline(never)]
-fn first(key: &CheckKey) {
-    const NOEXIST: u64 = 1;
-    const EEXIST: i32 = -17;
-    let first = attribution::sighting();
-    let check = Check { count: 0, succeeded: 0, failed: 0, unsettled: 0, first };
-    if let Err(error) = CHECKS.insert(key, check, NOEXIST)
-        && error != EEXIST
-    {
-        lost(loss::CAPABILITIES);
-    }
-}
-
+/// What a key says but for the verdict.
 #[inline(always)]
-fn flags(slot: Slot, cred: Address, target: Address, verdict: i32) -> u8 {
+fn flags(slot: Slot, question: &Question) -> u8 {
+    let &Question { cred, target, opts, .. } = question;
+    opts.map_or(0, audit) | whose(slot, cred, target)
+}
+
+/// What a key says of namespace and credentials.
+#[inline(always)]
+pub fn whose(slot: Slot, cred: Address, target: Address) -> u8 {
     let mut flags = 0;
-    if verdict != 0 {
-        flags |= check::DENIED;
-    }
     if kernel::read::<i32>(target, &kernel::USER_NS_LEVEL) == Some(0) {
         flags |= check::HOST_NS;
     }
@@ -98,13 +147,27 @@ fn flags(slot: Slot, cred: Address, target: Address, verdict: i32) -> u8 {
     flags
 }
 
-/// Return addresses, innermost first.
+/// What the function's last argument says of auditing.
 #[inline(always)]
-fn callers(ctx: &BtfTracePointContext) -> [u64; CALLERS] {
+fn audit(opts: u32) -> u8 {
+    /// `CAP_OPT_NOAUDIT`.
+    const NOAUDIT: u32 = 1 << 1;
+    let is_silent = match kernel::CAPABLE_OPTS.load() {
+        opts::BITS => opts & NOAUDIT != 0,
+        opts::AUDIT => opts == 0,
+        _ => return 0,
+    };
+    if is_silent { check::NOAUDIT } else { check::AUDITED }
+}
+
+/// Return addresses, innermost first, without the first `inner`.
+#[inline(always)]
+fn callers(ctx: &impl EbpfContext, inner: u64) -> [u64; CALLERS] {
     let mut callers = [0; CALLERS];
     // SAFETY: the buffer is as long as is said.
     unsafe {
-        bpf_get_stack(ctx.as_ptr(), callers.as_mut_ptr().cast(), size_of_val(&callers) as u32, 0);
+        let size = size_of_val(&callers) as u32;
+        bpf_get_stack(ctx.as_ptr(), callers.as_mut_ptr().cast(), size, inner);
     }
     callers
 }

@@ -7,14 +7,14 @@
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
 use profiler_common::{
-    evidence::{abi, phase},
+    evidence::{CallKey, abi, phase},
     scope::{Joined, Slot, loss, slot_kind},
 };
 
 use crate::{
     kernel::{self, Address},
-    maps::{JOINED, JOINED_COUNT, SEEN, SLOTS, add, lost},
-    scope,
+    maps::{JOINED, JOINED_COUNT, SLOTS, add, lost},
+    members, scope,
 };
 
 /// The phase that the current thread is in, as far as `JOINED` tells.
@@ -36,7 +36,7 @@ pub fn noted_phase() -> u8 {
 /// The phase that the current thread is in.
 ///
 /// The kernel tells of a move just after it was done, so for a moment a process is in the cgroup and
-/// not noted. It is known by this: before the entry point there is no workload, and what is in the
+/// not noted. It is known by this: it is no member yet; before the entry point there is no workload; and what is in the
 /// runtime's mount namespace is none, as long as the workload has not gone there by setns(2).
 pub fn phase(slot: Slot) -> u8 {
     let noted = noted_phase();
@@ -44,64 +44,100 @@ pub fn phase(slot: Slot) -> u8 {
         return noted;
     }
     let Some(target) = SLOTS.get(slot) else { return noted };
-    let before_entry = target.kind != slot_kind::RUNNING && target.user_ns == 0;
-    let in_runtime = target.kind != slot_kind::COMMAND
+    let ran_before = matches!(target.kind, slot_kind::RUNNING | slot_kind::RUNNING_CGROUP);
+    let before_entry = !ran_before && target.user_ns == 0;
+    let in_runtime = !matches!(target.kind, slot_kind::COMMAND | slot_kind::RUNNING_CGROUP)
         && target.mnt_ns != 0
         && kernel::mount_namespace(kernel::current()) == target.mnt_ns
-        && !workload_changes_namespaces(slot);
-    if before_entry || in_runtime { phase::SETUP } else { noted }
+        && target.calls_setns == 0;
+    if before_entry || in_runtime || is_no_member(slot, current_tgid()) {
+        phase::SETUP
+    } else {
+        // it joined before it became a member, but perhaps after the first look
+        noted_phase()
+    }
 }
 
-/// Whether the workload called setns(2), native or compat.
+/// Whether a process in the slot's cgroup has come there by a move that was not told yet. Every other one was seen to be
+/// created there, unless the target ran before.
+fn is_no_member(slot: Slot, tgid: u32) -> bool {
+    let ran_before = SLOTS
+        .get(slot)
+        .is_none_or(|target| matches!(target.kind, slot_kind::RUNNING | slot_kind::RUNNING_CGROUP));
+    !ran_before && !members::may_be(tgid)
+}
+
+/// Takes note of a new call of the workload's, before it is made: setns(2), native or compat.
 #[inline(always)]
-fn workload_changes_namespaces(slot: Slot) -> bool {
-    const SETNS: [usize; abi::DENSE] = [308, 346];
-    let Some(seen) = SEEN.get_ptr(slot) else { return true };
-    // SAFETY: `seen` points to a live map value; constant indexes within it.
-    unsafe {
-        let workload = &raw const (*seen).calls[phase::WORKLOAD as usize];
-        (*workload)[0][SETNS[0]] != 0 || (*workload)[1][SETNS[1]] != 0
+pub fn called(slot: Slot, key: &CallKey) {
+    let is_setns = match key.abi {
+        abi::COMPAT => key.nr == 346,
+        _ => key.nr == 308,
+    };
+    if is_setns
+        && key.phase == phase::WORKLOAD
+        && let Some(target) = SLOTS.get_ptr_mut(slot)
+    {
+        // SAFETY: `target` points to a live map value; aligned words do not tear.
+        unsafe { (*target).calls_setns = 1 };
     }
 }
 
 /// `cgroup_attach_task(struct cgroup *dst, const char *path, struct task_struct *leader, bool)`.
 pub fn attached(ctx: &BtfTracePointContext) {
-    let Some(slot) = kernel::unified_cgroup_id(ctx.arg(0)).and_then(scope::slot_of) else { return };
-    let by_workload = scope::current() == Some(slot) && !is_joined(current_tgid());
-    if by_workload {
-        return; // the workload arranges its own cgroups
-    }
+    let Some(id) = kernel::unified_cgroup_id(ctx.arg(0)) else { return };
     let task: Address = ctx.arg(2);
-    let mnt_ns = kernel::mount_namespace(kernel::current());
-    note_runtime(slot, mnt_ns);
-    if let Some(tgid) = kernel::read::<u32>(task, &kernel::TASK_TGID) {
-        debug!(ctx, "process {} joined slot {}", tgid, slot);
-        insert(tgid, Joined { filter: kernel::seccomp_filter(task), mnt_ns });
+    let Some(tgid) = kernel::read::<u32>(task, &kernel::TASK_TGID) else { return };
+    let to = scope::slot_of(id);
+    let was_joined = is_joined(tgid);
+    // one that moved itself is in its new cgroup already
+    let by_workload = to.is_some() && scope::current() == to && !is_joined(current_tgid());
+    match to {
+        // the workload arranges its own cgroups
+        Some(slot) if !by_workload => {
+            let mnt_ns = kernel::mount_namespace(kernel::current());
+            note_runtime(slot, mnt_ns);
+            debug!(ctx, "process {} joined slot {}", tgid, slot);
+            insert(tgid, Joined { filter: kernel::seccomp_filter(task), mnt_ns });
+        }
+        _ => {}
     }
+    // last: a member that has not joined is workload. The runtime may come and go
+    members::moved(tgid, to, !was_joined);
 }
 
 /// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`.
 pub fn forked(ctx: &BtfTracePointContext) {
     let child: Address = ctx.arg(1);
-    let parent_slot = scope::current();
-    if parent_slot.is_some() && none() {
-        return;
-    }
     let Some(tgid) = kernel::read::<u32>(child, &kernel::TASK_TGID) else { return };
     let parent_tgid = current_tgid();
     if tgid == parent_tgid {
         return; // a thread
     }
-    if parent_slot.is_some() {
+    let parent_slot = scope::current();
+    let slot = kernel::task_cgroup_id(child).and_then(scope::slot_of);
+    if let Some(slot) = slot {
+        members::entered(tgid, slot);
+    }
+    match (parent_slot, slot) {
+        (Some(from), None) if !is_joined(parent_tgid) => members::left(from),
+        // it was moved here just now, and the kernel did not tell yet
+        (Some(from), Some(_)) if !is_joined(parent_tgid) && is_no_member(from, parent_tgid) => {
+            let mnt_ns = SLOTS.get(from).map_or(0, |target| target.mnt_ns);
+            insert(tgid, Joined { filter: kernel::seccomp_filter(child), mnt_ns });
+        }
+        (Some(_), _) if none() => {}
         // SAFETY: as in `noted_phase`.
-        match unsafe { JOINED.get(parent_tgid) } {
+        (Some(_), _) => match unsafe { JOINED.get(parent_tgid) } {
             Some(joined) => insert(tgid, *joined),
             None => remove(tgid),
+        },
+        (None, Some(slot)) => {
+            let mnt_ns = kernel::mount_namespace(kernel::current());
+            note_runtime(slot, mnt_ns);
+            insert(tgid, Joined { filter: kernel::seccomp_filter(child), mnt_ns });
         }
-    } else if let Some(slot) = kernel::task_cgroup_id(child).and_then(scope::slot_of) {
-        let mnt_ns = kernel::mount_namespace(kernel::current());
-        note_runtime(slot, mnt_ns);
-        insert(tgid, Joined { filter: kernel::seccomp_filter(child), mnt_ns });
+        (None, None) => {}
     }
 }
 
@@ -120,9 +156,12 @@ pub fn executed(slot: Slot) {
         let is_command = (*target).kind == slot_kind::COMMAND;
         let entry_point = match JOINED.get(tgid) {
             Some(joined) => {
-                is_command
-                    || mnt_ns != joined.mnt_ns
-                    || kernel::seccomp_filter(task) != joined.filter
+                let of_runtime =
+                    mnt_ns != joined.mnt_ns || kernel::seccomp_filter(task) != joined.filter;
+                if of_runtime {
+                    (*target).runtime = 1;
+                }
+                is_command || of_runtime
             }
             None => is_command || mnt_ns != (*target).mnt_ns,
         };
@@ -138,12 +177,12 @@ pub fn executed(slot: Slot) {
 
 /// The current task ends.
 pub fn exited() {
-    if none() {
-        return;
-    }
-    let pid_tgid = bpf_get_current_pid_tgid();
-    if pid_tgid as u32 == (pid_tgid >> 32) as u32 {
-        remove(pid_tgid as u32);
+    if kernel::is_last_thread() {
+        let tgid = current_tgid();
+        members::exited(tgid);
+        if !none() {
+            remove(tgid);
+        }
     }
 }
 

@@ -4,10 +4,13 @@ use aya_ebpf::{
     Global,
     helpers::{
         bpf_probe_read_kernel,
-        generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+        generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs},
     },
 };
-use profiler_common::{evidence::X32_BIT, evidence::abi, for_each_offset};
+use profiler_common::{
+    evidence::{X32_BIT, abi},
+    for_each_global,
+};
 
 macro_rules! define {
     ($($name:ident)*) => {
@@ -18,7 +21,7 @@ macro_rules! define {
     };
 }
 
-for_each_offset!(define);
+for_each_global!(define);
 
 /// `TS_COMPAT` of x86's `thread_info.status`
 /// (<https://elixir.bootlin.com/linux/v6.12/source/arch/x86/include/asm/thread_info.h#L198>).
@@ -27,11 +30,20 @@ const TS_COMPAT: u32 = 0x2;
 /// Address of a kernel object; 0 is null.
 pub type Address = u64;
 
+/// Whether the kernel hands out the current task and its registers as typed pointers, which plain loads may follow.
+/// Linux 5.10 does not. The verifier knows the injected constant and drops the other branch, unknown helpers and all.
+#[inline(always)]
+fn is_typed() -> bool {
+    TASK_HELPERS.load() == 1
+}
+
 /// The current `task_struct`.
 #[inline(always)]
 pub fn current() -> Address {
-    // SAFETY: the helper has no preconditions.
-    unsafe { bpf_get_current_task_btf() as Address }
+    // SAFETY: the helpers have no preconditions.
+    unsafe {
+        if is_typed() { bpf_get_current_task_btf() as Address } else { bpf_get_current_task() }
+    }
 }
 
 /// Reads a value at `base + offset`. `None` when the offset is absent, the base null, or the read faults.
@@ -41,15 +53,48 @@ pub fn read<T>(base: Address, offset: &Global<i32>) -> Option<T> {
     if base == 0 || offset < 0 {
         return None;
     }
+    read_at(base + offset as u64)
+}
+
+#[inline(always)]
+fn read_at<T>(address: Address) -> Option<T> {
     // SAFETY: bpf_probe_read_kernel takes any address and fails on a bad one.
-    unsafe { bpf_probe_read_kernel((base + offset as u64) as *const T) }.ok()
+    unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
+}
+
+/// Whether the current task, which ends, is the last one of its process. A leader may end before its threads.
+#[inline(always)]
+pub fn is_last_thread() -> bool {
+    // the count is lowered before the tracepoint, in every version since 5.10
+    // (https://elixir.bootlin.com/linux/v6.12/source/kernel/exit.c#L905)
+    let signal = read::<Address>(current(), &TASK_SIGNAL).unwrap_or(0);
+    read::<u32>(signal, &SIGNAL_LIVE) == Some(0)
 }
 
 /// The registers that the current task entered the kernel with.
 #[inline(always)]
 pub fn current_regs() -> Address {
-    // SAFETY: the argument is the current task.
-    unsafe { bpf_task_pt_regs(current() as *mut _) as Address }
+    /// x86_64's since 3.16, without KASAN
+    /// (<https://elixir.bootlin.com/linux/v5.10/source/arch/x86/include/asm/page_64_types.h#L15>).
+    const THREAD_SIZE: u64 = 16 << 10;
+    /// Size of x86_64's `struct pt_regs`, which is at the end of the stack.
+    const PT_REGS: u64 = 168;
+    if is_typed() {
+        // SAFETY: the argument is the current task.
+        return unsafe { bpf_task_pt_regs(current() as *mut _) as Address };
+    }
+    read(current(), &TASK_STACK).map_or(0, |stack: Address| stack + THREAD_SIZE - PT_REGS)
+}
+
+/// A word of a `struct pt_regs` that the kernel handed out.
+#[inline(always)]
+fn register(regs: Address, offset: usize) -> u64 {
+    if is_typed() {
+        // SAFETY: the offset is within the struct that the verifier has typed.
+        unsafe { (regs as *const u8).add(offset).cast::<u64>().read_volatile() }
+    } else {
+        read_at(regs + offset as u64).unwrap_or(0)
+    }
 }
 
 /// The number that a call was made with.
@@ -57,28 +102,31 @@ pub fn current_regs() -> Address {
 pub fn orig_ax(regs: Address) -> i64 {
     /// Offset in x86_64's `struct pt_regs`, which is user-space ABI (`ptrace(2)`).
     const ORIG_AX: usize = 120;
-    // SAFETY: `regs` is a `struct pt_regs` that the kernel handed out.
-    unsafe { (regs as *const u8).add(ORIG_AX).cast::<i64>().read_volatile() }
+    register(regs, ORIG_AX) as i64
 }
 
 /// Whether the registers are those of a chmod whose mode has no set-group-id bit. Native calls only.
 #[inline(always)]
 pub fn is_chmod_without_setgid(regs: Address, abi: u8, nr: u32) -> bool {
-    /// Offsets in `struct pt_regs`, as with `orig_ax`.
-    const SI: usize = 104;
-    const DX: usize = 96;
     const S_ISGID: u64 = 0o2000;
     if abi == abi::COMPAT {
         return false;
     }
-    // SAFETY: as in `orig_ax`.
-    let register =
-        |offset| unsafe { (regs as *const u8).add(offset).cast::<u64>().read_volatile() };
     match nr {
-        90 | 91 => register(SI) & S_ISGID == 0,   // chmod, fchmod
-        268 | 452 => register(DX) & S_ISGID == 0, // fchmodat, fchmodat2
+        90 | 91 => argument(regs, abi, 1) & S_ISGID == 0, // chmod, fchmod
+        268 | 452 => argument(regs, abi, 2) & S_ISGID == 0, // fchmodat, fchmodat2
         _ => false,
     }
+}
+
+/// An argument of a call, 0 to 2.
+#[inline(always)]
+pub fn argument(regs: Address, abi: u8, index: usize) -> u64 {
+    /// Offsets in `struct pt_regs`, as with `orig_ax`.
+    const NATIVE: [usize; 3] = [112, 104, 96]; // di, si, dx
+    const COMPAT: [usize; 3] = [40, 88, 96]; // bx, cx, dx
+    let offset = if abi == abi::COMPAT { COMPAT[index] } else { NATIVE[index] };
+    register(regs, offset)
 }
 
 /// Whether a call is execve or execveat.
@@ -110,7 +158,7 @@ pub fn call_of(nr: i64) -> (u8, u32) {
 /// knows the injected constant and drops the other branches.
 #[inline(always)]
 fn is_compat() -> bool {
-    let offset = TASK_STATUS.load();
+    let offset = if is_typed() { TASK_STATUS.load() } else { i32::MAX };
     let task = current() as *const u8;
     // SAFETY: `task` is the current task_struct, and the offset comes from this kernel's BTF.
     let status = match offset {
@@ -157,11 +205,49 @@ pub fn current_cgroup_id() -> u64 {
     load(node, &KERNFS_NODE_ID)
 }
 
-/// A plain load from a pointer that the verifier has typed.
+/// What tells the program of the current task from others, in plain loads: the name of the process's first thread and how
+/// many programs it and its ancestors executed; then the name of the current thread.
+#[inline(always)]
+pub fn program() -> ([u64; 3], [u64; 2]) {
+    let task = current();
+    if !is_typed() {
+        let comm = read_at(task + TASK_COMM.load() as u64).unwrap_or_default();
+        return ([0; 3], comm);
+    }
+    let [first, second] = comm(load(task, &TASK_GROUP_LEADER));
+    ([load(task, &TASK_SELF_EXEC_ID), first, second], comm(task))
+}
+
+/// The name of a thread, as two words: the verifier lets an array of bytes be read so.
+#[inline(always)]
+fn comm(task: Address) -> [u64; 2] {
+    let name = task + TASK_COMM.load() as u64;
+    [word(name), word(name + 8)]
+}
+
+/// Inode number of the current executable; 0 when unknown.
+#[inline(always)]
+pub fn exe_inode() -> u64 {
+    read::<Address>(current(), &TASK_MM)
+        .and_then(|mm| read::<Address>(mm, &MM_EXE_FILE))
+        .and_then(|file| read::<Address>(file, &FILE_INODE))
+        .and_then(|inode| read(inode, &INODE_NUMBER))
+        .unwrap_or(0)
+}
+
+/// A plain load from a pointer that the verifier has typed, where it does.
 #[inline(always)]
 fn load(base: Address, offset: &Global<i32>) -> u64 {
+    if !is_typed() {
+        return read(base, offset).unwrap_or(0);
+    }
+    word(base + offset.load() as u64)
+}
+
+#[inline(always)]
+fn word(address: Address) -> u64 {
     // SAFETY: the kernel turns a load that faults into 0.
-    unsafe { (base as *const u8).add(offset.load() as usize).cast::<u64>().read_volatile() }
+    unsafe { (address as *const u64).read_volatile() }
 }
 
 /// Id of a task's cgroup in the unified hierarchy.
@@ -180,6 +266,22 @@ pub fn seccomp_filter(task: Address) -> Address {
 #[inline(always)]
 pub fn user_namespace(task: Address) -> Address {
     read(task, &TASK_REAL_CRED).and_then(|cred: Address| read(cred, &CRED_USER_NS)).unwrap_or(0)
+}
+
+/// The kernel's id of a user namespace's root.
+#[inline(always)]
+pub fn root_uid(user_ns: Address) -> u32 {
+    /// The head of `struct uid_gid_extent`: first id inside, first id outside.
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Extent {
+        first: u32,
+        lower_first: u32,
+    }
+    match read::<Extent>(user_ns, &USER_NS_UID_MAP) {
+        Some(Extent { first: 0, lower_first }) => lower_first,
+        _ => 0,
+    }
 }
 
 /// A task's mount namespace; 0 for one that is exiting.

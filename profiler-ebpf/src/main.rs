@@ -10,14 +10,19 @@
 
 mod attribution;
 mod capability;
+mod implied;
 mod joined;
 mod kernel;
 mod maps;
+mod members;
 mod outcome;
 mod scope;
 mod syscall;
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    macros::{btf_tracepoint, fexit, kprobe, kretprobe},
+    programs::{BtfTracePointContext, FExitContext, ProbeContext, RetProbeContext},
+};
 
 /// A call that passed seccomp.
 #[btf_tracepoint(function = "sys_enter")]
@@ -41,8 +46,33 @@ fn sys_exit(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "cap_capable")]
 fn cap_capable(ctx: BtfTracePointContext) -> i32 {
     if let Some(slot) = scope::current() {
-        capability::check(&ctx, slot);
+        capability::traced(&ctx, slot);
     }
+    0
+}
+
+/// As `cap_capable`, where the kernel has no such tracepoint.
+#[fexit(function = "cap_capable")]
+fn cap_capable_fexit(ctx: FExitContext) -> i32 {
+    if let Some(slot) = scope::current() {
+        capability::returned(&ctx, slot);
+    }
+    0
+}
+
+/// As `cap_capable`, where functions cannot be traced otherwise: the question.
+#[kprobe]
+fn cap_capable_kprobe(ctx: ProbeContext) -> u32 {
+    if let Some(slot) = scope::current() {
+        capability::asked(&ctx, slot);
+    }
+    0
+}
+
+/// And the answer.
+#[kretprobe]
+fn cap_capable_kretprobe(ctx: RetProbeContext) -> u32 {
+    capability::answered(&ctx);
     0
 }
 
@@ -79,6 +109,7 @@ fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
 fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
     if let Some(slot) = scope::current() {
         joined::executed(slot);
+        implied::executed(slot);
     }
     0
 }

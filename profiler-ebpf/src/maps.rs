@@ -7,8 +7,11 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, Queue},
 };
 use profiler_common::{
-    evidence::{CallKey, Check, CheckKey, Denial, DenialKey, PENDING_CHECKS, Seen, Sighting},
-    scope::{BUCKETS, Control, Joined, Scope, Slot, Target, loss},
+    evidence::{
+        CallKey, Check, CheckKey, Denial, DenialKey, MakerKey, Makers, PENDING_CHECKS, Seen,
+        Sighting,
+    },
+    scope::{BUCKETS, Control, Joined, PATH_LEN, Scope, Slot, Stamp, Target, loss},
 };
 
 /// Elements are allocated when they are needed.
@@ -26,6 +29,18 @@ pub static BUCKETS_ADOPTED: Array<u64> = Array::with_max_entries(BUCKETS, 0);
 #[map]
 pub static SCOPES: HashMap<u64, Scope> = HashMap::with_max_entries(16_384, ON_DEMAND);
 
+/// Paths of cgroups that are adopted when they are created, as the kernel writes them, to their slots.
+#[map]
+pub static WANTED: HashMap<[u8; PATH_LEN], Slot> = HashMap::with_max_entries(64, ON_DEMAND);
+
+/// Single entry: the path of the cgroup that is being created. Used under cgroup_mutex only.
+#[map]
+pub static PATH: Array<[u8; PATH_LEN]> = Array::with_max_entries(1, 0);
+
+/// The slot of each process in scope, by tgid.
+#[map]
+pub static MEMBERS: HashMap<u32, Slot> = HashMap::with_max_entries(32_768, ON_DEMAND);
+
 /// Slots that a new candidate may take; zeroed and filled by user space.
 #[map]
 pub static FREE_SLOTS: Queue<Slot> = Queue::with_max_entries(256, 0);
@@ -34,21 +49,33 @@ pub static FREE_SLOTS: Queue<Slot> = Queue::with_max_entries(256, 0);
 #[map]
 pub static SLOTS: Array<Target> = Array::with_max_entries(256, 0);
 
+/// Where the evidence of each target goes now. Only user space writes it.
+#[map]
+pub static EVIDENCE: Array<Stamp> = Array::with_max_entries(256, 0);
+
 /// The evidence of calls, per slot.
 #[map]
 pub static SEEN: Array<Seen> = Array::with_max_entries(256, 0);
 
 /// Calls without a cell in `SEEN`.
 #[map]
-pub static SPARSE: HashMap<CallKey, u64> = HashMap::with_max_entries(4096, ON_DEMAND);
+pub static SPARSE: HashMap<CallKey, Makers> = HashMap::with_max_entries(4096, ON_DEMAND);
 
-/// Who made a call first.
+/// Who did what.
 #[map]
-pub static FIRST: HashMap<CallKey, Sighting> = HashMap::with_max_entries(16_384, ON_DEMAND);
+pub static MAKERS: HashMap<MakerKey, Sighting> = HashMap::with_max_entries(32_768, ON_DEMAND);
+
+/// An all-zero `Sighting` to insert: old kernels count the stacks of caller and callee together.
+#[map]
+pub static SIGHTING_ZERO: PerCpuArray<Sighting> = PerCpuArray::with_max_entries(1, 0);
 
 /// Capability checks.
 #[map]
 pub static CHECKS: HashMap<CheckKey, Check> = HashMap::with_max_entries(8192, ON_DEMAND);
+
+/// Checks that the kernel has not answered, by tid. Only with kprobes, which see question and answer apart.
+#[map]
+pub static ASKED: HashMap<u32, CheckKey> = HashMap::with_max_entries(8192, ON_DEMAND);
 
 /// Denied calls.
 #[map]
@@ -99,6 +126,23 @@ pub fn lost(what: u32) {
     if let Some(count) = LOSSES.get_ptr_mut(what) {
         add(count, 1);
     }
+}
+
+/// The entry of a key, which is made if need be. A full map counts as a loss of `what`.
+#[inline(always)]
+pub fn get_or_insert<K, V>(map: &HashMap<K, V>, key: &K, new: V, what: u32) -> Option<*mut V> {
+    const NOEXIST: u64 = 1;
+    const EEXIST: i32 = -17;
+    if let Some(value) = map.get_ptr_mut(key) {
+        return Some(value);
+    }
+    if let Err(error) = map.insert(key, new, NOEXIST)
+        && error != EEXIST
+    {
+        lost(what);
+        return None;
+    }
+    map.get_ptr_mut(key)
 }
 
 /// Atomic addition that compiles to BPF_XADD, which every supported kernel has.

@@ -8,13 +8,14 @@
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::BtfTracePointContext};
 use profiler_common::{
     evidence::{CallKey, CheckKey, Denial, DenialKey, PENDING_CHECKS},
-    scope::{Slot, loss},
+    scope::{Slot, loss, slot_of},
 };
 
 use crate::{
     attribution, joined,
     kernel::{self, Address},
-    maps::{CHECKS, DENIALS, INSIDE, PENDING, PENDING_ZERO, add, control, lost},
+    maps::{CHECKS, DENIALS, INSIDE, PENDING, PENDING_ZERO, add, control, get_or_insert, lost},
+    scope,
 };
 
 /// Value of `INSIDE` for a thread that is in a call, in this generation of `Control::denials`.
@@ -160,14 +161,21 @@ fn denied(regs: Address, slot: Slot, ret: i64) {
         return; // a thread that executed takes over the id of its leader, which never returned
     }
     let errno = if (-MAX_ERRNO..0).contains(&ret) { -ret as i32 } else { 0 };
-    let call = CallKey { slot, nr, abi, phase: joined::phase(slot), reserved: 0 };
+    let call = CallKey {
+        slot: slot_of(scope::evidence(slot)),
+        nr,
+        abi,
+        phase: joined::phase(slot),
+        reserved: 0,
+    };
     let key = DenialKey { call, errno };
-    if let Some(denial) = DENIALS.get_ptr_mut(&key) {
-        // SAFETY: the pointer is to a live map value.
-        return add(unsafe { &raw mut (*denial).count }, 1);
-    }
-    let denial = Denial { count: 1, first: attribution::sighting() };
-    if DENIALS.insert(&key, denial, 0).is_err() {
-        lost(loss::DENIALS);
+    let Some(denial) = get_or_insert(&DENIALS, &key, Denial { count: 0, makers: 0 }, loss::DENIALS)
+    else {
+        return;
+    };
+    // SAFETY: the pointer is to a live map value.
+    unsafe {
+        add(&raw mut (*denial).count, 1);
+        attribution::see(&raw mut (*denial).makers, &key.call, key.about());
     }
 }

@@ -6,23 +6,34 @@
 
 use aya_ebpf::{helpers::bpf_probe_read_kernel_str_bytes, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
-use profiler_common::scope::{BUCKETS, CROWDED, NAME_LEN, Scope, Slot, kind, loss};
+use profiler_common::scope::{
+    BUCKETS, CROWDED, NAME_LEN, PATH_LEN, Scope, Slot, Stamp, kind, loss,
+};
 
 use crate::{
     kernel::{self, Address},
-    maps::{BUCKETS_ADOPTED, BUCKETS_CHOSEN, FREE_SLOTS, SCOPES, control, lost},
+    maps::{
+        BUCKETS_ADOPTED, BUCKETS_CHOSEN, EVIDENCE, FREE_SLOTS, PATH, SCOPES, SLOTS, WANTED,
+        control, lost,
+    },
 };
 
 /// Hex digits of a container id.
 const CONTAINER_ID_LEN: usize = 64;
 
-/// The evidence slot of the current task's cgroup.
+/// Where a target's evidence goes now: to the slot of the labels in force.
+#[inline(always)]
+pub fn evidence(target: Slot) -> Stamp {
+    EVIDENCE.get(target).copied().unwrap_or(target)
+}
+
+/// The target that the current task's cgroup belongs to.
 #[inline(always)]
 pub fn current() -> Option<Slot> {
     slot_of(kernel::current_cgroup_id())
 }
 
-/// The evidence slot of a cgroup.
+/// The target that a cgroup belongs to.
 #[inline(always)]
 pub fn slot_of(cgroup_id: u64) -> Option<Slot> {
     let bucket = cgroup_id as u32 & (BUCKETS - 1);
@@ -37,7 +48,7 @@ pub fn slot_of(cgroup_id: u64) -> Option<Slot> {
     unsafe { SCOPES.get(cgroup_id) }.map(|scope| scope.slot)
 }
 
-/// `cgroup_mkdir(struct cgroup *, const char *path)`: adopts children and, on demand, candidates.
+/// `cgroup_mkdir(struct cgroup *, const char *path)`: adopts children, wanted paths and, on demand, candidates.
 pub fn created(ctx: &BtfTracePointContext) {
     let cgroup: Address = ctx.arg(0);
     let Some(id) = kernel::unified_cgroup_id(cgroup) else { return };
@@ -45,6 +56,13 @@ pub fn created(ctx: &BtfTracePointContext) {
     let mut scope = Scope { slot: 0, kind: kind::CHILD, name: [0; NAME_LEN] };
     if let Some(slot) = parent {
         scope.slot = slot;
+        if let Some(target) = SLOTS.get_ptr_mut(slot) {
+            // SAFETY: `target` points to a live map value; only this program writes the field, under cgroup_mutex.
+            unsafe { (*target).inner_cgroups += 1 };
+        }
+    } else if let Some(slot) = wanted(ctx.arg(1)) {
+        scope.slot = slot;
+        scope.kind = kind::CANDIDATE;
     } else {
         if control().adopt == 0 || !read_container_name(cgroup, &mut scope.name) {
             return;
@@ -77,6 +95,21 @@ pub fn removed(ctx: &BtfTracePointContext) {
             kind::CANDIDATE => (*scope).kind = kind::ENDED,
             _ => {}
         }
+    }
+}
+
+/// The slot that waits for a cgroup of this path.
+#[inline(always)]
+fn wanted(path: Address) -> Option<Slot> {
+    let key = PATH.get_ptr_mut(0)?;
+    // SAFETY: `key` points to a live map value that is used under cgroup_mutex only; the helper takes any
+    // address and writes at most the buffer.
+    unsafe {
+        for word in 0..PATH_LEN / 8 {
+            key.cast::<u64>().add(word).write_volatile(0);
+        }
+        bpf_probe_read_kernel_str_bytes(path as *const u8, &mut *key).ok()?;
+        WANTED.get(&*key).copied()
     }
 }
 

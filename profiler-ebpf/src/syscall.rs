@@ -2,14 +2,15 @@
 
 use aya_ebpf::programs::BtfTracePointContext;
 use profiler_common::{
-    evidence::{CallKey, DENSE_SYSCALLS, Seen, abi, phase},
-    scope::{Slot, loss},
+    evidence::{CallKey, DENSE_SYSCALLS, Makers, Seen, abi, phase},
+    scope::{Slot, loss, slot_of},
 };
 
 use crate::{
-    attribution, joined, kernel,
-    maps::{SEEN, SPARSE, control, lost},
-    outcome,
+    attribution::{self, Maker},
+    implied, joined, kernel,
+    maps::{SEEN, SPARSE, control, get_or_insert},
+    outcome, scope,
 };
 
 /// `sys_enter(struct pt_regs *, long id)`.
@@ -20,52 +21,60 @@ pub fn enter(ctx: &BtfTracePointContext, slot: Slot) {
     if denials != 0 {
         outcome::entered(denials);
     }
-    let mut key = CallKey { slot, nr, abi, phase: joined::noted_phase(), reserved: 0 };
+    if implied::is_wanted(abi, nr) {
+        implied::called(slot, abi, nr);
+    }
+    let mut key = CallKey {
+        slot: slot_of(scope::evidence(slot)),
+        nr,
+        abi,
+        phase: joined::noted_phase(),
+        reserved: 0,
+    };
+    let maker = attribution::maker();
     if nr as usize >= DENSE_SYSCALLS || abi as usize >= abi::DENSE {
         key.phase = joined::phase(slot);
-        return sparse(&key);
+        return sparse(&key, &maker);
     }
-    let Some(seen) = SEEN.get_ptr_mut(slot) else { return };
-    if is_seen(seen, &key) {
+    let Some(seen) = SEEN.get_ptr_mut(key.slot) else { return };
+    if is_seen(seen, &key, &maker) {
         return;
     }
     // what is new is looked at more closely
     key.phase = joined::phase(slot);
-    if !is_seen(seen, &key) {
-        attribution::first(&key);
-        if let Some(cell) = cell(seen, &key) {
-            // SAFETY: in bounds, see `cell`; a byte's store cannot tear.
-            unsafe { cell.write_volatile(1) };
-        }
+    joined::called(slot, &key);
+    if !is_seen(seen, &key, &maker)
+        && let Some(makers) = cell(seen, &key)
+    {
+        attribution::note(makers, &key, 0, &maker);
     }
 }
 
+/// Whether this maker was seen making a call.
 #[inline(always)]
-fn is_seen(seen: *mut Seen, key: &CallKey) -> bool {
+fn is_seen(seen: *mut Seen, key: &CallKey, maker: &Maker) -> bool {
     // SAFETY: in bounds, see `cell`.
-    cell(seen, key).is_some_and(|cell| unsafe { cell.read_volatile() } != 0)
+    cell(seen, key).is_some_and(|makers| maker.is_among(unsafe { makers.read_volatile() }))
 }
 
 /// The cell of a call with a dense number.
 #[inline(always)]
-fn cell(seen: *mut Seen, key: &CallKey) -> Option<*mut u8> {
+fn cell(seen: *mut Seen, key: &CallKey) -> Option<*mut Makers> {
     let (phase, abi, nr) = (key.phase as usize, key.abi as usize, key.nr as usize);
     if phase >= phase::COUNT || abi >= abi::DENSE || nr >= DENSE_SYSCALLS {
         return None;
     }
     // SAFETY: `seen` points to a live map value, and all three indexes are within it.
-    Some(unsafe { seen.cast::<u8>().add((phase * abi::DENSE + abi) * DENSE_SYSCALLS + nr) })
+    Some(unsafe { seen.cast::<Makers>().add((phase * abi::DENSE + abi) * DENSE_SYSCALLS + nr) })
 }
 
 /// A number without a cell of its own.
 #[inline(never)]
-fn sparse(key: &CallKey) {
-    // SAFETY: only presence is asked.
-    if unsafe { SPARSE.get(key) }.is_some() {
-        return;
-    }
-    match SPARSE.insert(key, 1, 0) {
-        Ok(()) => attribution::first(key),
-        Err(_) => lost(loss::SYSCALLS),
+fn sparse(key: &CallKey, maker: &Maker) {
+    if let Some(makers) = get_or_insert(&SPARSE, key, 0, loss::SYSCALLS)
+        // SAFETY: the pointer is to a live map value.
+        && !maker.is_among(unsafe { makers.read_volatile() })
+    {
+        attribution::note(makers, key, 0, maker);
     }
 }

@@ -60,7 +60,7 @@ fn recording(read: &Recording) {
     let written = render::json::recording(read);
     let again = ingest::recording::parse(&written);
     assert_eq!(again.ok(), Some(merge::canonical(read.clone())), "what is written is read back");
-    profile(&policy::derive(read, &policy::Options { learn_denied: true }));
+    profile(&policy::derive(read, &policy::Options { learn_denied: true, ..Default::default() }));
 }
 
 fn profile(read: &Profile) {

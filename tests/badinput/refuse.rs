@@ -63,11 +63,18 @@ fn profiler(machine: &Machine, args: &[&str]) -> Command {
 }
 
 /// Runs it; it must end with status 2, one error that contains each of `words`, and a hint.
-fn refused(machine: &Machine, args: &[&str], words: &[&str]) -> Result<()> {
+///
+/// # Errors
+/// When it does otherwise.
+pub fn refused(machine: &Machine, args: &[&str], words: &[&str]) -> Result<()> {
     expect_refusal(&program::run(&mut profiler(machine, args), LIMIT)?, words)
 }
 
-fn expect_refusal(output: &Output, words: &[&str]) -> Result<()> {
+/// Status 2, one error that contains each of `words`, and a hint.
+///
+/// # Errors
+/// When it ended otherwise.
+pub fn expect_refusal(output: &Output, words: &[&str]) -> Result<()> {
     let stderr = &output.stderr;
     ensure!(
         output.status == 2,

@@ -1,10 +1,11 @@
-//! What recording costs per call. Run by `cargo xtask bench`, never as a test.
+//! What recording costs per call, and merging. Run by `cargo xtask bench`, never as a test.
 //!
-//! One process calls getppid(2) in a loop, on one CPU, and says how long a call took. Each round
+//! For the first, one process calls getppid(2) in a loop, on one CPU, and says how long a call took. Each round
 //! measures every set-up once, so that what drifts drifts for all. The least of the rounds counts.
 
 mod attached;
 mod caller;
+mod merge;
 mod others;
 mod table;
 
@@ -22,8 +23,12 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["syscall"] => syscall(),
+        ["merge"] => {
+            print!("{}", merge::table()?);
+            Ok(())
+        }
         [caller::WORD, calls] => caller::serve(calls.parse()?),
-        _ => bail!("usage: bench syscall"),
+        _ => bail!("usage: bench syscall|merge"),
     }
 }
 

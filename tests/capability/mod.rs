@@ -1,3 +1,5 @@
 //! The emitted capability list is what the program needs: one-capability programs, probes that need none, refusals.
 
 pub mod exact;
+pub mod implied;
+pub mod ways;

@@ -14,14 +14,14 @@ const NEEDS: [Need; 2] = [Need::Bpf, Need::Tool("gcc", "gcc")];
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
     vec![
-        Test::new("command::first_call", &NEEDS, first_call),
+        Test::new("command::first_call", &NEEDS, first_call).on_every_kernel(),
         Test::new("command::launcher_stays_out", &NEEDS, launcher),
         Test::new("command::flood_of_ten_million", &NEEDS, flood),
-        Test::new("command::short_lived_children", &NEEDS, children),
+        Test::new("command::short_lived_children", &NEEDS, children).on_every_kernel(),
         Test::new("command::a_thousand_children", &NEEDS, thousand),
-        Test::new("command::numbers_without_names", &NEEDS, weird),
-        Test::new("command::int80_is_ia32", &NEEDS, int80),
-        Test::new("command::real_32_bit_program", &NEEDS, real32),
+        Test::new("command::numbers_without_names", &NEEDS, weird).on_every_kernel(),
+        Test::new("command::int80_is_ia32", &NEEDS, int80).on_every_kernel(),
+        Test::new("command::real_32_bit_program", &NEEDS, real32).on_every_kernel(),
         Test::new("command::bystanders_stay_out", &NEEDS, bystanders),
     ]
 }

@@ -79,7 +79,8 @@ pub fn tests() -> Vec<Test> {
         Test::new("command::strace_agrees_on_children", &NEEDS, |m| {
             let forker = m.fixture("forker")?;
             agrees(m, forker.as_str(), &["278", "276", "275", "241", "187", "206"])
-        }),
+        })
+        .on_every_kernel(),
     ]
 }
 

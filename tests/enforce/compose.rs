@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     enforce::{
+        hold::RECORDED_ROUNDS,
         judge::{Processes, expect_clean},
         servers::{SERVERS, Server},
     },
@@ -70,17 +71,18 @@ fn five(machine: &Machine) -> Result<()> {
     let names: Vec<&str> = containers.iter().map(|container| container.name.as_str()).collect();
     let session = Record::containers(machine, "profiles", &names)?
         .current_dir(scratch.path())
-        .limit(Duration::from_secs(300))
+        .limit(Duration::from_secs(600))
         .start()?;
     project.compose(&[base.clone(), "permissive.yaml".to_owned()], &["up", "-d"])?;
-    let before = use_all(engine, &containers).context("while they are recorded")?;
+    let before =
+        use_all(engine, &containers, RECORDED_ROUNDS).context("while they are recorded")?;
     project.compose(&[base.clone(), "permissive.yaml".to_owned()], &["down", "-v", "-t", "20"])?;
     session.finish()?.expect(0)?;
 
     let mut files = vec![base];
     files.extend(names.iter().map(|name| format!("profiles/{name}/compose.yaml")));
     project.compose(&files, &["up", "-d"])?;
-    let after = use_all(engine, &containers).context("under the emitted overrides")?;
+    let after = use_all(engine, &containers, 1).context("under the emitted overrides")?;
     for (container, ((roles, log), (roles_before, log_before))) in
         containers.iter().zip(after.iter().zip(&before))
     {
@@ -102,7 +104,7 @@ fn five(machine: &Machine) -> Result<()> {
 /// Who runs as whom, and the log.
 type Seen = (std::collections::BTreeSet<(String, u32, u32)>, String);
 
-fn use_all(engine: &Engine, containers: &[Container<'_>]) -> Result<Vec<Seen>> {
+fn use_all(engine: &Engine, containers: &[Container<'_>], rounds: usize) -> Result<Vec<Seen>> {
     let mut first = Vec::new();
     for (server, container) in SERVERS.iter().zip(containers) {
         drop(
@@ -115,8 +117,10 @@ fn use_all(engine: &Engine, containers: &[Container<'_>]) -> Result<Vec<Seen>> {
         first.push(Processes::of(container)?);
     }
     for (server, container) in SERVERS.iter().zip(containers) {
-        (server.traffic)(engine, &container.address()?)
-            .with_context(|| format!("{}: {}", server.name, log(container)))?;
+        for _ in 0..rounds {
+            (server.traffic)(engine, &container.address()?)
+                .with_context(|| format!("{}: {}", server.name, log(container)))?;
+        }
     }
     let mut seen = Vec::new();
     for ((server, container), first) in SERVERS.iter().zip(containers).zip(first) {

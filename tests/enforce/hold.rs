@@ -41,6 +41,9 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
+/// How often a server's users come while it is recorded: what it does depends on timing here and there.
+pub const RECORDED_ROUNDS: usize = 3;
+
 /// What a run of a server left to compare with.
 pub struct Run {
     processes: Processes,
@@ -91,7 +94,8 @@ fn record(
     let session = Record::containers(machine, scratch.join("out"), &[&container.name])?
         .args(["--name", server.name])
         .start()?;
-    let run = serve(engine, server, &container, options).context("while it is recorded")?;
+    let run = serve(engine, server, &container, options, RECORDED_ROUNDS)
+        .context("while it is recorded")?;
     let recorded = session.finish()?.expect(0)?;
     for missing in ["startup", "shutdown", "filtered", "lost"] {
         if recorded.recording()?.missing().contains(missing) {
@@ -106,7 +110,7 @@ fn enforce(machine: &Machine, server: &Server, flags: &[String], before: &Run) -
     let engine = machine.engine()?;
     let container = engine.name(server.name);
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let run = serve(engine, server, &container, &flags)?;
+    let run = serve(engine, server, &container, &flags, 1)?;
     ensure!(
         run.processes.roles() == before.processes.roles(),
         "the processes are {:?}, and were {:?}",
@@ -116,12 +120,13 @@ fn enforce(machine: &Machine, server: &Server, flags: &[String], before: &Run) -
     expect_clean(&run.log, &before.log)
 }
 
-/// Starts it, uses it, judges it and stops it.
+/// Starts it, uses it `rounds` times, judges it and stops it.
 fn serve(
     engine: &Engine,
     server: &Server,
     container: &Container<'_>,
     options: &[&str],
+    rounds: usize,
 ) -> Result<Run> {
     let database = engine.name("database");
     let mut address = String::new();
@@ -143,7 +148,9 @@ fn serve(
         // Workers that a server starts after it listens.
         thread::sleep(Duration::from_secs(1));
         let first = Processes::of(container)?;
-        (server.traffic)(engine, &address)?;
+        for _ in 0..rounds {
+            (server.traffic)(engine, &address)?;
+        }
         container.expect_running()?;
         let last = Processes::of(container)?;
         first.expect_alive(&last)?;

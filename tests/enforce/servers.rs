@@ -130,6 +130,7 @@ fn redis_client(_: &Engine, address: &str) -> Result<()> {
         let (key, list) = (format!("key{client}"), format!("list{client}"));
         let large = "x".repeat(200_000);
         answers(&stream, &["PING"], "+PONG")?;
+        redis(&stream, &["DEL", &list])?;
         for round in 1..=50 {
             let value = format!("value {round}");
             answers(&stream, &["SET", &key, &value, "PX", "60000"], "+OK")?;

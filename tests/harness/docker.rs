@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::harness::{
     machine::Machine,
     program::{self, Output},
+    rootfs,
 };
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -105,27 +106,11 @@ impl Engine {
         if let Some(image) = &*made {
             return Ok(image.clone());
         }
-        let scratch = machine.scratch()?;
-        for dir in ["bin", "tmp", "etc", "dev", "proc", "sys"] {
-            fs_err::create_dir_all(scratch.join(dir))?;
-        }
-        for name in ["calls", "flood", "forker", "fallback", "caps", "real32"] {
-            fs_err::copy(machine.fixture(name)?, scratch.join("bin").join(name))?;
-        }
-        fs_err::copy("/bin/busybox", scratch.join("bin/busybox"))?;
-        fs_err::write(
-            scratch.join("etc/passwd"),
-            "root:x:0:0::/:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n",
-        )?;
-        for applet in
-            ["sh", "sleep", "ls", "cat", "true", "echo", "unshare", "chown", "touch", "chmod"]
-        {
-            std::os::unix::fs::symlink("busybox", scratch.join("bin").join(applet))?;
-        }
+        let root = rootfs::make(machine)?;
         let image = format!("localhost/profiler-fixtures:{}", std::process::id());
         let tar = machine.scratch()?;
         let archive = tar.join("image.tar");
-        program::shell(&format!("tar -C {} -cf {archive} .", scratch.path()))?;
+        program::shell(&format!("tar -C {} -cf {archive} .", root.path()))?;
         self.docker(&["import", archive.as_str(), &image])?;
         *made = Some(image.clone());
         Ok(image)

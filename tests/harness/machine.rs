@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use tempfile::TempDir;
 
-use crate::harness::{docker::Engine, fixtures};
+use crate::harness::{docker::Engine, fixtures, pair::Pair};
 
 /// Something without which a test cannot run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +23,8 @@ pub enum Need {
     Tool(&'static str, &'static str),
     /// libseccomp's bindings for Debian's Python.
     PythonSeccomp,
+    /// A runtime and an engine of `cargo xtask engines`.
+    Pair(Pair),
 }
 
 impl Need {
@@ -64,6 +66,9 @@ impl Machine {
             return (!in_path(tool))
                 .then(|| format!("no `{tool}`, hint: apt-get install {package}"));
         }
+        if let Need::Pair(pair) = need {
+            return pair.lacks(&self.root);
+        }
         let lacks = self.lacks.get_or_init(|| self.probe());
         lacks.get(&need).cloned()
     }
@@ -96,6 +101,19 @@ impl Machine {
     /// When the compiler refuses it.
     pub fn fixture(&self, name: &str) -> Result<Utf8PathBuf> {
         fixtures::build(&self.root, name)
+    }
+
+    /// Builds every fixture program.
+    ///
+    /// # Errors
+    /// When the compiler refuses one.
+    pub fn all_fixtures(&self) -> Result<()> {
+        for entry in self.root.join("tests/fixtures").read_dir_utf8()? {
+            if let Some(name) = entry?.file_name().strip_suffix(".c") {
+                self.fixture(name)?;
+            }
+        }
+        Ok(())
     }
 
     /// The recording profile that the project ships.

@@ -17,6 +17,7 @@ use rustix::{io::FdFlags, process::Signal};
 use crate::harness::{
     evidence::{Emitted, Recording},
     machine::Machine,
+    pair::Pair,
     program::{self, Output, Running},
 };
 
@@ -53,6 +54,26 @@ impl Record {
             record.command.args(["--container", name]);
         }
         machine.engine()?.environment(&mut record.command);
+        Ok(record)
+    }
+
+    /// Records containers of a pair.
+    ///
+    /// # Errors
+    /// When its engine was taken down.
+    pub fn pair(
+        machine: &Machine,
+        dir: impl AsRef<Utf8Path>,
+        pair: Pair,
+        names: &[&str],
+    ) -> Result<Self> {
+        let mut record = Self::new(machine, dir);
+        for name in names {
+            record.command.args(pair.target(machine, name)?);
+        }
+        if let Some(host) = pair.host(machine)? {
+            record.command.env("DOCKER_HOST", host);
+        }
         Ok(record)
     }
 

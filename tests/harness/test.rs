@@ -15,6 +15,7 @@ pub struct Test {
     name: String,
     needs: Vec<Need>,
     alone: bool,
+    everywhere: bool,
     run: Body,
 }
 
@@ -25,7 +26,24 @@ impl Test {
         needs: &[Need],
         run: impl Fn(&Machine) -> Result<()> + Send + Sync + 'static,
     ) -> Self {
-        Self { name: name.into(), needs: needs.to_vec(), alone: false, run: Box::new(run) }
+        Self {
+            name: name.into(),
+            needs: needs.to_vec(),
+            alone: false,
+            everywhere: false,
+            run: Box::new(run),
+        }
+    }
+
+    /// It belongs to the kernel half: `cargo xtask vm` runs it on each of its kernels.
+    pub fn on_every_kernel(mut self) -> Self {
+        self.everywhere = true;
+        self
+    }
+
+    /// Whether it belongs to the kernel half.
+    pub fn is_of_kernel_half(&self) -> bool {
+        self.everywhere
     }
 
     /// No other test runs beside this one: it looks at the whole machine.

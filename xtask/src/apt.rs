@@ -3,9 +3,9 @@
 //! Owns every call of apt and dpkg. It names no mirror; the machine's own sources say which.
 
 use anyhow::{Context as _, Result, bail};
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::sh::{cmd, say};
+use crate::sh::{Cmd, cmd, say};
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 const SOURCES: &str = "/etc/apt/sources.list";
@@ -43,41 +43,84 @@ pub fn ensure(packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Downloads `package` of another Debian release from this machine's mirror and extracts it below
-/// `dir`, without installing it.
+/// Downloads `packages` of another Debian release from this machine's mirror and extracts them below
+/// `dir`, without installing them.
 ///
 /// # Errors
-/// When no mirror is configured or the package cannot be had.
-pub fn extract_from(release: &str, package: &str, dir: &Utf8Path) -> Result<()> {
-    let apt = dir.join("apt");
-    for part in ["lists/partial", "archives/partial"] {
-        fs_err::create_dir_all(apt.join(part))?;
+/// When no mirror is configured or a package cannot be had.
+pub fn extract_from(release: &str, packages: &[&str], dir: &Utf8Path) -> Result<()> {
+    let release = Release::open(release, dir)?;
+    packages.iter().try_for_each(|package| release.extract(package, dir))
+}
+
+/// The packages of another Debian release, as this machine's mirror has them.
+pub struct Release {
+    apt: Utf8PathBuf,
+}
+
+impl Release {
+    /// Fetches the list of packages, into a directory below `dir` that is gone when this is dropped.
+    ///
+    /// # Errors
+    /// When no mirror is configured or it does not answer.
+    pub fn open(release: &str, dir: &Utf8Path) -> Result<Self> {
+        let apt = dir.join("apt");
+        for part in ["lists/partial", "archives/partial"] {
+            fs_err::create_dir_all(apt.join(part))?;
+        }
+        let list = format!("deb [signed-by={KEYRING}] {} {release} main\n", mirror()?);
+        fs_err::write(apt.join("sources.list"), list)?;
+        let release = Self { apt };
+        release.with_lists(get()).arg("update").run()?;
+        Ok(release)
     }
-    let list = apt.join("sources.list");
-    fs_err::write(&list, format!("deb [signed-by={KEYRING}] {} {release} main\n", mirror()?))?;
-    let get = |verb: &str| {
-        get()
+
+    /// What `package` names as dependencies, alternatives and all.
+    ///
+    /// # Errors
+    /// When there is no such package.
+    pub fn dependencies(&self, package: &str) -> Result<Vec<String>> {
+        let text = self.with_lists(cmd("apt-cache")).args(["depends", package]).stdout()?;
+        let names = text.lines().filter_map(|line| line.split_once("Depends: "));
+        Ok(names.map(|(_, name)| name.trim().to_owned()).collect())
+    }
+
+    /// Downloads `package` and extracts it below `dir`.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub fn extract(&self, package: &str, dir: &Utf8Path) -> Result<()> {
+        self.with_lists(get()).args(["download", package]).dir(&self.apt).run()?;
+        for entry in fs_err::read_dir(&self.apt)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "deb") {
+                cmd("dpkg-deb").arg("-x").arg(&path).arg(dir.as_str()).run()?;
+                fs_err::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn with_lists(&self, command: Cmd) -> Cmd {
+        let apt = &self.apt;
+        command
             .arg("-o")
-            .arg(format!("Dir::Etc::sourcelist={list}"))
+            .arg(format!("Dir::Etc::sourcelist={apt}/sources.list"))
             .args(["-o", "Dir::Etc::sourceparts=-", "-o"])
             .arg(format!("Dir::State::lists={apt}/lists"))
             .arg("-o")
             .arg(format!("Dir::Cache::archives={apt}/archives"))
             .args(["-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="])
             .args(["-o", "APT::Sandbox::User=root", "-o", "Acquire::Languages=none"])
-            .arg(verb)
-            .dir(&apt)
-    };
-    get("update").run()?;
-    get("download").arg(package).run()?;
-    for entry in fs_err::read_dir(&apt)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "deb") {
-            cmd("dpkg-deb").arg("-x").arg(&path).arg(dir.as_str()).run()?;
+    }
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        if let Err(error) = fs_err::remove_dir_all(&self.apt) {
+            say(format!("apt: {error}"));
         }
     }
-    fs_err::remove_dir_all(&apt)?;
-    Ok(())
 }
 
 /// The Debian archive that this machine's sources name.
@@ -136,7 +179,7 @@ fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
     Ok(packages.iter().copied().filter(|name| !installed(name)).collect())
 }
 
-fn get() -> crate::sh::Cmd {
+fn get() -> Cmd {
     cmd("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args([
         "-y",
         "-q",

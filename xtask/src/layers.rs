@@ -25,6 +25,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("ingest", &["model"]),
     ("render", &["model"]),
     ("report", &["model"]),
+    ("fuzz", &["ingest", "render", "model"]),
     // A crate of its own: it names the library, and all of it.
     ("bin", &[]),
 ];

@@ -8,11 +8,13 @@ mod codegen;
 mod demo;
 mod ebpf;
 mod engines;
+mod floors;
 mod images;
 mod layers;
 mod mounts;
 mod sh;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -36,10 +38,14 @@ enum Verb {
     Ebpf(ebpf::Args),
     /// Install, start and stop real container engines with locally made images.
     Engines(engines::Args),
+    /// Measure what OCI runtimes call under the filter, and compare with `profiles/floors`.
+    Floors(floors::Args),
     /// Check who imports whom, and where `unsafe` stands.
     Layers,
     /// Run every test: unit, command line, real kernel, real engines.
     Test(test::Args),
+    /// Boot Debian's kernels in an emulated machine and run there what needs no engine.
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
@@ -49,8 +55,10 @@ fn main() -> ExitCode {
         Verb::Demo => demo::run(),
         Verb::Ebpf(args) => ebpf::run(&args),
         Verb::Engines(args) => engines::run(&args),
+        Verb::Floors(args) => floors::run(&args),
         Verb::Layers => layers::run(),
         Verb::Test(args) => test::run(&args),
+        Verb::Vm(args) => vm::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -65,6 +65,16 @@ impl Cmd {
         self
     }
 
+    /// Looks for programs in these directories first; so does what it starts.
+    pub fn programs(mut self, dirs: &[Utf8PathBuf]) -> Self {
+        let known = self.command.get_envs().find(|(name, _)| *name == "PATH");
+        let known = known.and_then(|(_, value)| value).map(OsStr::to_owned).unwrap_or_default();
+        let path: Vec<&OsStr> =
+            dirs.iter().map(|dir| dir.as_std_path().as_os_str()).chain([&*known]).collect();
+        self.command.env("PATH", path.join(OsStr::new(":")));
+        self
+    }
+
     /// The command as it would be typed, for messages.
     pub fn line(&self) -> String {
         let mut line = self.command.get_program().to_string_lossy().into_owned();

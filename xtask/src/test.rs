@@ -15,11 +15,12 @@ use crate::{
 };
 
 /// What the tests compile with, compare with and look with.
-const PACKAGES: [&str; 12] = [
+const PACKAGES: [&str; 13] = [
     "bpftool",
     "busybox-static",
     "gcc",
     "git",
+    "gosu",
     "iproute2",
     "lib32gcc-12-dev",
     "libc6-dev",
@@ -112,6 +113,7 @@ fn run_all(args: &Args) -> Result<(Sum, Vec<&'static str>)> {
     unit.args(&filter).args(list);
     let mut suite = cargo(&["test", "-p", "profiler-tests", "--test", "suite", "--"]);
     suite.args(&filter).args(list).env("PROFILER_BIN", release_binary());
+    suite.env("XTASK_BIN", std::env::current_exe()?);
     for (what, command) in [("cargo test", unit), ("the suite", suite)] {
         let (own, success) = run_one(command).with_context(|| format!("cannot run {what}"))?;
         if !success && own.failed == 0 {

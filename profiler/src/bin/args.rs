@@ -7,7 +7,10 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use profiler::model::lint::libseccomp::Version;
+use profiler::{
+    model::{lint::libseccomp::Version, purpose::RuntimeChoice},
+    observe::ebpf::Way,
+};
 
 use crate::{context::ContextArgs, exit, output::Committed};
 
@@ -43,6 +46,8 @@ pub enum Verb {
     Diff(crate::diff::DiffArgs),
     /// Let git show and merge profiles by what they decide
     Git(crate::git::GitArgs),
+    /// Set the label of the test that runs: what the target does from now on is recorded under it
+    Mark(MarkArgs),
     /// Show what this host can do, and what is missing
     Doctor(DoctorArgs),
     /// Print the seccomp profile to record a container under: it loads, and denies nothing
@@ -56,20 +61,30 @@ pub enum Verb {
     Enter(EnterArgs),
 }
 
-/// Without --container, COMMAND itself is recorded, from its first call. With it, COMMAND is the
-/// test run: recording ends when it ends.
+/// Without a target, COMMAND itself is recorded, from its first call. With --container, --cgroup or
+/// --pid, COMMAND is the test run: recording ends when it ends.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   profiler record -o out -- ls -l
   profiler record --container backend -- make integration-test
   profiler record --container backend --duration 30s
+  profiler record --cgroup /k8s.io/backend -- make integration-test
 
 Exit status: the command's when it fails; 0 done; 2 usage or environment; 3 evidence incomplete.")]
 pub struct RecordArgs {
     /// Record the container of this name or id; it need not exist yet (repeatable)
     #[arg(long = "container", value_name = "NAME")]
     pub containers: Vec<String>,
+
+    /// Record the cgroup of this path, as in /proc/PID/cgroup; it need not exist yet
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["containers", "restart", "docker_host"])]
+    pub cgroup: Option<PathBuf>,
+
+    /// Record the cgroup of this process, if it shares it with none but its children
+    #[arg(long, value_name = "PID", conflicts_with_all = ["containers", "cgroup", "restart", "docker_host"],
+          value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: Option<i32>,
 
     /// Write results to DIR (default: profiles/NAME); with several containers, to DIR/NAME
     #[arg(short, long, value_name = "DIR")]
@@ -78,7 +93,7 @@ pub struct RecordArgs {
     #[command(flatten)]
     pub into: IntoArgs,
 
-    /// Call the result NAME (default: the container's name, or the command's file name)
+    /// Call the result NAME (default: the name of the container or cgroup, or the command's file name)
     #[arg(long)]
     pub name: Option<String>,
 
@@ -86,11 +101,11 @@ pub struct RecordArgs {
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "command")]
     pub duration: Option<Duration>,
 
-    /// Wait for containers that do not exist or do not run yet (default)
+    /// Wait for targets that do not exist or do not run yet (default)
     #[arg(long, overrides_with = "no_wait")]
     pub wait: bool,
 
-    /// Fail when a container does not exist
+    /// Fail when the target does not exist
     #[arg(long)]
     pub no_wait: bool,
 
@@ -102,13 +117,40 @@ pub struct RecordArgs {
     #[arg(long, value_name = "FD")]
     pub ready_fd: Option<u32>,
 
+    /// Listen for `profiler mark` at PATH, which must not exist (default: a path of its own, which COMMAND
+    /// finds in PROFILER_SOCKET)
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+
     /// Ask the engine at this address (default: DOCKER_HOST, then the context, then the socket)
     #[arg(long, value_name = "URL", requires = "containers")]
     pub docker_host: Option<String>,
 
+    /// See capability checks this way or not at all (default: the first that the kernel takes)
+    #[arg(long, value_enum, value_name = "WAY", hide = true)]
+    pub attach_capabilities: Option<AttachWay>,
+
     /// The test run, or the workload itself
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// A way to attach, as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AttachWay {
+    Tracepoint,
+    Fexit,
+    Kprobe,
+}
+
+impl From<AttachWay> for Way {
+    fn from(way: AttachWay) -> Self {
+        match way {
+            AttachWay::Tracepoint => Way::Tracepoint,
+            AttachWay::Fexit => Way::Fexit,
+            AttachWay::Kprobe => Way::Kprobe,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -127,6 +169,18 @@ pub struct GenerateArgs {
     /// Allow what a filter denied while recording
     #[arg(long)]
     pub learn_denied: bool,
+
+    /// Make it for `runc` or `crun`, one version of it, or `any` (default: what was recorded)
+    #[arg(long, value_name = "RUNTIME[:VERSION]")]
+    pub runtime: Option<RuntimeChoice>,
+
+    /// Make it for a container with no-new-privileges (default: as recorded)
+    #[arg(long, alias = "no-new-privs", conflicts_with = "new_privileges")]
+    pub no_new_privileges: bool,
+
+    /// Make it for a container without no-new-privileges
+    #[arg(long, alias = "new-privs")]
+    pub new_privileges: bool,
 }
 
 /// The riskiest first; or one entry; or, with --why-not, what would happen to a call.
@@ -193,12 +247,12 @@ pub struct LintArgs {
     #[arg(long, value_name = "VERSION", value_parser = libseccomp, default_value = "2.5.4")]
     pub libseccomp: Version,
 
-    /// A runtime that must start under it: runc, crun-1.8.1 (repeatable; default: the profile's, else all that are known)
-    #[arg(long = "runtime", value_name = "NAME[-VERSION]")]
-    pub runtimes: Vec<String>,
+    /// `runc` or `crun`, one version of it, or `any`, must start under it (default: the profile's, else all are asked)
+    #[arg(long, value_name = "RUNTIME[:VERSION]")]
+    pub runtime: Option<RuntimeChoice>,
 
     /// With --runtime: the container has no-new-privileges set
-    #[arg(long, requires = "runtimes")]
+    #[arg(long, requires = "runtime")]
     pub no_new_privileges: bool,
 
     /// How to print
@@ -281,6 +335,33 @@ impl IntoArgs {
             Some(dir) => (Some(dir), Committed::Grow),
         }
     }
+}
+
+/// When it returns, the label is in force. Labels stand in recording.json and profile.json, with the calls that
+/// were made under them.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  profiler mark login_works                 this label, in place of all others
+  profiler mark --begin login_works         this label too, for tests that run at once
+  profiler mark --end login_works           this label no more
+  profiler mark --end                       no label any more")]
+pub struct MarkArgs {
+    /// The label: the test's name, for one
+    #[arg(value_name = "LABEL", required_unless_present = "end")]
+    pub label: Option<String>,
+
+    /// Keep the labels that are in force
+    #[arg(long)]
+    pub begin: bool,
+
+    /// End LABEL, or all labels
+    #[arg(long, conflicts_with = "begin")]
+    pub end: bool,
+
+    /// The recorder's socket (default: PROFILER_SOCKET, then the only recorder of this user)
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -16,8 +16,9 @@ use profiler::{
     model::{
         arch::Abi,
         capability,
-        diff::{self, Allowlist, Date, FailOn, Gate, Risk, Side},
+        diff::{self, Allowlist, Date, FailOn, Gate, Side},
         effective::{Context, Engine},
+        facts::Risk,
         seccomp::KernelVersion,
     },
     report::diff::{Compared, Report, Source, json, markdown, sarif, write},
@@ -55,7 +56,7 @@ pub struct DiffArgs {
     #[arg(long, value_enum, default_value_t = DiffFormat::Human)]
     pub format: DiffFormat,
 
-    /// What fails: growth, risk=low|medium|high (growth of at least that risk), any
+    /// What fails: growth, risk=low|moderate|high|critical (growth of at least that risk), any
     #[arg(long, value_name = "WHAT", value_parser = fail_on, default_value = "any")]
     pub fail_on: FailOn,
 
@@ -294,16 +295,17 @@ fn today() -> Result<Date> {
 }
 
 fn fail_on(text: &str) -> Result<FailOn, String> {
-    Ok(match text {
-        "any" => FailOn::Any,
-        "growth" => FailOn::Growth,
-        "risk=low" => FailOn::Risk(Risk::Low),
-        "risk=medium" => FailOn::Risk(Risk::Medium),
-        "risk=high" => FailOn::Risk(Risk::High),
+    let risk = text.strip_prefix("risk=");
+    let risk = risk.and_then(|risk| Risk::ALL.into_iter().find(|known| known.name() == risk));
+    match (text, risk) {
+        ("any", _) => Ok(FailOn::Any),
+        ("growth", _) => Ok(FailOn::Growth),
+        (_, Some(risk)) => Ok(FailOn::Risk(risk)),
         _ => {
-            return Err("expected `growth`, `risk=high`, `risk=medium`, `risk=low` or `any`".into());
+            Err("expected `growth`, `any`, or `risk=` with `low`, `moderate`, `high` or `critical`"
+                .into())
         }
-    })
+    }
 }
 
 fn kernel(text: &str) -> Result<KernelVersion, String> {

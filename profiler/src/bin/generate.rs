@@ -2,8 +2,8 @@
 
 use std::{io::Write as _, process::ExitCode};
 
-use anyhow::{Context as _, Result};
-use profiler::model::{merge::Merger, policy};
+use anyhow::{Context as _, Result, bail};
+use profiler::model::{merge::Merger, policy, purpose::Purpose};
 
 use crate::{args::GenerateArgs, merge, output};
 
@@ -16,11 +16,23 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     for path in &args.recordings {
         merger.add(merge::read(path)?)?;
     }
-    let options = policy::Options { learn_denied: args.learn_denied };
+    let recording = merger.finish()?;
+    let no_new_privileges =
+        (args.no_new_privileges || args.new_privileges).then_some(args.no_new_privileges);
+    let has_runtime = recording.runs.values().any(|run| run.container.is_some());
+    if no_new_privileges.is_some() && args.runtime.is_none() && !has_runtime {
+        bail!(
+            "no runtime started `{}`, so there is none to use no-new-privileges\n\
+             hint: add --runtime any",
+            recording.target.name
+        );
+    }
+    let purpose = Purpose { runtime: args.runtime.clone(), no_new_privileges };
+    let options = policy::Options { learn_denied: args.learn_denied, purpose };
     let (dir, committed) = args.into.destination(args.output.as_deref());
     let dir =
         dir.context("no directory to write to\nhint: profiler generate RECORDING... -o DIR")?;
-    output::write(&merger.finish()?, dir, &options, committed)?;
+    output::write(&recording, dir, &options, committed)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -102,7 +102,7 @@ fn install(profiles: &str, dry_run: bool) -> Result<()> {
             configure(["config", "--local", key, value])?;
         }
     }
-    writeln!(out, ".gitattributes: {} lines for {profiles}", FILES.len())?;
+    writeln!(out, ".gitattributes: {} lines for {profiles}, to be committed", FILES.len())?;
     if !dry_run && before.as_deref() != Some(written.as_str()) {
         store::write(&top, &[(".gitattributes", written)])?;
     }

@@ -12,6 +12,7 @@ mod git;
 mod input;
 mod lint;
 mod man;
+mod mark;
 mod merge;
 mod output;
 mod policy;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Verb::Merge(args) => merge::run(&args),
         Verb::Diff(args) => diff::run(&args),
         Verb::Git(args) => git::run(&args),
+        Verb::Mark(args) => mark::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Permissive => generate::permissive(),
         Verb::Completions(args) => completions::run(&args),

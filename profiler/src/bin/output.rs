@@ -1,6 +1,6 @@
 //! A result on its way out: joined with what is committed, then the files of a target's directory, then its summary.
 
-use std::{collections::BTreeSet, path::Path};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use fs_err as fs;
@@ -8,9 +8,9 @@ use profiler::{
     ingest,
     model::{
         merge, policy,
-        profile::Profile,
-        recording::{Phase, Recording, Verdict},
-        syscall, union,
+        profile::{CapabilityRule, Profile, SyscallRule},
+        recording::Recording,
+        union,
     },
     render::bundle,
     session::store,
@@ -120,30 +120,20 @@ fn pruned(recording: &Recording, fresh: &Profile, known: &Known) -> Result<()> {
     let Some(committed) = &known.profile else { return Ok(()) };
     union::union(committed, fresh)?; // refuses another target
     let all = merge::merge(known.recording.iter().chain([recording]).cloned())?;
+    let alone = |run| policy::derive(&merge::of_run(&all, run), &policy::Options::default());
+    let each: Vec<Profile> = all.runs.keys().map(alone).collect();
+    let tell = |what: String, lacks: &dyn Fn(&Profile) -> bool| {
+        let unseen = each.iter().filter(|profile| lacks(profile)).count();
+        tell::note(&format!("pruned {what}: {unseen} of {} runs have not seen it", each.len()));
+    };
     let (calls, capabilities) = union::unseen(committed, fresh);
     for rule in calls {
-        let facts = all.syscalls.iter().filter(|fact| {
-            fact.phase != Phase::Setup
-                && fact.abi == rule.abi
-                && syscall::display(fact.abi, fact.nr) == rule.name
-        });
-        let seen = facts.flat_map(|fact| fact.seen.keys()).collect();
-        gone(&format!("{} {}", rule.abi, rule.name), &seen, &all);
+        let is_it = |known: &SyscallRule| (known.abi, &known.name) == (rule.abi, &rule.name);
+        tell(format!("{} {}", rule.abi, rule.name), &|p| !p.syscalls.iter().any(is_it));
     }
     for rule in capabilities {
-        let number = profiler::model::capability::number(&rule.name);
-        let facts = all.capabilities.iter().filter(|fact| {
-            fact.phase == Phase::Workload
-                && fact.verdict == Verdict::Granted
-                && Some(fact.capability) == number
-        });
-        let seen = facts.flat_map(|fact| fact.seen.keys()).collect();
-        gone(&format!("CAP_{}", rule.name), &seen, &all);
+        let is_it = |known: &CapabilityRule| known.name == rule.name;
+        tell(format!("CAP_{}", rule.name), &|p| !p.capabilities.required.iter().any(is_it));
     }
     Ok(())
-}
-
-fn gone(what: &str, seen: &BTreeSet<&String>, all: &Recording) {
-    let runs = all.runs.len();
-    tell::note(&format!("pruned {what}: {} of {runs} runs have not seen it", runs - seen.len()));
 }

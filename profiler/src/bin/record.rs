@@ -12,9 +12,10 @@ use anyhow::{Result, bail};
 use profiler::{
     model::{
         policy,
-        recording::{Missing, Phase, Recording},
+        recording::{Missing, Phase, Recording, Target, TargetKind},
     },
-    session::{self, ContainerPlan, Event, Outcome, Plan, store},
+    observe::ebpf::{Options, Way},
+    session::{self, CgroupPlan, ContainerPlan, Event, Named, Outcome, Plan, store},
     target::docker::{Docker, Endpoint, Environment},
 };
 
@@ -34,7 +35,12 @@ const UNSOUND_LOSSES: [&str; 3] = ["syscalls", "scopes", "capabilities"];
 
 /// Records, writes the results, and prints the summary.
 pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
-    if args.containers.is_empty() && args.command.is_empty() {
+    let named = match (&args.cgroup, args.pid) {
+        (Some(path), _) => Some(Named::Path(path.clone())),
+        (None, Some(pid)) => Some(Named::Pid(pid)),
+        (None, None) => None,
+    };
+    if args.containers.is_empty() && named.is_none() && args.command.is_empty() {
         bail!(
             "nothing to record\nhint: profiler record --container NAME, or profiler record -- COMMAND"
         );
@@ -52,16 +58,30 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     }
     let _prepared = store::prepare(dirs.all(&args.containers).iter().map(PathBuf::as_path))?;
     let ready = args.ready_fd.map(ready::open).transpose()?;
-    let plan = Plan { name, command: args.command.clone(), duration: args.duration, ready, debug };
+    let observe = Options { debug, capabilities: args.attach_capabilities.map(Way::from) };
+    let plan = Plan {
+        name,
+        command: args.command.clone(),
+        duration: args.duration,
+        ready,
+        observe,
+        socket: args.socket.clone(),
+    };
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut teller = Teller::new();
     let outcome = runtime.block_on(async {
+        if let Some(place) = named {
+            let cgroup = CgroupPlan { place, wait: !args.no_wait };
+            let tell = |event: Event| teller.event(&event);
+            return Ok(session::record_cgroup(plan, cgroup, tell).await?);
+        }
         if args.containers.is_empty() {
             return anyhow::Ok(session::record_command(plan, |event| teller.event(&event)).await?);
         }
-        let endpoint = Endpoint::resolve(args.docker_host.as_deref(), &Environment::of_process())?;
-        let docker = Docker::connect(&endpoint, ENGINE_TIMEOUT).await?;
+        let environment = Environment::of_process();
+        let endpoint = Endpoint::resolve(args.docker_host.as_deref(), &environment)?;
+        let docker = Docker::connect_or_podman(&endpoint, &environment, ENGINE_TIMEOUT).await?;
         let containers = ContainerPlan {
             names: args.containers.clone(),
             wait: !args.no_wait,
@@ -129,10 +149,8 @@ fn write(outcome: &Outcome, dirs: &ResultDirs, committed: Committed) -> u8 {
             unwritten = true;
         }
     }
-    for name in &outcome.never_ran {
-        tell::error(&anyhow::anyhow!(
-            "container `{name}` did not run while it was recorded\nhint: start it while profiler waits, or check its name with `docker ps --all`"
-        ));
+    for target in &outcome.never_ran {
+        tell::error(&never_ran(target));
     }
     let complete = outcome.never_ran.is_empty()
         && outcome.recordings.iter().all(|recorded| is_complete(&recorded.recording));
@@ -141,6 +159,18 @@ fn write(outcome: &Outcome, dirs: &ResultDirs, committed: Committed) -> u8 {
         _ if unwritten => exit::USAGE,
         _ if !complete => exit::INCOMPLETE,
         _ => 0,
+    }
+}
+
+fn never_ran(target: &Target) -> anyhow::Error {
+    let Target { kind, name } = target;
+    match kind {
+        TargetKind::Cgroup => anyhow::anyhow!(
+            "cgroup `{name}` was not created while it was recorded\nhint: start what runs in it while profiler waits; /proc/PID/cgroup has its path"
+        ),
+        _ => anyhow::anyhow!(
+            "container `{name}` did not run while it was recorded\nhint: start it while profiler waits, or check its name with `docker ps --all`"
+        ),
     }
 }
 
@@ -160,7 +190,13 @@ fn result_name(args: &RecordArgs) -> String {
         let program = args.command.first().map(PathBuf::from).unwrap_or_default();
         program.file_name().unwrap_or(OsStr::new("command")).to_string_lossy().into_owned()
     };
+    let cgroup = || {
+        let last = args.cgroup.as_ref().and_then(|path| path.file_name());
+        last.map(|name| name.to_string_lossy().into_owned())
+    };
+    let process = || args.pid.map(|pid| pid.to_string());
     let name = args.name.clone().or_else(|| args.containers.first().cloned());
+    let name = name.or_else(cgroup).or_else(process);
     file_name(&name.unwrap_or_else(program))
 }
 

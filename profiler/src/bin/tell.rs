@@ -10,7 +10,7 @@ use profiler::{
         baseline,
         policy::native_abi,
         profile::{CapabilityReason, CapabilityRule, NoteKind, Outcome, Profile, SyscallReason},
-        recording::Recording,
+        recording::{Recording, TargetKind},
         seccomp::KernelVersion,
         syscall,
     },
@@ -91,16 +91,21 @@ impl Teller {
     /// Tells one event.
     pub fn event(&mut self, event: &Event) {
         match event {
-            Event::Waiting { name } => {
-                self.target("container", name);
-                self.say(&format!("waiting for container `{name}`"));
+            Event::Waiting { kind, name } => {
+                let target = self.target(*kind, name);
+                self.say(&format!("waiting for {target}"));
             }
             Event::Recording { kind, name } => {
-                self.target(kind, name);
-                self.say(&format!("recording {kind} `{name}`"));
+                let target = self.target(*kind, name);
+                self.say(&format!("recording {target}"));
             }
-            Event::Caught { name } => self.say(&format!("container `{name}` started: recording")),
-            Event::Ended { name } => self.say(&format!("container `{name}` ended")),
+            Event::Caught { kind, name } => {
+                self.say(&format!("{} `{name}` started: recording", kind.name()));
+            }
+            Event::Ended { kind, name } => self.say(&format!("{} `{name}` ended", kind.name())),
+            Event::NoSocket { error } => {
+                self.say(&format!("warning: {error}; labels cannot be set in this recording"));
+            }
             Event::Leftover { error } => self.say(&format!("warning: {error}")),
             Event::EngineGone { reason } => {
                 self.say(&format!("warning: {reason}; containers that start now are not found"));
@@ -128,8 +133,10 @@ impl Teller {
         }
     }
 
-    fn target(&mut self, kind: &str, name: &str) {
-        self.targets.push(format!("{kind} `{name}`"));
+    fn target(&mut self, kind: TargetKind, name: &str) -> String {
+        let target = format!("{} `{name}`", kind.name());
+        self.targets.push(target.clone());
+        target
     }
 
     fn say(&mut self, text: &str) {
@@ -190,7 +197,10 @@ fn policy_summary(recording: &Recording, profile: &Profile) -> PolicySummary {
             .filter(|note| {
                 matches!(
                     note.kind,
-                    NoteKind::Empty | NoteKind::UnnamedSyscalls | NoteKind::NoNewPrivileges
+                    NoteKind::Empty
+                        | NoteKind::UnnamedSyscalls
+                        | NoteKind::Runtime
+                        | NoteKind::NoNewPrivileges
                 )
             })
             .map(|note| note.text.clone())

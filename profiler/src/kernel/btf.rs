@@ -1,4 +1,4 @@
-//! A small reader of the kernel's BTF: enough to find a field's offset and whether a type exists.
+//! A small reader of the kernel's BTF: enough to find a field's offset, a function's parameters, and whether a type exists.
 //!
 //! Format: <https://docs.kernel.org/bpf/btf.html>. Bytes come from the caller; nothing is loaded here.
 
@@ -10,7 +10,10 @@ const MAGIC: u16 = 0xeb9f;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
 const KIND_TYPEDEF: u32 = 8;
+const KIND_FUNC: u32 = 12;
+const KIND_FUNC_PROTO: u32 = 13;
 const MAX_DEPTH: u32 = 16;
 
 /// Why BTF could not be read.
@@ -86,7 +89,7 @@ impl<'a> Btf<'a> {
                     2 | 7..=12 | 16 | 18 => 0, // PTR, FWD, qualifiers, FUNC, FLOAT, TYPE_TAG
                     KIND_ARRAY => 12,
                     KIND_STRUCT | KIND_UNION | 15 | 19 => vlen * 12, // also DATASEC, ENUM64
-                    6 | 13 => vlen * 8,                              // ENUM, FUNC_PROTO
+                    KIND_ENUM | KIND_FUNC_PROTO => vlen * 8,
                     other => return Err(BtfError::Kind(other)),
                 };
         }
@@ -97,6 +100,42 @@ impl<'a> Btf<'a> {
     #[must_use]
     pub fn has_tracepoint(&self, name: &str) -> bool {
         self.typedefs.contains_key(format!("btf_trace_{name}").as_str())
+    }
+
+    /// The names of a function's parameters, in order; empty for one without a name. `None` when the kernel has no
+    /// such function, or its compiler changed it beyond description.
+    #[must_use]
+    pub fn parameters(&self, function: &str) -> Option<Vec<&'a str>> {
+        let at = self.find(KIND_FUNC, function)?;
+        let prototype = self.resolve(u32_at(self.bytes, at + 8).ok()?)?;
+        let info = u32_at(self.bytes, prototype + 4).ok()?;
+        if (info >> 24) & 0x1f != KIND_FUNC_PROTO {
+            return None;
+        }
+        (0..(info & 0xffff) as usize)
+            .map(|index| Some(self.string(u32_at(self.bytes, prototype + 12 + index * 8).ok()?)))
+            .collect()
+    }
+
+    /// Whether an enumeration has a constant of that name.
+    #[must_use]
+    pub fn has_constant(&self, enumeration: &str, constant: &str) -> bool {
+        let constants = |at: usize| {
+            let len = u32_at(self.bytes, at + 4).unwrap_or(0) & 0xffff;
+            (0..len as usize)
+                .filter_map(move |index| u32_at(self.bytes, at + 12 + index * 8).ok())
+                .map(|name| self.string(name))
+        };
+        self.find(KIND_ENUM, enumeration)
+            .is_some_and(|at| constants(at).any(|name| name == constant))
+    }
+
+    /// Position of the first type of that kind and name. Searches all types.
+    fn find(&self, kind: u32, name: &str) -> Option<usize> {
+        self.types.iter().map(|at| *at as usize).find(|at| {
+            let word = |offset| u32_at(self.bytes, at + offset).unwrap_or(0);
+            (word(4) >> 24) & 0x1f == kind && self.string(word(0)) == name
+        })
     }
 
     /// Byte offset of a field, such as `thread_info.status` of `task_struct`. Anonymous members are
@@ -173,7 +212,7 @@ mod tests {
 
     /// `struct outer { u32 a; struct { u32 b; }; struct inner { u32 c; } inner; }` by hand.
     fn blob() -> Vec<u8> {
-        let strings = b"\0outer\0a\0b\0inner\0c\0int\0btf_trace_x\0";
+        let strings = b"\0outer\0a\0b\0inner\0c\0int\0btf_trace_x\0f\0ids\0ID_A\0";
         let at = |name: &str| {
             let needle = format!("\0{name}\0");
             strings.windows(needle.len()).position(|w| w == needle.as_bytes()).expect("present")
@@ -187,6 +226,9 @@ mod tests {
         types.extend([at("outer"), (4 << 24) | 3, 12]); // 4
         types.extend([at("a"), 1, 0, 0, 2, 32, at("inner"), 3, 64]);
         types.extend([at("btf_trace_x"), 8 << 24, 1]); // 5
+        types.extend([0, (13 << 24) | 2, 1, at("a"), 1, at("b"), 1]); // 6: int (int a, int b)
+        types.extend([at("f"), 12 << 24, 6]); // 7
+        types.extend([at("ids"), (6 << 24) | 1, 4, at("ID_A"), 0]); // 8
         let types: Vec<u8> = types.iter().flat_map(|w| w.to_ne_bytes()).collect();
         let mut blob = Vec::new();
         blob.extend(MAGIC.to_ne_bytes());
@@ -212,11 +254,23 @@ mod tests {
     }
 
     #[test]
+    fn functions_have_parameters_and_enumerations_constants() {
+        let blob = blob();
+        let btf = Btf::parse(&blob).expect("parses");
+        assert_eq!(btf.parameters("f"), Some(vec!["a", "b"]));
+        assert_eq!(btf.parameters("ids"), None, "not a function");
+        assert_eq!(btf.parameters("g"), None);
+        assert!(btf.has_constant("ids", "ID_A"));
+        assert!(!btf.has_constant("ids", "ID_B") && !btf.has_constant("f", "ID_A"));
+    }
+
+    #[test]
     fn every_truncation_is_an_error_or_a_smaller_blob_but_never_a_panic() {
         let blob = blob();
         for end in 0..blob.len() {
             if let Ok(btf) = Btf::parse(&blob[..end]) {
                 let _ = btf.offset("outer", "inner.c");
+                let _ = (btf.parameters("f"), btf.has_constant("ids", "ID_B"));
             }
         }
         assert_eq!(Btf::parse(b"ELF").err(), Some(BtfError::Magic));

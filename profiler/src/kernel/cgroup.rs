@@ -49,6 +49,10 @@ pub struct CgroupSetup {
     pub layout: CgroupLayout,
     /// The directory of the cgroup2 root, below the root path that was given; absent on legacy.
     pub v2_mount: Option<PathBuf>,
+    /// What of the cgroup2 tree is mounted there: `/` for all of it.
+    pub v2_tree: PathBuf,
+    /// The directories of version 1 trees, below the root path that was given.
+    pub v1_mounts: Vec<PathBuf>,
 }
 
 /// Why the set-up could not be told.
@@ -83,23 +87,39 @@ pub fn detect(root: &Path) -> Result<CgroupSetup, CgroupError> {
     let table = std::fs::read(&path).map_err(|source| CgroupError::Read { path, source })?;
     let mounts: Vec<Mount> =
         table.split(|byte| *byte == b'\n').filter_map(parse_mountinfo_line).collect();
-    let v2_mount = best_v2(&mounts).map(|point| below(root, point));
-    let layout = match (v2_mount.is_some(), mounts.iter().any(|mount| !mount.v2)) {
+    let v2 = best_v2(&mounts);
+    let v1_mounts: Vec<PathBuf> = mounts
+        .iter()
+        .filter(|mount| !mount.v2)
+        .map(|mount| below(root, &mount.mount_point))
+        .collect();
+    let layout = match (v2.is_some(), !v1_mounts.is_empty()) {
         (true, false) => CgroupLayout::Unified,
         (true, true) => CgroupLayout::Hybrid,
         (false, true) => CgroupLayout::Legacy,
         (false, false) => return Err(CgroupError::NotMounted),
     };
-    Ok(CgroupSetup { layout, v2_mount })
+    Ok(CgroupSetup {
+        layout,
+        v2_mount: v2.map(|mount| below(root, &mount.mount_point)),
+        v2_tree: v2.map_or_else(|| PathBuf::from("/"), |mount| mount.tree_root.clone()),
+        v1_mounts,
+    })
+}
+
+/// Whether this process sees the paths of cgroups as the kernel does: it is in the host's cgroup namespace.
+#[must_use]
+pub fn in_host_namespace(root: &Path) -> bool {
+    /// <https://elixir.bootlin.com/linux/v6.12/source/include/linux/proc_ns.h#L46>
+    const INITIAL: &str = "cgroup:[4026531835]";
+    std::fs::read_link(root.join("proc/self/ns/cgroup"))
+        .is_ok_and(|link| link == Path::new(INITIAL))
 }
 
 /// The mount that shows the whole tree, else the one that comes last and so covers the others.
-fn best_v2(mounts: &[Mount]) -> Option<&Path> {
+fn best_v2(mounts: &[Mount]) -> Option<&Mount> {
     let of_v2 = || mounts.iter().filter(|mount| mount.v2);
-    of_v2()
-        .rfind(|mount| mount.tree_root == Path::new("/"))
-        .or_else(|| of_v2().next_back())
-        .map(|mount| mount.mount_point.as_path())
+    of_v2().rfind(|mount| mount.tree_root == Path::new("/")).or_else(|| of_v2().next_back())
 }
 
 /// An absolute path of the host, below the root path of a test.
@@ -200,7 +220,21 @@ mod tests {
         let (root, setup) = with_mountinfo(&format!("{UNIFIED}{part}"));
         assert_eq!(setup.expect("setup").v2_mount, Some(root.path().join("sys/fs/cgroup")));
         let (root, setup) = with_mountinfo(part);
-        assert_eq!(setup.expect("setup").v2_mount, Some(root.path().join("mnt/part")));
+        let setup = setup.expect("setup");
+        assert_eq!(setup.v2_mount, Some(root.path().join("mnt/part")));
+        assert_eq!(setup.v2_tree, Path::new("/docker/x"));
+    }
+
+    #[test]
+    fn the_hosts_cgroup_namespace_is_known_by_its_number() {
+        let root = tempfile::tempdir().expect("temp dir");
+        let dir = root.path().join("proc/self/ns");
+        fs::create_dir_all(&dir).expect("proc");
+        for (link, host) in [("cgroup:[4026531835]", true), ("cgroup:[4026532451]", false)] {
+            std::os::unix::fs::symlink(link, dir.join("cgroup")).expect("link");
+            assert_eq!(in_host_namespace(root.path()), host, "{link}");
+            fs::remove_file(dir.join("cgroup")).expect("unlink");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What an OCI runtime itself calls between loading the filter and the entry point's execve.
+//! What an OCI runtime itself calls between loading the filter and the execve of what it starts, the entry point or a
+//! process that joins (exec, health checks).
 //!
 //! Owns the lookup in the measured data under `profiles/floors/`, whose format is in
 //! `profiles/README.md`. It does not decide when a floor is needed: `policy` does. Floors go stale with
@@ -10,9 +11,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The files, embedded. A new measurement is a new file and a line here.
-const FILES: [&str; 2] = [
+const FILES: [&str; 6] = [
     include_str!("../../../profiles/floors/crun-1.8.1.json"),
+    include_str!("../../../profiles/floors/crun-1.21.json"),
+    include_str!("../../../profiles/floors/crun-1.28.json"),
     include_str!("../../../profiles/floors/runc-1.1.5.json"),
+    include_str!("../../../profiles/floors/runc-1.1.15.json"),
+    include_str!("../../../profiles/floors/runc-1.3.6.json"),
 ];
 
 static FLOORS: LazyLock<Vec<FloorFile>> = LazyLock::new(|| {
@@ -25,7 +30,7 @@ static FLOORS: LazyLock<Vec<FloorFile>> = LazyLock::new(|| {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FloorFile {
-    /// Version of the file's own format, 1.
+    /// Version of the file's own format, 2.
     #[cfg_attr(not(test), expect(dead_code, reason = "the test of the embedded files reads it"))]
     format: u32,
     runtime: String,
@@ -41,6 +46,7 @@ struct FloorFile {
 struct Row {
     no_new_privileges: bool,
     user: RowUser,
+    when: When,
     made: Made,
     syscalls: Vec<String>,
 }
@@ -48,10 +54,33 @@ struct Row {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Made {
-    /// In every start.
+    /// Each time.
     Always,
-    /// In some starts, depending on timing: what Go's scheduler does.
+    /// Some times, depending on timing: what Go's scheduler does.
     Sometimes,
+    /// Each time; the runtime goes on after ENOSYS, and does not after EPERM. Not allowed: `errno` answers ENOSYS.
+    Tried,
+}
+
+/// What the runtime starts.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum When {
+    /// The container's first process.
+    #[default]
+    Start,
+    /// Another one in a container that runs.
+    Join,
+}
+
+impl When {
+    /// Whether it is the container's first process.
+    #[must_use]
+    pub fn is_start(&self) -> bool {
+        *self == When::Start
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -113,6 +142,37 @@ pub struct Floor {
     pub always: BTreeSet<&'static str>,
     /// Those that it makes in some starts only, and fails without. No recording can be relied on for them.
     pub sometimes: BTreeSet<&'static str>,
+    /// Those that it makes under the filter to start another process in the container.
+    pub join: BTreeSet<&'static str>,
+}
+
+impl RuntimeUse {
+    /// Whether it is of the same version of the same runtime, however that is used. A distribution's suffix makes no
+    /// other version.
+    #[must_use]
+    pub fn is_same(&self, other: &RuntimeUse) -> bool {
+        let key =
+            |usage: &RuntimeUse| Some((family(&usage.runtime)?, version_key(&usage.version)?));
+        (&self.runtime, &self.version) == (&other.runtime, &other.version)
+            || key(self).is_some_and(|own| key(other) == Some(own))
+    }
+
+    /// `runc 1.1.5`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        format!("{} {}", self.runtime, self.version).trim().to_owned()
+    }
+}
+
+/// What was measured: runtimes with their versions, in the order of the files.
+pub fn measured() -> impl Iterator<Item = (&'static str, &'static str)> {
+    FLOORS.iter().map(|file| (file.runtime.as_str(), file.version.as_str()))
+}
+
+/// Whether this very version was measured.
+#[must_use]
+pub fn is_exact(usage: &RuntimeUse) -> bool {
+    lookup(usage).iter().any(|floor| floor.exact)
 }
 
 /// The floors for a use: the exact version's; else the nearest version's of the same runtime; for an unknown
@@ -142,9 +202,10 @@ pub fn lookup(usage: &RuntimeUse) -> Vec<Floor> {
 
 impl FloorFile {
     fn floor(&'static self, usage: &RuntimeUse, exact: bool) -> Floor {
-        let calls = |made| {
+        let calls = |when, made: &[Made]| {
             let rows = self.rows.iter().filter(|row| {
-                row.made == made
+                row.when == when
+                    && made.contains(&row.made)
                     && row.no_new_privileges == usage.no_new_privileges
                     && (row.user == RowUser::Any || usage.user == User::NonRoot)
             });
@@ -154,14 +215,16 @@ impl FloorFile {
             runtime: &self.runtime,
             version: &self.version,
             exact,
-            always: calls(Made::Always),
-            sometimes: calls(Made::Sometimes),
+            always: calls(When::Start, &[Made::Always]),
+            sometimes: calls(When::Start, &[Made::Sometimes]),
+            join: calls(When::Join, &[Made::Always, Made::Sometimes]),
         }
     }
 }
 
 /// The measured runtime behind an engine's name for it: `io.containerd.runc.v2` is runc.
-fn family(name: &str) -> Option<&'static str> {
+#[must_use]
+pub fn family(name: &str) -> Option<&'static str> {
     let words: Vec<&str> = name.split(['.', '/', '-', '_']).collect();
     FLOORS.iter().map(|file| file.runtime.as_str()).find(|known| words.contains(known))
 }
@@ -177,7 +240,7 @@ fn version_key(version: &str) -> Option<(u32, u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{arch::Abi, syscall};
+    use crate::model::{arch::Abi, errno, syscall};
 
     fn usage(runtime: &str, version: &str, no_new_privileges: bool, user: User) -> RuntimeUse {
         RuntimeUse { runtime: runtime.into(), version: version.into(), no_new_privileges, user }
@@ -186,7 +249,7 @@ mod tests {
     #[test]
     fn embedded_files_are_sound() {
         for file in FLOORS.iter() {
-            assert_eq!(file.format, 1);
+            assert_eq!(file.format, 2);
             assert!(!file.source.is_empty());
             assert!(version_key(&file.version).is_some(), "{}", file.version);
             for row in &file.rows {
@@ -196,9 +259,37 @@ mod tests {
                 }
             }
             for no_new_privileges in [false, true] {
-                let floor = file.floor(&usage("", "", no_new_privileges, User::Root), true);
-                assert!(floor.always.contains("execve"), "{} {}", file.runtime, file.version);
-                assert!(floor.always.is_disjoint(&floor.sometimes));
+                for user in [User::Root, User::NonRoot] {
+                    let floor = file.floor(&usage("", "", no_new_privileges, user), true);
+                    assert!(
+                        floor.always.contains("execve") && floor.join.contains("execve"),
+                        "{file:?}"
+                    );
+                    assert!(floor.always.is_disjoint(&floor.sometimes), "{file:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_runtime_goes_on_without_is_answered_with_enosys() {
+        let rows = FLOORS.iter().flat_map(|file| &file.rows);
+        let tried: BTreeSet<&String> =
+            rows.filter(|row| row.made == Made::Tried).flat_map(|row| &row.syscalls).collect();
+        assert!(!tried.is_empty());
+        for name in tried {
+            let nr = syscall::number(Abi::X86_64, name).expect(name);
+            assert_eq!(errno::of_denied(Abi::X86_64, nr), errno::FALLBACK, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_later_load_needs_no_more_to_start() {
+        for file in FLOORS.iter() {
+            for user in [User::Root, User::NonRoot] {
+                let of =
+                    |no_new_privileges| file.floor(&usage("", "", no_new_privileges, user), true);
+                assert!(of(true).always.is_subset(&of(false).always), "{file:?}");
             }
         }
     }
@@ -208,35 +299,41 @@ mod tests {
         let sizes = |runtime, version, nnp, user| {
             let floors = lookup(&usage(runtime, version, nnp, user));
             assert!(floors.len() == 1 && floors[0].exact);
-            (floors[0].always.len(), floors[0].sometimes.len())
+            (floors[0].always.len(), floors[0].sometimes.len(), floors[0].join.len())
         };
-        assert_eq!(sizes("runc", "1.1.5", false, User::Root), (19, 2));
-        assert_eq!(sizes("runc", "1.1.5", false, User::NonRoot), (19, 2));
-        assert_eq!(sizes("runc", "1.1.5", true, User::NonRoot), (6, 2));
-        assert_eq!(sizes("runc", "1.1.5+ds1", true, User::Root), (6, 2));
-        assert_eq!(sizes("crun", "1.8.1", false, User::Root), (8, 0));
-        assert_eq!(sizes("crun", "1.8.1", true, User::Root), (1, 0));
+        assert_eq!(sizes("runc", "1.1.5", false, User::Root), (19, 2, 17));
+        assert_eq!(sizes("runc", "1.1.5", false, User::NonRoot), (20, 2, 18));
+        assert_eq!(sizes("runc", "1.1.5", true, User::NonRoot), (6, 2, 5));
+        assert_eq!(sizes("runc", "1.1.5+ds1", true, User::Root), (6, 2, 5));
+        assert_eq!(sizes("crun", "1.8.1", false, User::Root), (8, 0, 11));
+        // crun loads the filter of a process that joins early, whatever its no_new_privs.
+        assert_eq!(sizes("crun", "1.8.1", true, User::Root), (1, 0, 11));
     }
 
     #[test]
     fn other_versions_get_the_nearest_and_are_told() {
-        for version in ["1.2.0", "1.0.0", "unknown", ""] {
+        for (version, nearest) in
+            [("1.2.0", "1.1.15"), ("1.1.7", "1.1.5"), ("1.0.0", "1.1.5"), ("9", "1.3.6")]
+        {
             let floors = lookup(&usage("io.containerd.runc.v2", version, false, User::Root));
             assert_eq!(floors.len(), 1, "{version}");
             assert_eq!(
                 (floors[0].runtime, floors[0].version, floors[0].exact),
-                ("runc", "1.1.5", false)
+                ("runc", nearest, false)
             );
         }
     }
 
     #[test]
-    fn an_unknown_runtime_gets_all() {
-        for runtime in ["kata", "", "mycrunch"] {
-            let floors = lookup(&usage(runtime, "3.0", false, User::Root));
-            assert_eq!(floors.len(), 2, "{runtime}");
+    fn an_unknown_runtime_or_version_gets_all() {
+        for (runtime, version) in [("kata", "3.0"), ("", "3.0"), ("mycrunch", "3.0")] {
+            let floors = lookup(&usage(runtime, version, false, User::Root));
+            assert_eq!(floors.len(), FILES.len(), "{runtime}");
             assert!(floors.iter().all(|floor| !floor.exact));
         }
+        let floors = lookup(&usage("runc", "unknown", false, User::Root));
+        assert!(floors.iter().all(|floor| floor.runtime == "runc" && !floor.exact));
+        assert_eq!(floors.len(), measured().filter(|(runtime, _)| *runtime == "runc").count());
     }
 
     #[test]

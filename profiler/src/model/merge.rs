@@ -25,7 +25,7 @@ pub enum MergeError {
     #[error(
         "recordings of different targets cannot be merged: {} `{}` and {} `{}`\n\
          hint: merge the recordings of each target by itself; `profiler merge --force` joins them all the same",
-        kind_name(.first.0), .first.1.escape_debug(), kind_name(.second.0), .second.1.escape_debug()
+        .first.0.name(), .first.1.escape_debug(), .second.0.name(), .second.1.escape_debug()
     )]
     Targets {
         /// Kind and name of the target of one of them.
@@ -39,14 +39,6 @@ pub enum MergeError {
         /// The id.
         id: RunId,
     },
-}
-
-fn kind_name(kind: TargetKind) -> &'static str {
-    match kind {
-        TargetKind::Command => "command",
-        TargetKind::Container => "container",
-        TargetKind::Cgroup => "cgroup",
-    }
 }
 
 /// Joins recordings into one, in canonical order.
@@ -68,6 +60,17 @@ pub fn canonical(recording: Recording) -> Recording {
     let target = recording.target.clone();
     merger.take(recording);
     merger.recording(target)
+}
+
+/// What one run alone has to say: the inverse of joining it with others.
+#[must_use]
+pub fn of_run(recording: &Recording, id: &RunId) -> Recording {
+    let mut alone = recording.clone();
+    alone.runs.retain(|known, _| known == id);
+    alone.syscalls.retain_mut(|fact| fact.only(id));
+    alone.capabilities.retain_mut(|fact| fact.only(id));
+    alone.denials.retain_mut(|fact| fact.only(id));
+    alone
 }
 
 /// Joins recordings one by one. It holds each fact and each sighting once, so that its memory is linear in what
@@ -156,6 +159,12 @@ trait Fact: Sized + std::fmt::Debug {
     type Seen: Join;
     fn key(&self) -> Self::Key;
     fn seen(&mut self) -> &mut BTreeMap<RunId, Self::Seen>;
+
+    /// Keeps the account of one run, and says whether there is one.
+    fn only(&mut self, id: &RunId) -> bool {
+        self.seen().retain(|known, _| known == id);
+        !self.seen().is_empty()
+    }
 }
 
 /// Two accounts of one thing in one run. Each implementation takes the least or the most of each part,

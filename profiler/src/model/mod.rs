@@ -18,6 +18,7 @@ pub mod needs;
 pub mod notes;
 pub mod policy;
 pub mod profile;
+pub mod purpose;
 pub mod recording;
 pub mod seccomp;
 pub mod shell;

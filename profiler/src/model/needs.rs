@@ -12,8 +12,8 @@ use crate::model::{
     capability,
     profile::{Capabilities, CapabilityReason, CapabilityRule, Outcome},
     recording::{
-        AuditClass, CapabilityFact, Missing, Phase, Program, Recording, Sighting, UserNamespace,
-        Verdict,
+        AuditClass, CapabilityFact, Missing, Phase, Program, Recording, Run, Sighting,
+        UserNamespace, Verdict,
     },
     syscall,
 };
@@ -67,7 +67,8 @@ pub fn derive(recording: &Recording) -> Capabilities {
     let mut found: BTreeMap<u8, BTreeMap<Class, Reasons>> = BTreeMap::new();
     for fact in &recording.capabilities {
         let outcome = outcome(fact);
-        let Some(class) = classify(fact, outcome) else { continue };
+        let insists = || insists_on_retained(recording, fact);
+        let Some(class) = classify(fact, outcome, insists) else { continue };
         let reasons = found.entry(fact.capability).or_default().entry(class).or_default();
         let entry = reasons.entry((fact.abi, fact.nr)).or_insert((outcome, Users::default()));
         entry.0 = entry.0.min(outcome);
@@ -132,7 +133,25 @@ fn program_name(program: &Program) -> Option<String> {
     (!name.is_empty()).then(|| name.clone())
 }
 
-fn classify(fact: &CapabilityFact, outcome: Outcome) -> Option<Class> {
+/// Whether a program that wrote back its whole permitted set may insist on it.
+///
+/// A program that reads the set, changes a bit and writes it back would be content with less; one that has a list
+/// of its own fails with less. Where the container has what engines give to all, the first is likely; where it has been given a
+/// choice, that may be the program's list.
+fn insists_on_retained(recording: &Recording, fact: &CapabilityFact) -> bool {
+    let chosen = |run: &Run| {
+        let container = run.container.as_ref()?;
+        let has = |name: &&str| container.capabilities.iter().any(|held| held == *name);
+        Some(!capability::DOCKER_DEFAULT.iter().all(has))
+    };
+    fact.seen.keys().filter_map(|id| recording.runs.get(id)).any(|run| chosen(run) == Some(true))
+}
+
+fn classify(
+    fact: &CapabilityFact,
+    outcome: Outcome,
+    insists_on_retained: impl Fn() -> bool,
+) -> Option<Class> {
     // Credentials that the kernel lent the thread, and namespaces that the workload made itself, are not
     // the container's. Memory accounting asks on every mmap and is never a need.
     if fact.overridden
@@ -145,7 +164,12 @@ fn classify(fact: &CapabilityFact, outcome: Outcome) -> Option<Class> {
     if decisive && fact.verdict == Verdict::Denied && outcome == Outcome::Succeeded {
         return None; // it was not needed
     }
-    let earnest = fact.audit == AuditClass::Audited || decisive;
+    let earnest = match fact.audit {
+        AuditClass::Audited | AuditClass::Implied => true,
+        AuditClass::Retained if !insists_on_retained() => return None,
+        AuditClass::Retained => true,
+        AuditClass::Noaudit | AuditClass::Memory => decisive,
+    };
     match (fact.phase, fact.verdict, earnest) {
         (Phase::Setup | Phase::Handover, _, true) => Some(Class::Runtime),
         (Phase::Setup | Phase::Handover, _, false) => None,

@@ -6,15 +6,15 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    floor::RuntimeUse,
-    profile::{DeniedCall, Note, NoteKind, SyscallRule},
+    floor::{self, RuntimeUse},
+    profile::{DeniedCall, MadeFor, Note, NoteKind, Profile, SyscallRule},
     recording::{Missing, Phase, Recording, Target, TargetKind},
     shell, syscall,
 };
 
-/// The notes for a recording whose allowed calls are `rules`. Sorted, each once.
+/// The notes for a recording whose allowed calls are `rules`, in a profile for `made_for`. Sorted, each once.
 #[must_use]
-pub fn derive(recording: &Recording, rules: &[SyscallRule]) -> Vec<Note> {
+pub fn derive(recording: &Recording, rules: &[SyscallRule], made_for: &MadeFor) -> Vec<Note> {
     let mut notes = BTreeSet::new();
     let mut note = |kind, text: String| {
         notes.insert(Note { kind, text });
@@ -33,12 +33,7 @@ pub fn derive(recording: &Recording, rules: &[SyscallRule]) -> Vec<Note> {
                 NoteKind::Capabilities,
                 format!("capability checks could not be seen, so none may be dropped: {reason}"),
             ),
-            Missing::Handover => note(
-                NoteKind::Handover,
-                "the container ran unconfined: what its runtime calls under a filter comes from \
-                 measurements, not from this recording\nhint: record it under the profile that `profiler permissive` prints"
-                    .into(),
-            ),
+            Missing::Handover => note(NoteKind::Handover, handover(target)),
             Missing::Filtered => {
                 let denied = recording.denials.iter().filter(|fact| fact.phase != Phase::Setup);
                 let names = denied.map(|fact| syscall::display(fact.abi, fact.nr).into_owned());
@@ -52,6 +47,10 @@ pub fn derive(recording: &Recording, rules: &[SyscallRule]) -> Vec<Note> {
                 NoteKind::Engine,
                 "the engine went away while recording: containers started after that were not seen"
                     .into(),
+            ),
+            Missing::Left { .. } => note(
+                NoteKind::Left,
+                "processes left the target's cgroup: what they did elsewhere was not seen".into(),
             ),
         }
     }
@@ -74,8 +73,8 @@ pub fn derive(recording: &Recording, rules: &[SyscallRule]) -> Vec<Note> {
         note(NoteKind::IoUring, io_uring());
     }
     notes.extend(unnamed(rules));
-    let containers = recording.runs.values().filter_map(|run| run.container.as_ref());
-    notes.extend(no_new_privileges(containers.map(|container| container.no_new_privileges)));
+    notes.extend(made_for.runtimes.iter().filter_map(unmeasured));
+    notes.extend(no_new_privileges(&made_for.runtimes));
     notes.into_iter().collect()
 }
 
@@ -99,7 +98,8 @@ pub fn union(
         joined.insert(Note { kind: note.kind, text });
     }
     joined.extend(unnamed(rules));
-    joined.extend(no_new_privileges(runtimes.iter().map(|usage| usage.no_new_privileges)));
+    joined.extend(runtimes.iter().filter_map(unmeasured));
+    joined.extend(no_new_privileges(runtimes));
     joined.into_iter().collect()
 }
 
@@ -120,13 +120,73 @@ fn unnamed(rules: &[SyscallRule]) -> Option<Note> {
     Some(Note { kind: NoteKind::UnnamedSyscalls, text })
 }
 
-fn no_new_privileges(settings: impl Iterator<Item = bool>) -> Option<Note> {
-    let settings: BTreeSet<bool> = settings.collect();
+fn unmeasured(usage: &RuntimeUse) -> Option<Note> {
+    let floors = floor::lookup(usage);
+    if floors.iter().any(|floor| floor.exact) {
+        return None;
+    }
+    let measured: Vec<String> =
+        floors.iter().map(|floor| format!("{} {}", floor.runtime, floor.version)).collect();
+    let text = format!(
+        "{} was not measured: where the recording does not show its own calls, those of {} are allowed",
+        usage.label(),
+        measured.join(", ")
+    );
+    Some(Note { kind: NoteKind::Runtime, text })
+}
+
+fn no_new_privileges(runtimes: &[RuntimeUse]) -> Option<Note> {
+    let settings: BTreeSet<bool> = runtimes.iter().map(|usage| usage.no_new_privileges).collect();
     (settings.len() > 1).then(|| Note {
         kind: NoteKind::NoNewPrivileges,
         text: "no-new-privileges was set in some runs only: the profile allows what both need and does not set it"
             .into(),
     })
+}
+
+/// The notes for a profile that is for something else than what was recorded: what that costs, in calls. `rules` are its own,
+/// `as_recorded` is the profile for what was recorded.
+#[must_use]
+pub fn purpose(as_recorded: &Profile, made_for: &MadeFor, rules: &[SyscallRule]) -> Vec<Note> {
+    let names = |rules: &[SyscallRule]| -> BTreeSet<String> {
+        rules.iter().map(|rule| rule.name.clone()).collect()
+    };
+    let list = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(", ");
+    let uses = |made_for: &MadeFor| match made_for.runtimes.as_slice() {
+        [] => "no runtime".to_owned(),
+        uses => list(
+            uses.iter()
+                .map(|usage| match usage.no_new_privileges {
+                    true => format!("{} with no-new-privileges", usage.label()),
+                    false => usage.label(),
+                })
+                .collect(),
+        ),
+    };
+    let (recorded, own) = (names(&as_recorded.syscalls), names(rules));
+    let mut text =
+        format!("made for {}; recorded under {}", uses(made_for), uses(&as_recorded.made_for));
+    for (change, names) in
+        [("allowed for that", &own - &recorded), ("no longer allowed", &recorded - &own)]
+    {
+        if !names.is_empty() {
+            text.push_str(&format!("; {change}: {}", list(names)));
+        }
+    }
+    let mut notes = vec![Note { kind: NoteKind::Runtime, text }];
+    let recorded = &as_recorded.made_for;
+    if made_for.no_new_privileges()
+        && !recorded.no_new_privileges()
+        && !recorded.runtimes.is_empty()
+    {
+        notes.push(Note {
+            kind: NoteKind::NoNewPrivileges,
+            text: "made for no-new-privileges and recorded without: set-user-ID programs and file capabilities give \
+                   nothing then\nhint: record it with --security-opt no-new-privileges"
+                .into(),
+        });
+    }
+    notes
 }
 
 fn startup(target: &Target) -> String {
@@ -143,6 +203,18 @@ fn startup(target: &Target) -> String {
             format!("{fact}\nhint: start it while profiler records")
         }
     }
+}
+
+fn handover(target: &Target) -> String {
+    let source = match target.kind {
+        TargetKind::Container => "comes from measurements, not from this recording",
+        TargetKind::Command | TargetKind::Cgroup => "is not known",
+    };
+    format!(
+        "the {} ran unconfined: what its runtime calls under a filter {source}\n\
+         hint: record it under the profile that `profiler permissive` prints",
+        target.kind.name()
+    )
 }
 
 fn filtered(denied: BTreeSet<String>) -> String {

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     arch::Abi,
-    floor::{self, RuntimeUse, User},
+    floor::{self, RuntimeUse, User, When},
     merge,
     needs::{self, Users},
     notes,
     profile::{self, DeniedCall, MadeFor, Profile, SyscallReason, SyscallRule},
+    purpose::{self, Purpose},
     recording::{Missing, Phase, Recording, Run, RunId, SeccompSetting, TargetKind},
     syscall,
 };
@@ -33,10 +34,12 @@ pub const ALWAYS_ALLOWED: [&str; 10] = [
 ];
 
 /// Choices that a user makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Options {
     /// Also allow the calls that a filter refused while recording.
     pub learn_denied: bool,
+    /// What the profile is for.
+    pub purpose: Purpose,
 }
 
 /// The ABI of a machine's own programs, by `uname -m`.
@@ -67,7 +70,11 @@ pub fn derive(recording: &Recording, options: &Options) -> Profile {
             Phase::Workload => {
                 rules.made.entry((fact.abi, fact.nr)).or_default().extend(fact.seen.values());
             }
-            _ => rules.handed_over(fact.abi, fact.nr, recording, fact.seen.keys()),
+            _ => {
+                let runs =
+                    fact.seen.keys().filter(|id| is_evidence(recording, id, &options.purpose));
+                rules.handed_over(fact.abi, fact.nr, recording, runs);
+            }
         }
     }
     for fact in recording.denials.iter().filter(|fact| fact.phase != Phase::Setup) {
@@ -80,10 +87,13 @@ pub fn derive(recording: &Recording, options: &Options) -> Profile {
     }
     for (id, run) in &recording.runs {
         let Some(native) = native_abi(&run.host.machine) else { continue };
-        if let Some(usage) = runtime_use(run) {
-            rules.floor(native, &usage, needs_floor(recording, id, run));
+        let recorded = runtime_use(run);
+        for usage in options.purpose.uses(recorded.as_ref()) {
+            let seen = recorded.as_ref().is_some_and(|recorded| purpose::is_all(recorded, &usage));
+            rules.floor(native, &usage, !seen || needs_floor(recording, id, run));
         }
     }
+    rules.joins();
     // After all floors, so that the order of runs does not show.
     for run in recording.runs.values() {
         if let Some(native) = native_abi(&run.host.machine) {
@@ -99,17 +109,25 @@ pub fn derive(recording: &Recording, options: &Options) -> Profile {
     }
 
     let syscalls = rules.finish();
+    let uses = |run: &Run| options.purpose.uses(runtime_use(run).as_ref());
+    let made_for = MadeFor {
+        runtimes: distinct(recording.runs.values().flat_map(uses)),
+        recorded_under: distinct(
+            recording.runs.values().filter_map(|run| Some(run.container.as_ref()?.seccomp)),
+        ),
+    };
+    let mut notes = notes::derive(recording, &syscalls, &made_for);
+    if !options.purpose.is_recorded() {
+        let as_recorded = Options { purpose: Purpose::default(), ..options.clone() };
+        notes.extend(notes::purpose(&derive(recording, &as_recorded), &made_for, &syscalls));
+        notes.sort();
+    }
     Profile {
         schema_version: profile::SCHEMA_VERSION,
         target: recording.target.clone(),
-        made_for: MadeFor {
-            runtimes: distinct(recording.runs.values().filter_map(runtime_use)),
-            recorded_under: distinct(
-                recording.runs.values().filter_map(|run| Some(run.container.as_ref()?.seccomp)),
-            ),
-        },
+        made_for,
         architectures: architectures.into_iter().collect(),
-        notes: notes::derive(recording, &syscalls),
+        notes,
         syscalls,
         denied: denied(recording),
         capabilities: needs::derive(recording),
@@ -129,6 +147,14 @@ fn needs_floor(recording: &Recording, id: &RunId, run: &Run) -> bool {
         handover.any(|fact| fact.seen.contains_key(id))
     };
     unconfined || missing || !seen()
+}
+
+/// Whether a run's hand-over tells what a profile for `purpose` must allow. It does when it is not known whose it was.
+fn is_evidence(recording: &Recording, id: &RunId, purpose: &Purpose) -> bool {
+    recording.runs.get(id).and_then(runtime_use).is_none_or(|recorded| {
+        let wanted = purpose.uses(Some(&recorded));
+        wanted.iter().any(|wanted| purpose::is_evidence(&recorded, wanted))
+    })
 }
 
 /// How the run's runtime was used; `None` for a target that no runtime started.
@@ -167,6 +193,8 @@ struct Rules {
     made: BTreeMap<(Abi, u32), Users>,
     denied: BTreeMap<(Abi, u32), Users>,
     other: BTreeMap<(Abi, u32), BTreeSet<SyscallReason>>,
+    /// What runtimes call for processes that join.
+    joins: BTreeMap<(Abi, u32), BTreeSet<SyscallReason>>,
 }
 
 impl Rules {
@@ -181,6 +209,10 @@ impl Rules {
         recording: &Recording,
         runs: impl Iterator<Item = &'a RunId>,
     ) {
+        let mut runs = runs.peekable();
+        if runs.peek().is_none() {
+            return;
+        }
         let uses = runs.filter_map(|id| recording.runs.get(id).and_then(runtime_use));
         let mut reasons: BTreeSet<_> = uses
             .map(|usage| SyscallReason::Handover { runtime: usage.runtime, version: usage.version })
@@ -196,9 +228,15 @@ impl Rules {
     /// `whole`: the part that a recording of a start would have, too.
     fn floor(&mut self, native: Abi, usage: &RuntimeUse, whole: bool) {
         for floor in floor::lookup(usage) {
-            let stands_in_for = (!floor.exact)
-                .then(|| format!("{} {}", usage.runtime, usage.version).trim().into());
-            for name in &floor.sometimes {
+            let reason = |when| SyscallReason::Floor {
+                runtime: floor.runtime.into(),
+                version: floor.version.into(),
+                no_new_privileges: usage.no_new_privileges,
+                when,
+                stands_in_for: (!floor.exact).then(|| usage.label()),
+            };
+            let only_joining = &floor.join - &floor.always;
+            for name in floor.sometimes.union(&only_joining) {
                 // Whether a run happened to see it must not show in a committed file.
                 let seen =
                     syscall::number(native, name).and_then(|nr| self.other.get_mut(&(native, nr)));
@@ -207,15 +245,24 @@ impl Rules {
                 }
             }
             let always = floor.always.iter().filter(|_| whole);
-            for name in always.chain(&floor.sometimes) {
-                let Some(nr) = syscall::number(native, name) else { continue };
-                let reason = SyscallReason::Floor {
-                    runtime: floor.runtime.into(),
-                    version: floor.version.into(),
-                    no_new_privileges: usage.no_new_privileges,
-                    stands_in_for: stands_in_for.clone(),
-                };
-                self.add(native, nr, reason);
+            for nr in
+                always.chain(&floor.sometimes).filter_map(|name| syscall::number(native, name))
+            {
+                self.add(native, nr, reason(When::Start));
+            }
+            for nr in floor.join.iter().filter_map(|name| syscall::number(native, name)) {
+                self.joins.entry((native, nr)).or_default().insert(reason(When::Join));
+            }
+        }
+    }
+
+    /// Engines run health checks and `exec` whether or not a recording saw one: what the start of the container does not
+    /// need already is allowed for them.
+    fn joins(&mut self) {
+        for (call, joins) in std::mem::take(&mut self.joins) {
+            let reasons = self.other.entry(call).or_default();
+            if reasons.is_empty() {
+                reasons.extend(joins);
             }
         }
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     arch::Abi,
-    floor::RuntimeUse,
+    floor::{RuntimeUse, When},
     recording::{SeccompSetting, Target},
 };
 
@@ -37,11 +37,11 @@ pub struct Profile {
     pub notes: Vec<Note>,
 }
 
-/// The conditions of the recording.
+/// The conditions under which the profile holds, and those of the recording.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MadeFor {
-    /// How OCI runtimes were used; empty for commands. Sorted.
+    /// The OCI runtimes that it is for, and how they are used; empty for commands. Sorted.
     pub runtimes: Vec<RuntimeUse>,
     /// The filters that the target ran under while it was recorded; empty for commands. Sorted.
     pub recorded_under: Vec<SeccompSetting>,
@@ -56,7 +56,7 @@ impl Profile {
 }
 
 impl MadeFor {
-    /// Whether every recorded run had `no-new-privileges` set.
+    /// Whether all of them set `no-new-privileges`.
     #[must_use]
     pub fn no_new_privileges(&self) -> bool {
         !self.runtimes.is_empty() && self.runtimes.iter().all(|usage| usage.no_new_privileges)
@@ -96,7 +96,8 @@ pub enum SyscallReason {
         /// Its version; empty when the engine did not say.
         version: String,
     },
-    /// The OCI runtime is known to need it; the recording could not see that part.
+    /// The OCI runtime is known to need it, and the recording does not show it: it could not see that part, or the
+    /// profile is for another runtime than the recorded one.
     Floor {
         /// The runtime that was measured.
         runtime: String,
@@ -104,6 +105,9 @@ pub enum SyscallReason {
         version: String,
         /// The `no-new-privileges` setting that it was measured for.
         no_new_privileges: bool,
+        /// What it starts with it: the container, or a process that joins it (exec, health checks).
+        #[serde(default, skip_serializing_if = "When::is_start")]
+        when: When,
         /// The runtime and version in use, when those were not measured themselves.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stands_in_for: Option<String>,
@@ -228,10 +232,14 @@ pub enum NoteKind {
     Capabilities,
     /// The runtime's own calls could not be seen.
     Handover,
+    /// The profile is for another runtime than the recorded one, or for one that was not measured.
+    Runtime,
     /// io_uring operations cannot be seen.
     IoUring,
     /// Shut-down was not seen.
     Shutdown,
     /// Runs differ in `no-new-privileges`.
     NoNewPrivileges,
+    /// Processes left the target's cgroup.
+    Left,
 }

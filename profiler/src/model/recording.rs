@@ -58,6 +58,18 @@ pub enum TargetKind {
     Cgroup,
 }
 
+impl TargetKind {
+    /// In words, for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            TargetKind::Command => "command",
+            TargetKind::Container => "container",
+            TargetKind::Cgroup => "cgroup",
+        }
+    }
+}
+
 /// The circumstances of one run. Never part of a committed file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -82,6 +94,10 @@ pub struct Run {
     /// What this run could not see. Sorted, without duplicates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Missing>,
+    /// Cgroups that were made inside the target's, by containers in it for one: what ran in them counts as the
+    /// target's.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub inner_cgroups: u64,
 }
 
 /// The machine that a run was made on.
@@ -173,6 +189,11 @@ pub enum Missing {
     },
     /// The engine went away; containers that started later were not found.
     Engine,
+    /// Processes left the target's cgroup, `count` of them: what they did elsewhere was not seen.
+    Left {
+        /// How many.
+        count: u64,
+    },
 }
 
 /// The part of a thread's life in which something happened.
@@ -253,6 +274,11 @@ pub enum AuditClass {
     Noaudit,
     /// Memory accounting asks for CAP_SYS_ADMIN on every mmap, brk and exec.
     Memory,
+    /// No check at all: the call keeps, raises or gains the capability, and cannot without (capset(2),
+    /// PR_CAP_AMBIENT_RAISE, an execve of a file with capabilities).
+    Implied,
+    /// No check at all: capset(2) wrote back the whole permitted set, which may be what was read before.
+    Retained,
 }
 
 /// Whose user namespace the capability was asked for.

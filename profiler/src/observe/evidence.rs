@@ -15,14 +15,20 @@ pub struct Evidence {
     pub capabilities: Vec<CapabilityFact>,
     /// Denied calls, sorted.
     pub denials: Vec<DenialFact>,
-    /// Losses, and capability checks when they could not be observed.
+    /// Losses, processes that left, and capability checks when they could not be observed.
     pub missing: Vec<Missing>,
+    /// Cgroups that were made inside the target's.
+    pub inner_cgroups: u64,
+    /// A runtime started the target. Told of cgroups only; the others' kind says it.
+    pub has_runtime: bool,
 }
 
 impl Evidence {
     /// Adds the evidence of another start of the same target, in the same run: sets are joined,
     /// counts added, and the earlier of two first sightings stays.
     pub fn absorb(&mut self, other: Evidence) {
+        self.inner_cgroups += other.inner_cgroups;
+        self.has_runtime |= other.has_runtime;
         for fact in other.syscalls {
             let same = |known: &&mut SyscallFact| {
                 (known.abi, known.nr, known.phase) == (fact.abi, fact.nr, fact.phase)
@@ -48,13 +54,7 @@ impl Evidence {
                         known
                             .seen
                             .entry(run)
-                            .and_modify(|sum: &mut CheckSighting| {
-                                sum.checks += seen.checks;
-                                sum.succeeded += seen.succeeded;
-                                sum.failed += seen.failed;
-                                sum.unsettled += seen.unsettled;
-                                sum.sighting.join(seen.sighting.clone());
-                            })
+                            .and_modify(|sum: &mut CheckSighting| sum.add(&seen))
                             .or_insert(seen);
                     }
                 }
@@ -72,28 +72,50 @@ impl Evidence {
                         known
                             .seen
                             .entry(run)
-                            .and_modify(|sum: &mut DenialSighting| {
-                                sum.count += seen.count;
-                                sum.sighting.join(seen.sighting.clone());
-                            })
+                            .and_modify(|sum: &mut DenialSighting| sum.add(&seen))
                             .or_insert(seen);
                     }
                 }
             }
         }
         for missing in other.missing {
-            let same = |known: &&mut Missing| **known == missing || is_same_loss(known, &missing);
-            match self.missing.iter_mut().find(same) {
+            let same = |known: &&mut Missing| **known == missing || is_same_count(known, &missing);
+            match (self.missing.iter_mut().find(same), missing) {
+                // those of another start
+                (Some(Missing::Left { count: sum }), Missing::Left { count }) => *sum += count,
                 // losses are counted for the whole run: the newer count includes the older
-                Some(known) => *known = missing.max(known.clone()),
-                None => self.missing.push(missing),
+                (Some(known), missing) => *known = missing.max(known.clone()),
+                (None, missing) => self.missing.push(missing),
             }
         }
     }
 }
 
-fn is_same_loss(a: &Missing, b: &Missing) -> bool {
-    matches!((a, b), (Missing::Lost { what: a, .. }, Missing::Lost { what: b, .. }) if a == b)
+impl CheckSighting {
+    /// Adds what was counted elsewhere in the same run.
+    pub(super) fn add(&mut self, other: &CheckSighting) {
+        self.checks += other.checks;
+        self.succeeded += other.succeeded;
+        self.failed += other.failed;
+        self.unsettled += other.unsettled;
+        self.sighting.join(other.sighting.clone());
+    }
+}
+
+impl DenialSighting {
+    /// Adds what was counted elsewhere in the same run.
+    pub(super) fn add(&mut self, other: &DenialSighting) {
+        self.count += other.count;
+        self.sighting.join(other.sighting.clone());
+    }
+}
+
+fn is_same_count(a: &Missing, b: &Missing) -> bool {
+    match (a, b) {
+        (Missing::Lost { what: a, .. }, Missing::Lost { what: b, .. }) => a == b,
+        (Missing::Left { .. }, Missing::Left { .. }) => true,
+        _ => false,
+    }
 }
 
 fn is_same_check(a: &CapabilityFact, b: &CapabilityFact) -> bool {
@@ -113,8 +135,8 @@ pub struct Found {
     pub capabilities: BTreeSet<u8>,
     /// Calls that a filter answered.
     pub denials: BTreeSet<(u8, u32)>,
-    /// How many kinds of capability check there are now.
-    pub checks: usize,
+    /// Kinds of capability check: number space, number, capability, and a hash of the rest.
+    pub checks: BTreeSet<(u8, u32, u8, u32)>,
 }
 
 impl Found {
@@ -124,7 +146,7 @@ impl Found {
         self.syscalls.extend(later.syscalls);
         self.capabilities.extend(later.capabilities);
         self.denials.extend(later.denials);
-        self.checks = later.checks;
+        self.checks.extend(later.checks);
         self.count() != before
     }
 
@@ -177,6 +199,18 @@ mod tests {
         sum.absorb(lost(7));
         sum.absorb(lost(5));
         assert_eq!(sum.missing, lost(7).missing);
+    }
+
+    #[test]
+    fn processes_that_left_add_up() {
+        let left = |count| Evidence {
+            missing: vec![Missing::Left { count }],
+            inner_cgroups: 1,
+            ..Evidence::default()
+        };
+        let mut sum = left(2);
+        sum.absorb(left(2));
+        assert_eq!((sum.missing, sum.inner_cgroups), (left(4).missing, 2));
     }
 
     #[test]

@@ -107,11 +107,12 @@ fn reason(reason: &SyscallReason) -> String {
         SyscallReason::Handover { runtime, version } => {
             format!("handover {}", line(&format!("{runtime} {version}")))
         }
-        SyscallReason::Floor { runtime, version, no_new_privileges, stands_in_for } => {
+        SyscallReason::Floor { runtime, version, no_new_privileges, when, stands_in_for } => {
             let nnp = if *no_new_privileges { " with no-new-privileges" } else { "" };
             let instead = stands_in_for.as_ref().map(|other| format!(" for {}", line(other)));
             let runtime = line(&format!("{runtime} {version}")).into_owned();
-            format!("floor {runtime}{nnp}{}", instead.unwrap_or_default())
+            let join = if when.is_start() { "" } else { " joining" };
+            format!("floor {runtime}{join}{nnp}{}", instead.unwrap_or_default())
         }
         SyscallReason::Launch {} => "launch".into(),
         SyscallReason::AlwaysAllowed {} => "always allowed".into(),

@@ -41,8 +41,10 @@ pub(super) fn enforce(recording: &Recording, dir: &str, capabilities: &[&str]) -
 /// Records the target once more, from its first syscall when that means to restart it.
 pub(super) fn record_again(recording: &Recording, dir: &str, restart: bool) -> String {
     let mut words = vec!["profiler", "record"];
-    if recording.target.kind == TargetKind::Container {
-        words.extend(["--container", &recording.target.name]);
+    match recording.target.kind {
+        TargetKind::Container => words.extend(["--container", &recording.target.name]),
+        TargetKind::Cgroup => words.extend(["--cgroup", &recording.target.name]),
+        TargetKind::Command => {}
     }
     if restart {
         words.push("--restart");

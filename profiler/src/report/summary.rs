@@ -91,11 +91,7 @@ pub fn write(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
 
 fn title(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
     let recording = summary.recording;
-    let kind = match recording.target.kind {
-        TargetKind::Command => "command",
-        TargetKind::Container => "container",
-        TargetKind::Cgroup => "cgroup",
-    };
+    let kind = recording.target.kind.name();
     let name = escape::short(&recording.target.name, 80);
     let ms = recording.runs.values().fold(0_u64, |sum, run| sum.saturating_add(run.duration_ms));
     let mut during = format!("in {}", text::duration(Duration::from_millis(ms)));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    model::recording::{Missing, Recording, Run},
+    model::recording::{Missing, Recording, Run, TargetKind},
     report::{escape, next},
 };
 
@@ -39,6 +39,10 @@ pub(super) fn warnings(recording: &Recording, dir: &str, permissive_profile: &st
     {
         found.push(failed_command(status));
     }
+    let inner = recording.runs.values().map(|run| run.inner_cgroups).max().unwrap_or(0);
+    if inner > 0 {
+        found.push(inner_cgroups(inner));
+    }
     found.sort_by_key(|warning| warning.minor);
     found
 }
@@ -48,8 +52,10 @@ fn all_missing(recording: &Recording) -> Vec<&Missing> {
     let runs: Vec<&Run> = recording.runs.values().collect();
     let mut found: Vec<&Missing> = Vec::new();
     for missing in runs.iter().flat_map(|run| &run.missing) {
-        let of_any_run =
-            matches!(missing, Missing::Lost { .. } | Missing::IoUring | Missing::Engine);
+        let of_any_run = matches!(
+            missing,
+            Missing::Lost { .. } | Missing::IoUring | Missing::Engine | Missing::Left { .. }
+        );
         let in_all =
             || runs.iter().all(|run| run.missing.iter().any(|other| same_kind(missing, other)));
         let repeated = !matches!(missing, Missing::Lost { .. })
@@ -76,14 +82,21 @@ fn one(missing: &Missing, recording: &Recording, dir: &str, permissive: &str) ->
         Missing::Startup => warning(
             false,
             "start-up was not seen: the target already ran when the recording began, so what it needs to start is not in the profile",
-            vec![
-                format!(
-                    "restart it under observation: {}",
-                    next::record_again(recording, dir, true)
-                ),
-                "or remove it, run the same without `--restart`, and start it while profiler waits"
-                    .to_owned(),
-            ],
+            if recording.target.kind == TargetKind::Container {
+                vec![
+                    format!(
+                        "restart it under observation: {}",
+                        next::record_again(recording, dir, true)
+                    ),
+                    "or remove it, run the same without `--restart`, and start it while profiler waits"
+                        .to_owned(),
+                ]
+            } else {
+                vec![format!(
+                    "stop it, and start it while profiler waits: {}",
+                    next::record_again(recording, dir, false)
+                )]
+            },
         ),
         Missing::Filtered => {
             let mut hints =
@@ -131,6 +144,28 @@ fn one(missing: &Missing, recording: &Recording, dir: &str, permissive: &str) ->
             vec!["let the tests end by stopping the target".to_owned()],
         ),
         Missing::Lost { what, count } => lost_entries(what, *count),
+        Missing::Left { count } => {
+            let processes =
+                if *count == 1 { "1 process".to_owned() } else { format!("{count} processes") };
+            warning(
+                false,
+                &format!(
+                    "{processes} left the target's cgroup: what was done elsewhere is not in the profile"
+                ),
+                vec!["let the target start its programs itself, without `systemd-run --scope`, `su -` or a log-in".to_owned()],
+            )
+        }
+    }
+}
+
+fn inner_cgroups(count: u64) -> Warning {
+    let cgroups = if count == 1 { "1 cgroup".to_owned() } else { format!("{count} cgroups") };
+    Warning {
+        text: format!(
+            "{cgroups} made inside the target's, by containers in it for one: what ran there counts as the target's"
+        ),
+        hints: vec![],
+        minor: true,
     }
 }
 

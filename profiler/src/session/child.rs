@@ -14,7 +14,7 @@ use std::{
 use rustix::process::{Pid, Signal as Number, WaitId, WaitIdOptions, getpid, kill_process, waitid};
 use tokio::process::{Child, Command};
 
-use super::{error::SessionError, signals::Signal};
+use super::{error::SessionError, signals::Signal, socket};
 
 /// Name of the hidden subcommand that [`enter`] serves.
 pub const ENTER: &str = "__enter";
@@ -27,22 +27,23 @@ pub struct Running {
 
 impl Running {
     /// Starts a command that is not the target.
-    pub fn plain(command: &[OsString]) -> Result<Self, SessionError> {
+    pub fn plain(command: &[OsString], socket: Option<&Path>) -> Result<Self, SessionError> {
         let program = program_of(command)?;
-        Self::spawn(Command::new(program).args(&command[1..]), program)
+        Self::spawn(Command::new(program).args(&command[1..]), program, socket)
     }
 
     /// Starts a command that is the target; `join` is called with its process id and must move it
     /// into its cgroup. It executes the command only after that.
     pub fn inside(
         command: &[OsString],
+        socket: Option<&Path>,
         join: impl FnOnce(u32) -> Result<(), SessionError>,
     ) -> Result<Self, SessionError> {
         let program = program_of(command)?;
         let itself = std::env::current_exe()
             .map_err(|source| io("find", Path::new("/proc/self/exe"), source))?;
-        let running =
-            Self::spawn(Command::new(itself).arg(ENTER).arg("--").args(command), program)?;
+        let mut entering = Command::new(itself);
+        let running = Self::spawn(entering.arg(ENTER).arg("--").args(command), program, socket)?;
         let Some(pid) = running.pid else { return Ok(running) };
         // stopped, it makes no calls while it is between the cgroups, and its own execve is behind it
         let stopped_or_ended =
@@ -59,7 +60,14 @@ impl Running {
         joined.map(|()| running)
     }
 
-    fn spawn(command: &mut Command, program: &OsStr) -> Result<Self, SessionError> {
+    fn spawn(
+        command: &mut Command,
+        program: &OsStr,
+        socket: Option<&Path>,
+    ) -> Result<Self, SessionError> {
+        if let Some(socket) = socket {
+            command.env(socket::VARIABLE, socket);
+        }
         let child = command.spawn().map_err(|source| SessionError::Spawn {
             program: program.to_string_lossy().into_owned(),
             source,

@@ -31,16 +31,17 @@ pub async fn record_command(
     program_of(&plan.command)?;
     let mut signals = signals::catch().map_err(SessionError::Signals)?;
     let setup = cgroup::detect(Path::new("/"))?;
-    let mut recorder = Recorder::start(plan.debug)?;
+    let mut recorder = Recorder::start(plan.observe)?;
+    recorder.listen(plan.socket.as_deref(), &mut tell)?;
     sweep(Path::new("/"), &setup)?;
     let cgroup = CommandCgroup::create(Path::new("/"), &setup)?;
     let slots = [recorder.observer.watch(&[cgroup.cgroup().id], SlotKind::Command)?];
     let denying = inherits_filter();
     recorder.observer.watch_exits(true, denying)?;
-    tell(Event::Recording { kind: "command", name: plan.name.clone() });
+    tell(Event::Recording { kind: TargetKind::Command, name: plan.name.clone() });
     signal_ready(plan.ready);
 
-    let mut running = Running::inside(&plan.command, |pid| {
+    let mut running = Running::inside(&plan.command, recorder.socket(), |pid| {
         let file = cgroup.procs_file();
         fs::write(&file, pid.to_string()).map_err(|source| SessionError::Io {
             verb: "write",
@@ -56,6 +57,7 @@ pub async fn record_command(
             status = running.wait() => break status.ok().map(shell_status),
             Some(signal) = signals.recv() => running.pass_on(signal),
             () = &mut deadline, if plan.duration.is_some() => break None,
+            asked = recorder.asked() => recorder.label(asked)?,
             _ = ticks.tick() => tell(recorder.tick(&slots, false, denying)?),
         }
     };

@@ -15,7 +15,8 @@ use std::{
 use tokio::task::JoinSet;
 
 use super::{
-    child::{Running, program_of, shell_status},
+    child::program_of,
+    ending::Ending,
     error::SessionError,
     event::Event,
     followed::Followed,
@@ -28,7 +29,10 @@ use crate::{
     model::recording::{Target, TargetKind},
     observe::ebpf::{Candidate, Slot, SlotKind},
     target::{
-        cgroup::{ScopeError, container_id_in, of_container, populated, v2_root, with_descendants},
+        cgroup::{
+            ScopeError, container_id_in, of_container, populated, processes, v2_root,
+            with_descendants,
+        },
         docker::{ContainerEvent, ContainerEventKind, ContainerInfo, Docker, EngineError},
     },
 };
@@ -39,8 +43,10 @@ const UNKNOWN: Duration = Duration::from_secs(10);
 /// How long one answer of the engine's is waited for; it is asked again.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long the engine's last events are waited for at the end.
+/// How long the engine's last events are waited for at the end: after the last one, and when it still has to say whose
+/// a new cgroup is.
 const LAST_EVENTS: Duration = Duration::from_millis(200);
+const LAST_NAMES: Duration = Duration::from_secs(2);
 
 /// Which containers, and what may be done to them.
 pub struct ContainerPlan {
@@ -66,7 +72,7 @@ pub async fn record_containers(
     if !plan.command.is_empty() {
         program_of(&plan.command)?;
     }
-    let mut signals = signals::catch().map_err(SessionError::Signals)?;
+    let signals = signals::catch().map_err(SessionError::Signals)?;
     // events are asked for from before the first cgroup can be adopted
     let since = SystemTime::now();
     let setup = cgroup::detect(Path::new("/"))?;
@@ -74,13 +80,15 @@ pub async fn record_containers(
     let mut session = Session {
         docker,
         setup,
-        recorder: Recorder::start(plan.debug)?,
+        recorder: Recorder::start(plan.observe)?,
         followed: containers.names.into_iter().map(Followed::new).collect(),
         cgroups: HashMap::new(),
         names: HashMap::new(),
         unknown: HashMap::new(),
+        is_unsure: false,
         engine_gone: None,
     };
+    session.recorder.listen(plan.socket.as_deref(), &mut tell)?;
     session.recorder.observer.watch_exits(true, true)?;
     session.recorder.observer.adopt_candidates()?;
     let mut events = docker.events(since).await?;
@@ -92,32 +100,23 @@ pub async fn record_containers(
         restarts.spawn(async move { docker.restart(&id).await });
     }
 
-    let mut running = match plan.command.as_slice() {
-        [] => None,
-        command => Some(Running::plain(command)?),
-    };
+    let mut ending =
+        Ending::start(&plan.command, session.recorder.socket(), plan.duration, signals)?;
     let mut ticks = tokio::time::interval(TICK);
-    let deadline = tokio::time::sleep(plan.duration.unwrap_or(Duration::MAX / 4));
-    tokio::pin!(deadline);
     let status = loop {
         tokio::select! {
-            status = wait(&mut running) => break status,
-            Some(signal) = signals.recv() => match &running {
-                Some(running) => running.pass_on(signal),
-                None if signal.asks_to_end() => break None,
-                None => {}
-            },
-            () = &mut deadline, if plan.duration.is_some() => break None,
+            status = ending.wait() => break status,
             Some(Ok(restarted)) = restarts.join_next(), if !restarts.is_empty() => restarted?,
             event = events.next(), if session.engine_gone.is_none() => match event {
                 Ok(event) => session.happened(event, &mut tell).await?,
                 Err(gone) => session.lose_engine(gone.reason, &mut tell),
             },
+            asked = session.recorder.asked() => session.recorder.label(asked)?,
             _ = ticks.tick() => {
                 session.resolve(&mut tell).await?;
                 let event = session.tick()?;
                 tell(event);
-                if running.is_none() {
+                if !ending.has_command() {
                     session.ask_about_ended(&mut tell).await;
                     session.look_for_life(&mut tell)?;
                     if session.is_over() {
@@ -127,25 +126,19 @@ pub async fn record_containers(
             }
         }
     };
-    while session.engine_gone.is_none()
-        && let Ok(event) = tokio::time::timeout(LAST_EVENTS, events.next()).await
-    {
-        match event {
-            Ok(event) => session.happened(event, &mut tell).await?,
-            Err(gone) => session.lose_engine(gone.reason, &mut tell),
+    session.resolve(&mut tell).await?;
+    while session.engine_gone.is_none() {
+        let patience = if session.is_unsure { LAST_NAMES } else { LAST_EVENTS };
+        match tokio::time::timeout(patience, events.next()).await {
+            Ok(Ok(event)) => session.happened(event, &mut tell).await?,
+            Ok(Err(gone)) => session.lose_engine(gone.reason, &mut tell),
+            Err(_) => break,
         }
+        session.resolve(&mut tell).await?;
     }
     session.recorder.observer.stop()?;
     session.resolve(&mut tell).await?;
     session.finish(plan.command, status)
-}
-
-/// Waits for a command, or for ever when there is none.
-async fn wait(running: &mut Option<Running>) -> Option<i32> {
-    match running {
-        Some(running) => running.wait().await.ok().map(shell_status),
-        None => std::future::pending().await,
-    }
 }
 
 struct Session<'a> {
@@ -159,6 +152,8 @@ struct Session<'a> {
     names: HashMap<String, String>,
     /// Since when a candidate's container could not be named, by cgroup id.
     unknown: HashMap<u64, Instant>,
+    /// There is such a candidate.
+    is_unsure: bool,
     engine_gone: Option<String>,
 }
 
@@ -179,7 +174,7 @@ impl Session<'_> {
                 return Err(SessionError::NoContainer { name, endpoint });
             }
             let Some(info) = found else {
-                tell(Event::Waiting { name });
+                tell(Event::Waiting { kind: TargetKind::Container, name });
                 continue;
             };
             if let Some(other) = self.followed[..index].iter().find(|other| other.knows(&info.id)) {
@@ -194,13 +189,13 @@ impl Session<'_> {
             match pid {
                 Some(_) if restart => {
                     to_restart.push(id);
-                    tell(Event::Waiting { name });
+                    tell(Event::Waiting { kind: TargetKind::Container, name });
                 }
                 // it may have started between arming and asking: then it is a candidate
                 Some(pid) if !self.is_candidate(&id)? && self.watch_running(index, pid, &id)? => {
-                    tell(Event::Recording { kind: "container", name });
+                    tell(Event::Recording { kind: TargetKind::Container, name });
                 }
-                _ => tell(Event::Waiting { name }),
+                _ => tell(Event::Waiting { kind: TargetKind::Container, name }),
             }
         }
         Ok(to_restart)
@@ -226,6 +221,7 @@ impl Session<'_> {
             let inner: Vec<u64> = inner.iter().map(|cgroup| cgroup.id).collect();
             self.recorder.observer.watch_also(&inner, slot)?;
         }
+        self.recorder.observer.note_members(processes(&cgroup), slot)?;
         self.cgroups.insert(slot, cgroup.id);
         self.followed[index].ran_before(id, slot);
         Ok(true)
@@ -263,7 +259,10 @@ impl Session<'_> {
             ContainerEventKind::Die => {
                 self.resolve(tell).await?; // one that ended at once is found first
                 if self.followed[index].died(id, Instant::now()) {
-                    tell(Event::Ended { name: self.followed[index].name.clone() });
+                    tell(Event::Ended {
+                        kind: TargetKind::Container,
+                        name: self.followed[index].name.clone(),
+                    });
                 }
             }
             ContainerEventKind::Destroy => self.followed[index].removed(id),
@@ -274,6 +273,7 @@ impl Session<'_> {
 
     /// Finds out which containers the candidates are; keeps the targets, releases the others.
     async fn resolve(&mut self, tell: &mut impl FnMut(Event)) -> Result<(), SessionError> {
+        self.is_unsure = false;
         for candidate in self.recorder.observer.candidates()? {
             let known = self.followed.iter().position(|one| one.uses(candidate.slot));
             if let Some(index) = known {
@@ -295,11 +295,14 @@ impl Session<'_> {
                         followed.learn(*info);
                     }
                     if followed.started(id, candidate.slot) {
-                        tell(Event::Caught { name: followed.name.clone() });
+                        tell(Event::Caught {
+                            kind: TargetKind::Container,
+                            name: followed.name.clone(),
+                        });
                     }
                 }
                 Whose::Other => self.recorder.observer.release(&candidate)?,
-                Whose::Unknown => {}
+                Whose::Unknown => self.is_unsure = true,
             }
         }
         Ok(())
@@ -317,7 +320,7 @@ impl Session<'_> {
         self.cgroups.remove(&candidate.slot);
         let followed = &mut self.followed[index];
         if followed.take_over(candidate.slot, evidence, Instant::now()) {
-            tell(Event::Ended { name: followed.name.clone() });
+            tell(Event::Ended { kind: TargetKind::Container, name: followed.name.clone() });
         }
         Ok(())
     }
@@ -333,7 +336,7 @@ impl Session<'_> {
             for slot in followed.slots() {
                 let is_empty = self.cgroups.get(&slot).is_some_and(|id| !populated.contains(id));
                 if is_empty && followed.vacated(slot, Instant::now()) {
-                    tell(Event::Ended { name: followed.name.clone() });
+                    tell(Event::Ended { kind: TargetKind::Container, name: followed.name.clone() });
                 }
             }
         }
@@ -388,7 +391,10 @@ impl Session<'_> {
         match tokio::time::timeout(PATIENCE, self.docker.find(id)).await {
             Ok(Ok(Some(info))) => Answer::Is(Box::new(info)),
             Ok(Ok(None)) => Answer::NoSuch,
-            Err(_) | Ok(Err(EngineError::Timeout { .. })) => Answer::None,
+            // what it refuses to tell of one container says nothing of the others
+            Err(_) | Ok(Err(EngineError::Timeout { .. } | EngineError::Refused { .. })) => {
+                Answer::None
+            }
             Ok(Err(error)) => {
                 self.lose_engine(error.to_string(), tell);
                 Answer::None
@@ -423,13 +429,14 @@ impl Session<'_> {
         let mut recordings = Vec::new();
         let mut never_ran = Vec::new();
         for followed in std::mem::take(&mut self.followed) {
+            let target = Target { kind: TargetKind::Container, name: followed.name.clone() };
             if !followed.ran() {
-                never_ran.push(followed.name);
+                never_ran.push(target);
                 continue;
             }
             let slots = followed.slots();
             let circumstances = Circumstances {
-                target: Target { kind: TargetKind::Container, name: followed.name.clone() },
+                target,
                 clock: self.recorder.clock,
                 command: command.clone(),
                 command_status,

@@ -7,7 +7,9 @@ use thiserror::Error;
 use crate::{
     kernel::cgroup::CgroupError,
     observe::ebpf::ObserveError,
-    target::{cgroup::ScopeError, command::CommandCgroupError, docker::EngineError},
+    target::{
+        cgroup::ScopeError, command::CommandCgroupError, docker::EngineError, place::PlaceError,
+    },
 };
 
 /// Failures of a session.
@@ -28,6 +30,9 @@ pub enum SessionError {
     /// The container's cgroup.
     #[error(transparent)]
     Scope(#[from] ScopeError),
+    /// The place of the cgroup.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// There is no such container, and waiting was not wanted.
     #[error(
         "no container `{name}` at {endpoint}\nhint: docker ps --all, or leave out --no-wait to wait for it"
@@ -80,6 +85,17 @@ pub enum SessionError {
         #[source]
         source: io::Error,
     },
+    /// The socket for labels could not be made.
+    #[error("cannot {verb} the socket `{}`\nhint: choose another path: profiler record --socket PATH", path.display())]
+    Socket {
+        /// `create`, `read`.
+        verb: &'static str,
+        /// The socket, or its directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
     /// A result could not be written.
     #[error("cannot {verb} `{}`\nhint: choose another directory with `-o DIR`", path.display())]
     Output {
@@ -94,6 +110,22 @@ pub enum SessionError {
     /// Signals could not be caught.
     #[error("cannot catch signals\nhint: check what the limits of this shell leave: ulimit -a")]
     Signals(#[source] io::Error),
+}
+
+impl SessionError {
+    /// Message and causes on one line, without the hint.
+    pub(super) fn told(&self) -> String {
+        let mut told = String::new();
+        let mut next: Option<&dyn std::error::Error> = Some(self);
+        while let Some(error) = next {
+            let text = error.to_string();
+            let message = text.split("\nhint: ").next().unwrap_or_default();
+            told.push_str(if told.is_empty() { "" } else { ": " });
+            told.push_str(message);
+            next = error.source();
+        }
+        told
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +150,7 @@ mod tests {
             SessionError::SameContainer { first: name(), second: name() },
             SessionError::Spawn { program: name(), source: source() },
             SessionError::Io { verb: "read", path: PathBuf::new(), source: source() },
+            SessionError::Socket { verb: "create", path: PathBuf::new(), source: source() },
             SessionError::Signals(source()),
         ];
         for error in errors {

@@ -2,30 +2,43 @@
 
 use std::time::Duration;
 
+use crate::model::recording::TargetKind;
+
 /// Something a person or a script may want to know at once. Names are hostile text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Everything is attached, and the container is not there yet.
+    /// Everything is attached, and the target is not there yet.
     Waiting {
+        /// What it is.
+        kind: TargetKind,
         /// As the user wrote it.
         name: String,
     },
     /// Everything is attached; the target's calls are recorded from now on.
     Recording {
-        /// `container` or `command`.
-        kind: &'static str,
+        /// What it is.
+        kind: TargetKind,
         /// As the user wrote it.
         name: String,
     },
-    /// The container started and was caught before its first call.
+    /// The target started and was caught before its first call.
     Caught {
+        /// What it is.
+        kind: TargetKind,
         /// As the user wrote it.
         name: String,
     },
-    /// The container ended.
+    /// The target ended.
     Ended {
+        /// What it is.
+        kind: TargetKind,
         /// As the user wrote it.
         name: String,
+    },
+    /// There is no socket for labels.
+    NoSocket {
+        /// Why.
+        error: String,
     },
     /// The command's cgroup could not be removed.
     Leftover {

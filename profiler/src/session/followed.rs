@@ -8,14 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::run::denies;
 use crate::{
-    model::recording::{Container, Missing, SeccompSetting},
+    model::recording::{Container, Missing},
     observe::{ebpf::Slot, evidence::Evidence},
     target::docker::{ContainerInfo, is_named},
 };
 
 /// How long a container must have been gone to count as ended: `docker restart` is quicker.
-const GRACE: Duration = Duration::from_secs(2);
+pub const GRACE: Duration = Duration::from_secs(2);
 
 /// A container by the name that the user wrote.
 pub struct Followed {
@@ -88,6 +89,14 @@ impl Followed {
     pub fn exists(&mut self, id: &str) {
         if self.ids.insert(id.to_owned()) {
             self.created.insert(id.to_owned());
+            self.note_ids();
+        }
+    }
+
+    /// One that was removed before it could be inspected belongs to the list, too.
+    fn note_ids(&mut self) {
+        if let Some(facts) = &mut self.facts {
+            facts.ids = self.ids.iter().cloned().collect();
         }
     }
 
@@ -95,9 +104,8 @@ impl Followed {
     pub fn learn(&mut self, info: ContainerInfo) {
         self.exists(&info.id);
         self.restart_policy = info.restart_policy;
-        let mut facts = info.facts;
-        facts.ids = self.ids.iter().cloned().collect();
-        self.facts = Some(facts);
+        self.facts = Some(info.facts);
+        self.note_ids();
     }
 
     /// It was started, and writes to this slot; true when none ran before.
@@ -208,9 +216,7 @@ impl Followed {
 
     /// Its filter denies, as far as is known.
     pub fn is_filtered(&self) -> bool {
-        self.facts.as_ref().is_some_and(|facts| {
-            matches!(facts.seccomp, SeccompSetting::EngineDefault | SeccompSetting::Custom)
-        })
+        self.facts.as_ref().is_some_and(denies)
     }
 
     /// What its recording lacks.

@@ -1,15 +1,23 @@
 //! What every recording has in common: an observer, a clock, ticks, and the end of a command.
 
-use std::{ffi::OsString, fs::File, io::Write as _, path::Path, time::Duration};
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     error::SessionError,
     event::Event,
     exits::Exits,
+    labels::InForce,
     run::{self, Circumstances, Clock},
+    socket::{Asked, Socket},
 };
 use crate::{
-    model::recording::{Recording, RunId},
+    model::recording::{Recording, RunId, Target},
     observe::{
         ebpf::{Observer, Options, Slot},
         evidence::{Evidence, Found},
@@ -29,8 +37,10 @@ pub struct Plan {
     pub duration: Option<Duration>,
     /// Receives a byte when everything is attached.
     pub ready: Option<File>,
-    /// Log what the kernel side says.
-    pub debug: bool,
+    /// How to observe.
+    pub observe: Options,
+    /// Where to listen for labels.
+    pub socket: Option<PathBuf>,
 }
 
 /// One finished recording.
@@ -46,7 +56,7 @@ pub struct Outcome {
     /// A recording for each target that ran.
     pub recordings: Vec<Recorded>,
     /// Targets that never ran.
-    pub never_ran: Vec<String>,
+    pub never_ran: Vec<Target>,
     /// Status of the command, as a shell would report it.
     pub command_status: Option<i32>,
 }
@@ -61,12 +71,14 @@ pub struct Recorder {
     exits: Exits,
     found: Found,
     last_new: Duration,
+    labels: InForce,
+    socket: Option<Socket>,
 }
 
 impl Recorder {
     /// Loads and attaches everything. No target is in scope yet.
-    pub fn start(debug: bool) -> Result<Self, SessionError> {
-        let observer = Observer::start(Path::new("/sys"), Options { debug })?;
+    pub fn start(options: Options) -> Result<Self, SessionError> {
+        let observer = Observer::start(Path::new("/sys"), options)?;
         Ok(Recorder {
             observer,
             clock: Clock::start(),
@@ -74,7 +86,49 @@ impl Recorder {
             exits: Exits::default(),
             found: Found::default(),
             last_new: Duration::ZERO,
+            labels: InForce::default(),
+            socket: None,
         })
+    }
+
+    /// Listens for labels: at `path`, which must be possible, or else at a path of its own, if it is.
+    pub fn listen(
+        &mut self,
+        path: Option<&Path>,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<(), SessionError> {
+        match Socket::listen(path, &self.run) {
+            Ok(socket) => self.socket = Some(socket),
+            Err(error) if path.is_some() => return Err(error),
+            Err(error) => tell(Event::NoSocket { error: error.told() }),
+        }
+        Ok(())
+    }
+
+    /// Where it listens for labels.
+    pub fn socket(&self) -> Option<&Path> {
+        self.socket.as_ref().map(Socket::path)
+    }
+
+    /// The next request for a label. Cancel safe.
+    pub async fn asked(&mut self) -> Asked {
+        match &mut self.socket {
+            Some(socket) => socket.next().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Changes the labels in force, then answers.
+    pub fn label(&mut self, asked: Asked) -> Result<(), SessionError> {
+        let outcome = match self.labels.apply(asked.request.clone()) {
+            Ok(labels) => {
+                self.observer.label(&labels, &self.run, self.clock.armed_ns())?;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        asked.answer(outcome);
+        Ok(())
     }
 
     /// Looks at what was found, and decides whether `sys_exit` stays.
@@ -87,11 +141,12 @@ impl Recorder {
         denying: bool,
     ) -> Result<Event, SessionError> {
         let elapsed = self.clock.elapsed();
+        self.observer.tidy(&self.run, self.clock.armed_ns())?;
         let found = self.observer.found(slots)?;
         if self.found.extend(found) {
             self.last_new = elapsed;
         }
-        let outcomes = self.exits.outcomes(elapsed, self.found.checks, expecting);
+        let outcomes = self.exits.outcomes(elapsed, self.found.checks.len(), expecting);
         self.observer.watch_exits(outcomes, denying || expecting)?;
         self.observer.flush_log();
         Ok(Event::Progress {
@@ -105,7 +160,7 @@ impl Recorder {
 
     /// What was written to slots so far.
     pub fn evidence(&mut self, slots: &[Slot]) -> Result<Evidence, SessionError> {
-        Ok(self.observer.evidence(slots, &self.run, self.clock.armed_ns())?)
+        Ok(self.observer.evidence(slots, &self.run, self.clock.armed_ns(), self.labels.lost)?)
     }
 
     /// The recording of one target, from evidence taken after [`Observer::stop`].

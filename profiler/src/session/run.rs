@@ -12,7 +12,7 @@ use crate::{
     kernel::cgroup,
     model::recording::{
         Container, Host, Missing, Phase, Recording, Run, RunId, SCHEMA_VERSION, SeccompSetting,
-        Target,
+        Target, TargetKind,
     },
     observe::evidence::Evidence,
     session::error::SessionError,
@@ -82,7 +82,7 @@ pub fn recording(id: RunId, circumstances: Circumstances, evidence: Evidence) ->
         circumstances;
     missing.extend(evidence.missing.iter().cloned());
     let late = missing.contains(&Missing::Startup);
-    missing.extend(implied(&evidence, container.as_ref(), late));
+    missing.extend(implied(&evidence, target.kind, container.as_ref(), late));
     missing.sort();
     missing.dedup();
     let run = Run {
@@ -97,6 +97,7 @@ pub fn recording(id: RunId, circumstances: Circumstances, evidence: Evidence) ->
         host: host(),
         container,
         missing,
+        inner_cgroups: evidence.inner_cgroups,
     };
     Recording {
         schema_version: SCHEMA_VERSION,
@@ -109,16 +110,23 @@ pub fn recording(id: RunId, circumstances: Circumstances, evidence: Evidence) ->
 }
 
 /// What the evidence itself says is missing; a late start lacks the hand-over anyway.
-fn implied(evidence: &Evidence, container: Option<&Container>, late: bool) -> Vec<Missing> {
+fn implied(
+    evidence: &Evidence,
+    kind: TargetKind,
+    container: Option<&Container>,
+    late: bool,
+) -> Vec<Missing> {
     let mut missing = Vec::new();
     let seen_in = |phase| evidence.syscalls.iter().any(|fact| fact.phase == phase);
-    if let Some(container) = container {
-        if !late && !seen_in(Phase::Handover) {
-            missing.push(Missing::Handover);
-        }
-        if matches!(container.seccomp, SeccompSetting::EngineDefault | SeccompSetting::Custom) {
-            missing.push(Missing::Filtered);
-        }
+    let is_cgroup = kind == TargetKind::Cgroup;
+    let has_runtime = container.is_some() || is_cgroup && evidence.has_runtime;
+    if has_runtime && !late && !seen_in(Phase::Handover) {
+        missing.push(Missing::Handover);
+    }
+    // nobody says what filter a cgroup has, but what it refused
+    let refused = || evidence.denials.iter().any(|fact| fact.phase != Phase::Setup);
+    if container.is_some_and(denies) || is_cgroup && refused() {
+        missing.push(Missing::Filtered);
     }
     let sets_up_ring = |fact: &crate::model::recording::SyscallFact| {
         fact.nr == IO_URING_SETUP && fact.phase == Phase::Workload
@@ -127,6 +135,11 @@ fn implied(evidence: &Evidence, container: Option<&Container>, late: bool) -> Ve
         missing.push(Missing::IoUring);
     }
     missing
+}
+
+/// Whether a container's filter refuses anything, as far as is known.
+pub fn denies(container: &Container) -> bool {
+    matches!(container.seccomp, SeccompSetting::EngineDefault | SeccompSetting::Custom)
 }
 
 fn host() -> Host {

@@ -33,7 +33,7 @@ pub struct Cgroup {
 pub enum ScopeError {
     /// No cgroup2 tree is mounted.
     #[error(
-        "no cgroup2 tree is mounted, so containers cannot be told apart\nhint: mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified, then restart the engine"
+        "no cgroup2 tree is mounted, so containers cannot be told apart: version 1 trees are not followed\nhint: mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified, then restart the engine"
     )]
     NoV2,
     /// The process is in the root of the tree, with every other process that has no cgroup of its own.
@@ -64,9 +64,19 @@ pub enum ScopeError {
         /// The process.
         pid: i32,
     },
+    /// Only a part of the tree is mounted, and the cgroup is not in it.
+    #[error(
+        "cgroup `{}` is outside of what is mounted here, `{}`\nhint: mount -t cgroup2 none /sys/fs/cgroup/unified", path.display(), tree.display()
+    )]
+    NotMounted {
+        /// The cgroup.
+        path: PathBuf,
+        /// What is mounted of the tree.
+        tree: PathBuf,
+    },
     /// The process ended meanwhile.
     #[error(
-        "process {pid} ended\nhint: record again, and start it while profiler waits: profiler record --container NAME"
+        "process {pid} ended\nhint: start it while profiler waits: profiler record --container NAME, or --cgroup PATH"
     )]
     Ended {
         /// The process.
@@ -93,7 +103,7 @@ pub fn v2_root(setup: &CgroupSetup) -> Result<&Path, ScopeError> {
 
 /// The cgroup that a process is in, be it the root.
 pub fn of_process(root: &Path, setup: &CgroupSetup, pid: i32) -> Result<Cgroup, ScopeError> {
-    let mount = v2_root(setup)?;
+    v2_root(setup)?;
     let path = match v2_path_of(root, &pid.to_string()) {
         Ok(path) => path.ok_or(ScopeError::NoV2)?,
         Err(CgroupError::Read { source, .. })
@@ -107,7 +117,7 @@ pub fn of_process(root: &Path, setup: &CgroupSetup, pid: i32) -> Result<Cgroup, 
     if path.components().any(|component| component == Component::ParentDir) {
         return Err(ScopeError::OutsideNamespace { pid });
     }
-    at(mount, path)
+    at(setup, path)
 }
 
 /// The cgroup of a container, by its first process.
@@ -128,7 +138,7 @@ pub fn of_container(
         path.file_name().and_then(|name| name.to_str()).and_then(container_id_in) == Some(id)
     };
     match own.path.ancestors().filter(carries_id).last() {
-        Some(path) => at(v2_root(setup)?, path.to_owned()),
+        Some(path) => at(setup, path.to_owned()),
         None => Err(ScopeError::NotItsOwn { id: id.to_owned(), pid, path: own.path }),
     }
 }
@@ -160,16 +170,41 @@ pub fn with_descendants(cgroup: &Cgroup) -> Result<Vec<Cgroup>, ScopeError> {
 
 /// Ids of every cgroup in which, or below which, a process lives.
 pub fn populated(setup: &CgroupSetup) -> Result<HashSet<u64>, ScopeError> {
-    let all = with_descendants(&at(v2_root(setup)?, PathBuf::from("/"))?)?;
-    let is_populated = |cgroup: &Cgroup| {
-        std::fs::read_to_string(cgroup.dir.join("cgroup.events"))
-            .is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
-    };
+    let all = with_descendants(&at(setup, setup.v2_tree.clone())?)?;
     Ok(all.into_iter().filter(is_populated).map(|cgroup| cgroup.id).collect())
 }
 
-fn at(mount: &Path, path: PathBuf) -> Result<Cgroup, ScopeError> {
-    let dir = mount.join(path.strip_prefix("/").unwrap_or(&path));
+/// Whether a process lives in a cgroup or below it.
+#[must_use]
+pub fn is_populated(cgroup: &Cgroup) -> bool {
+    std::fs::read_to_string(cgroup.dir.join("cgroup.events"))
+        .is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
+}
+
+/// The processes in a cgroup and below it. Those that it cannot tell are left out.
+#[must_use]
+pub fn processes(cgroup: &Cgroup) -> Vec<u32> {
+    let all = with_descendants(cgroup).unwrap_or_default();
+    let listed = all.iter().map(|one| one.dir.join("cgroup.procs"));
+    let listed = listed.filter_map(|file| std::fs::read_to_string(file).ok());
+    listed
+        .flat_map(|pids| pids.lines().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// The directory of a cgroup, by its path within the tree; it need not exist.
+pub fn dir_of(setup: &CgroupSetup, path: &Path) -> Result<PathBuf, ScopeError> {
+    let mount = v2_root(setup)?;
+    let below = path.strip_prefix(&setup.v2_tree).map_err(|_| ScopeError::NotMounted {
+        path: path.to_owned(),
+        tree: setup.v2_tree.clone(),
+    })?;
+    Ok(mount.join(below))
+}
+
+/// The cgroup with this path within the tree.
+pub fn at(setup: &CgroupSetup, path: PathBuf) -> Result<Cgroup, ScopeError> {
+    let dir = dir_of(setup, &path)?;
     match std::fs::metadata(&dir) {
         Ok(metadata) => Ok(Cgroup { path, dir, id: metadata.ino() }),
         Err(source) => Err(ScopeError::Read { path: dir, source }),
@@ -225,7 +260,12 @@ mod tests {
             fs::create_dir_all(mount.join(&cgroup[1..])).expect("cgroup");
         }
         let host = Host {
-            setup: CgroupSetup { layout: CgroupLayout::Hybrid, v2_mount: Some(mount) },
+            setup: CgroupSetup {
+                layout: CgroupLayout::Hybrid,
+                v2_mount: Some(mount),
+                v2_tree: PathBuf::from("/"),
+                v1_mounts: Vec::new(),
+            },
             root,
         };
         host.put_process(cgroups.first().copied().unwrap_or("/"));
@@ -286,9 +326,22 @@ mod tests {
         let host = host(&["/x"]);
         let error = of_process(host.root.path(), &host.setup, 8).expect_err("no such process");
         assert!(matches!(error, ScopeError::Ended { pid: 8 }), "{error}");
-        let legacy = CgroupSetup { layout: CgroupLayout::Legacy, v2_mount: None };
+        let legacy =
+            CgroupSetup { layout: CgroupLayout::Legacy, v2_mount: None, ..host.setup.clone() };
         let error = of_process(host.root.path(), &legacy, 7).expect_err("no tree");
         assert!(matches!(error, ScopeError::NoV2), "{error}");
+    }
+
+    #[test]
+    fn a_part_of_the_tree_is_not_taken_for_all_of_it() {
+        let mut host = host(&["/web"]);
+        host.setup.v2_tree = PathBuf::from("/docker/x");
+        host.put_process("/docker/x/web");
+        let inside = of_process(host.root.path(), &host.setup, 7).expect("inside");
+        assert!(inside.dir.ends_with("unified/web"), "{}", inside.dir.display());
+        host.put_process("/web");
+        let error = of_process(host.root.path(), &host.setup, 7).expect_err("outside");
+        assert!(matches!(error, ScopeError::NotMounted { .. }), "{error}");
     }
 
     #[test]

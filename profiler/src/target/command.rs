@@ -244,7 +244,13 @@ mod tests {
         let proc = root.path().join("proc").join(std::process::id().to_string());
         fs::create_dir_all(&proc).expect("proc");
         fs::write(proc.join("cgroup"), "0::/own\n").expect("cgroup");
-        (root, CgroupSetup { layout: CgroupLayout::Unified, v2_mount: Some(mount) }, own)
+        let setup = CgroupSetup {
+            layout: CgroupLayout::Unified,
+            v2_mount: Some(mount),
+            v2_tree: PathBuf::from("/"),
+            v1_mounts: Vec::new(),
+        };
+        (root, setup, own)
     }
 
     fn entries(dir: &Path) -> Vec<String> {

@@ -9,10 +9,13 @@ mod events;
 #[cfg(test)]
 mod fake_engine;
 mod inspect;
+mod libpod;
 
 use std::{
+    collections::HashMap,
     io::{self, Read},
     path::Path,
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
@@ -22,15 +25,20 @@ use bollard::{
     query_parameters::{InspectContainerOptions, RestartContainerOptions},
 };
 use futures_util::StreamExt;
+use serde::{Deserialize, de::DeserializeOwned};
 use thiserror::Error;
 
+pub(super) use self::endpoint::usual_sockets;
 pub use self::{
     endpoint::{Address, Endpoint, EndpointError, Environment, Source},
     engine::EngineInfo,
     events::{ContainerEvent, ContainerEventKind, EngineGone, EventStream},
     inspect::ContainerInfo,
 };
-use crate::kernel::version::uname;
+use crate::{
+    kernel::version::uname,
+    target::runtime::{self, RuntimeVersion},
+};
 
 /// A restart waits for the container's own stop timeout first, 10 s by default.
 const RESTART_TIMEOUT: Duration = Duration::from_secs(120);
@@ -48,6 +56,8 @@ pub struct Docker {
     endpoint: Endpoint,
     timeout: Duration,
     info: EngineInfo,
+    /// What runtimes said when they were asked, by where they are.
+    runtimes: Arc<Mutex<HashMap<String, Option<RuntimeVersion>>>>,
 }
 
 /// Why the engine could not answer.
@@ -174,7 +184,31 @@ impl Docker {
                 host,
             });
         }
-        Ok(Docker { client, endpoint: endpoint.clone(), timeout, info })
+        let runtimes = Arc::default();
+        Ok(Docker { client, endpoint: endpoint.clone(), timeout, info, runtimes })
+    }
+
+    /// Connects to the engine of the user's settings; when they say nothing and docker is not there, to podman
+    /// where it listens by itself.
+    pub async fn connect_or_podman(
+        endpoint: &Endpoint,
+        environment: &Environment,
+        timeout: Duration,
+    ) -> Result<Self, EngineError> {
+        let error = match Self::connect(endpoint, timeout).await {
+            Err(error @ (EngineError::NoSocket { .. } | EngineError::NotListening { .. }))
+                if endpoint.source == Source::Default =>
+            {
+                error
+            }
+            other => return other,
+        };
+        for podman in endpoint::podman_endpoints(environment) {
+            if let Ok(engine) = Self::connect(&podman, timeout).await {
+                return Ok(engine);
+            }
+        }
+        Err(error)
     }
 
     /// The engine, as it answered on connecting.
@@ -195,20 +229,56 @@ impl Docker {
     /// begins with these digits, so shorter prefixes count as names.
     pub async fn find(&self, name_or_id: &str) -> Result<Option<ContainerInfo>, EngineError> {
         let wanted = wanted_name(name_or_id)?;
-        let verb = format!("inspect container `{wanted}`");
-        let request = self.client.inspect_container(wanted, None::<InspectContainerOptions>);
-        match self.connection().ask(&verb, request).await {
-            Ok(answer) => Ok(inspect::container_info(answer, &self.info, &read_profile)
-                .filter(|info| is_named(wanted, &info.id, &info.name))),
-            Err(EngineError::Refused { status: 404, .. }) => Ok(None),
+        let found = match self.inspect(wanted).await {
+            Ok(answer) => answer.filter(|info| is_named(wanted, &info.id, &info.name)),
+            Err(EngineError::Refused { status: 404, .. }) => None,
+            Err(EngineError::Refused { message, .. }) if is_gone(&message) => None,
             Err(EngineError::Refused { message, .. }) if is_ambiguous(&message) => {
                 if is_id_prefix(wanted) {
                     return Err(EngineError::Ambiguous { prefix: wanted.to_owned() });
                 }
-                Ok(None)
+                None
             }
-            Err(error) => Err(error),
+            Err(error) => return Err(error),
+        };
+        let Some(mut info) = found else { return Ok(None) };
+        if info.facts.runtime_version.is_empty()
+            && let Some(told) = self.ask_runtime(&info.runtime_path).await
+        {
+            info.facts.runtime = told.program;
+            info.facts.runtime_version = told.version;
         }
+        Ok(Some(info))
+    }
+
+    async fn inspect(&self, wanted: &str) -> Result<Option<ContainerInfo>, EngineError> {
+        let verb = format!("inspect container `{wanted}`");
+        let connection = self.connection();
+        if self.info.name == "podman" {
+            let path = libpod::inspect_path(&self.info.version, wanted);
+            let answer = connection.get(&verb, &path).await?;
+            return Ok(inspect::podman_container_info(answer, &self.info, &read_profile));
+        }
+        let request = self.client.inspect_container(wanted, None::<InspectContainerOptions>);
+        let answer = connection.ask(&verb, request).await?;
+        Ok(inspect::container_info(answer, &self.info, &read_profile))
+    }
+
+    /// What a runtime that the engine does not know the version of says itself, once. An engine of another user is
+    /// not believed: its word would be executed.
+    async fn ask_runtime(&self, path: &str) -> Option<RuntimeVersion> {
+        if path.is_empty() || !self.endpoint.is_ours() {
+            return None;
+        }
+        let known = self.runtimes.lock().ok().and_then(|known| known.get(path).cloned());
+        if let Some(known) = known {
+            return known;
+        }
+        let told = runtime::ask(path).await;
+        if let Ok(mut known) = self.runtimes.lock() {
+            known.insert(path.to_owned(), told.clone());
+        }
+        told
     }
 
     /// Subscribes to the events of all containers that happened at `since` or later.
@@ -273,6 +343,11 @@ fn wanted_name(name: &str) -> Result<&str, EngineError> {
 fn is_ambiguous(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     message.contains("multiple ids") || message.contains("more than one")
+}
+
+/// podman, of a container that is removed while it is looked at; with status 500.
+fn is_gone(message: &str) -> bool {
+    message.to_ascii_lowercase().contains("no such container")
 }
 
 /// Sends requests without an API version, which the engine answers in its newest.
@@ -362,6 +437,27 @@ impl Connection<'_> {
         }
     }
 
+    /// Asks podman in its own words.
+    async fn get<T: DeserializeOwned>(&self, verb: &str, path: &str) -> Result<T, EngineError> {
+        #[derive(Default, Deserialize)]
+        struct Refusal {
+            #[serde(default)]
+            message: String,
+        }
+        let answer = tokio::time::timeout(self.timeout, libpod::get(&self.endpoint.address, path));
+        let (status, body) = answer
+            .await
+            .map_err(|_| self.timed_out(verb))?
+            .map_err(|source| self.failed(verb, ClientError::IOError { err: source }))?;
+        if status != 200 {
+            let Refusal { message } = serde_json::from_slice(&body).unwrap_or_default();
+            let endpoint = self.endpoint.clone();
+            return Err(EngineError::Refused { endpoint, verb: verb.to_owned(), status, message });
+        }
+        serde_json::from_slice(&body)
+            .map_err(|source| self.failed(verb, ClientError::JsonSerdeError { err: source }))
+    }
+
     fn failed(&self, verb: &str, source: ClientError) -> EngineError {
         let endpoint = self.endpoint.clone();
         let verb = verb.to_owned();
@@ -386,7 +482,7 @@ impl Connection<'_> {
 /// Names a socket that is there instead, where there is one.
 fn other_sockets(tried: &Endpoint) -> String {
     let tried = tried.address.to_string();
-    doctor_sockets()
+    usual_sockets(&Environment::of_process())
         .into_iter()
         .filter(|socket| Path::new(socket).exists())
         .map(|socket| format!("unix://{socket}"))
@@ -395,19 +491,6 @@ fn other_sockets(tried: &Endpoint) -> String {
             || "start the engine, or say where it is with DOCKER_HOST=unix:///path; `profiler doctor` shows what was tried".to_owned(),
             |address| format!("DOCKER_HOST={address} profiler doctor"),
         )
-}
-
-/// Where engines listen on usual machines: docker, rootless docker, podman, rootless podman.
-pub(super) fn doctor_sockets() -> Vec<String> {
-    let mut sockets =
-        vec![endpoint::DEFAULT_SOCKET.to_owned(), "/run/podman/podman.sock".to_owned()];
-    if let Ok(dir) = std::env::var("XDG_RUNTIME_DIR")
-        && dir.starts_with('/')
-    {
-        sockets.push(format!("{dir}/docker.sock"));
-        sockets.push(format!("{dir}/podman/podman.sock"));
-    }
-    sockets
 }
 
 #[cfg(test)]

@@ -3,26 +3,23 @@
 //! Works unprivileged: a socket that may not be opened is `unknown`. podman is not run, for as root it may move
 //! processes between cgroups before it says anything; its service tells its version.
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
-
-use tokio::process::Command;
+use std::{ffi::OsString, path::Path, time::Duration};
 
 use crate::{
     model::{
         check::{Check, CheckState},
         recording::SeccompSetting,
     },
-    target::docker::{
-        Address, Docker, Endpoint, EndpointError, EngineError, Environment, Source, doctor_sockets,
+    target::{
+        docker::{
+            Address, Docker, Endpoint, EndpointError, EngineError, Environment, Source,
+            usual_sockets,
+        },
+        runtime::{find_program, version_line},
     },
 };
 
-/// How long an engine or a program may take to answer.
+/// How long an engine may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Every check of this module. `flag` is `--docker-host`; `path` is `PATH`.
@@ -35,7 +32,7 @@ pub async fn checks(
     let chosen = Endpoint::resolve(flag, environment);
     checks.push(engine_check(&chosen).await);
     // Engines that the settings do not choose are worth a line when they are there.
-    for socket in doctor_sockets() {
+    for socket in usual_sockets(environment) {
         let address = Address::Unix(socket.clone());
         let is_chosen = chosen.as_ref().is_ok_and(|endpoint| endpoint.address == address);
         if !is_chosen && Path::new(&socket).exists() {
@@ -75,8 +72,7 @@ async fn engine_check(endpoint: &Result<Endpoint, EndpointError>) -> Check {
 
 fn answered(docker: &Docker) -> Check {
     let engine = docker.version();
-    let runtime = &engine.default_runtime;
-    let runtime_version = engine.runtime_versions.get(runtime).map_or("", String::as_str);
+    let runtime = engine.runtime("");
     let filter = match engine.default_seccomp {
         SeccompSetting::EngineDefault => "its default filter",
         SeccompSetting::Unconfined => "no filter",
@@ -87,7 +83,7 @@ fn answered(docker: &Docker) -> Check {
         "{} {}, {} at {}; containers get {filter}",
         engine.name,
         engine.version,
-        format!("{runtime} {runtime_version}").trim_end(),
+        format!("{} {}", runtime.program, runtime.version).trim_end(),
         docker.endpoint(),
     );
     if engine.rootless {
@@ -117,31 +113,6 @@ async fn program_check(name: &str, path: Option<&std::ffi::OsStr>) -> Option<Che
         Some(line) => Check::new(name, CheckState::Ok, format!("{line}, {shown}")),
         None => Check::new(name, CheckState::Unknown, format!("{shown} does not tell its version")),
     })
-}
-
-/// The first executable file of that name in `path`.
-fn find_program(name: &str, path: Option<&std::ffi::OsStr>) -> Option<PathBuf> {
-    use std::os::unix::fs::PermissionsExt;
-    std::env::split_paths(path?).filter(|dir| dir.is_absolute()).map(|dir| dir.join(name)).find(
-        |file| {
-            std::fs::metadata(file)
-                .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-        },
-    )
-}
-
-/// The first line of `PROGRAM --version`.
-async fn version_line(program: &Path) -> Option<String> {
-    let output = Command::new(program)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(TIMEOUT, output).await.ok()?.ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().next()?.trim();
-    (output.status.success() && !line.is_empty()).then(|| line.to_owned())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Who is observed: containers of an engine, commands in a cgroup of their own.
+//! Who is observed: containers of an engine, commands in a cgroup of their own, cgroups by their path.
 //!
 //! Only `docker` names an engine's client. Nothing here observes; a target that cannot be observed is an
 //! error that says why.
@@ -7,3 +7,5 @@ pub mod cgroup;
 pub mod command;
 pub mod docker;
 pub mod doctor;
+pub mod place;
+pub mod runtime;

@@ -34,7 +34,7 @@ fn run(number: u8) -> Run {
     let missing = match number % 4 {
         0 => vec![],
         1 => vec![Missing::Shutdown, Missing::Handover],
-        2 => vec![Missing::Startup],
+        2 => vec![Missing::Startup, Missing::Left { count: 2 }],
         _ => vec![Missing::Lost { what: "attribution".into(), count: u64::from(number) }],
     };
     Run {
@@ -64,6 +64,7 @@ fn run(number: u8) -> Run {
             compose_service: None,
         }),
         missing,
+        inner_cgroups: u64::from(number % 3),
     }
 }
 

@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use profiler::{
     ingest,
     model::{
-        merge::{MergeError, canonical, merge},
+        floor,
+        merge::{MergeError, Merger, canonical, merge, of_run},
         policy::{self, Options},
-        profile::Profile,
+        profile::{Profile, SyscallReason},
+        purpose::{Purpose, RuntimeChoice},
         recording::Recording,
+        union::union,
     },
     render,
 };
@@ -28,8 +31,13 @@ fn required(profile: &Profile) -> BTreeSet<&str> {
     profile.capabilities.required.iter().map(|rule| rule.name.as_str()).collect()
 }
 
-const STRICT: Options = Options { learn_denied: false };
-const LEARNING: Options = Options { learn_denied: true };
+const STRICT: Options = options(false, None);
+const LEARNING: Options = options(true, None);
+const ANY: Options = options(false, Some(RuntimeChoice::Any));
+
+const fn options(learn_denied: bool, runtime: Option<RuntimeChoice>) -> Options {
+    Options { learn_denied, purpose: Purpose { runtime, no_new_privileges: None } }
+}
 
 proptest! {
     #[test]
@@ -53,9 +61,72 @@ proptest! {
     }
 
     #[test]
+    fn adding_one_by_one_is_merging(all in proptest::collection::vec(any_recording(), 1..5)) {
+        let mut merger = Merger::default();
+        for recording in all.iter().rev() {
+            merger.add(recording.clone()).expect("same target, same runs");
+        }
+        prop_assert_eq!(merger.finish().expect("one at least"), join(&all.iter().collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn runs_taken_apart_make_the_whole(a in any_recording()) {
+        let whole = canonical(a);
+        let parts = whole.runs.keys().map(|id| of_run(&whole, id));
+        prop_assert_eq!(merge(parts).expect("a run at least"), whole);
+    }
+
+    #[test]
+    fn merging_by_force_is_commutative(a in any_recording(), b in any_recording(), name in "[a-z]{1,3}") {
+        let mut b = b;
+        b.target.name = name;
+        let join = |recordings: [&Recording; 2]| {
+            let mut merger = Merger::of_any_target();
+            recordings.into_iter().for_each(|r| merger.add(r.clone()).expect("same runs"));
+            merger.finish().expect("two")
+        };
+        prop_assert_eq!(join([&a, &b]), join([&b, &a]));
+        prop_assert!([&a.target, &b.target].contains(&&join([&a, &b]).target));
+    }
+
+    #[test]
+    fn profiles_join_as_their_evidence_does(a in recording(vec![0, 1, 2]), b in recording(vec![3, 4, 5])) {
+        for options in [STRICT, LEARNING] {
+            let of = |recording: &Recording| policy::derive(recording, &options);
+            let joined = union(&of(&a), &of(&b)).expect("same target");
+            let merged = of(&join(&[&a, &b]));
+            prop_assert_eq!(allowed(&joined), allowed(&merged));
+            prop_assert_eq!(required(&joined), required(&merged));
+            prop_assert_eq!(joined.capabilities.known, merged.capabilities.known);
+            prop_assert_eq!(&joined.syscalls, &merged.syscalls);
+            prop_assert_eq!(&joined.denied, &merged.denied);
+            prop_assert_eq!(&joined.architectures, &merged.architectures);
+            prop_assert_eq!(&joined.made_for, &merged.made_for);
+            prop_assert_eq!(&joined.notes, &merged.notes);
+        }
+    }
+
+    #[test]
+    fn joined_profiles_allow_what_their_evidence_does(a in any_recording(), b in any_recording()) {
+        let of = |recording: &Recording| policy::derive(recording, &LEARNING);
+        let (joined, merged) = (union(&of(&a), &of(&b)).expect("same target"), of(&join(&[&a, &b])));
+        prop_assert!(allowed(&joined).is_superset(&allowed(&merged)));
+        prop_assert_eq!(required(&joined), required(&merged));
+    }
+
+    #[test]
+    fn joining_profiles_is_a_union(a in any_recording(), b in any_recording(), c in any_recording()) {
+        let [a, b, c] = [a, b, c].map(|recording| policy::derive(&recording, &LEARNING));
+        let join = |a: &Profile, b: &Profile| union(a, b).expect("same target");
+        prop_assert_eq!(join(&a, &a), a.clone());
+        prop_assert_eq!(join(&a, &b), join(&b, &a));
+        prop_assert_eq!(join(&join(&a, &b), &c), join(&a, &join(&b, &c)));
+    }
+
+    #[test]
     fn another_run_never_removes_a_need(a in recording(vec![0, 1, 2]), b in recording(vec![3, 4, 5])) {
         let both = join(&[&a, &b]);
-        for options in [STRICT, LEARNING] {
+        for options in [STRICT, LEARNING, ANY] {
             let (small, large) = (policy::derive(&a, &options), policy::derive(&both, &options));
             prop_assert!(allowed(&small).is_subset(&allowed(&large)));
             prop_assert!(required(&small).is_subset(&required(&large)));
@@ -67,6 +138,35 @@ proptest! {
         let (strict, learning) = (policy::derive(&a, &STRICT), policy::derive(&a, &LEARNING));
         prop_assert!(allowed(&strict).is_subset(&allowed(&learning)));
         prop_assert_eq!(strict.denied, learning.denied);
+    }
+
+    #[test]
+    fn any_runtime_is_the_union_of_all(a in any_recording()) {
+        let any = policy::derive(&a, &ANY);
+        let mut union = allowed(&policy::derive(&a, &STRICT));
+        for (runtime, version) in floor::measured() {
+            let one = RuntimeChoice::One { runtime, version: version.into() };
+            union.extend(allowed(&policy::derive(&a, &options(false, Some(one)))));
+        }
+        prop_assert_eq!(allowed(&any), union);
+        prop_assert_eq!(ingest::profile::parse(&render::json::profile(&any)).expect("own output"), any);
+    }
+
+    #[test]
+    fn the_workloads_calls_stay_whatever_it_is_for(a in any_recording()) {
+        let workload = |profile: &Profile| -> BTreeSet<_> {
+            let made = |reason: &SyscallReason| matches!(reason, SyscallReason::Workload { .. } | SyscallReason::AlwaysAllowed {});
+            profile.syscalls.iter().filter(|rule| rule.reasons.iter().any(made)).map(|rule| rule.name.clone()).collect()
+        };
+        let recorded = workload(&policy::derive(&a, &STRICT));
+        for (runtime, version) in floor::measured() {
+            for no_new_privileges in [None, Some(false), Some(true)] {
+                let one = RuntimeChoice::One { runtime, version: version.into() };
+                let purpose = Purpose { runtime: Some(one), no_new_privileges };
+                let other = policy::derive(&a, &Options { learn_denied: false, purpose });
+                prop_assert_eq!(&workload(&other), &recorded);
+            }
+        }
     }
 
     #[test]

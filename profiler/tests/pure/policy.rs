@@ -2,9 +2,10 @@
 
 use profiler::model::{
     arch::Abi,
-    floor::User,
+    floor::{User, When},
     policy::{self, ALWAYS_ALLOWED, Options},
     profile::{CapabilityRule, NoteKind, Outcome, Profile, SyscallReason},
+    purpose::Purpose,
     recording::{Missing, Phase, Verdict},
     syscall,
 };
@@ -56,7 +57,96 @@ fn a_handover_that_was_seen_needs_only_what_depends_on_timing() {
     let profile = derive(BACKEND);
     let floor = |reason: &SyscallReason| matches!(reason, SyscallReason::Floor { .. });
     let rules = profile.syscalls.iter().filter(|rule| rule.reasons.iter().any(floor));
-    assert_eq!(rules.map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["futex"]);
+    // The recording was made up without faccessat2.
+    assert_eq!(rules.map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["faccessat2", "futex"]);
+}
+
+#[test]
+fn what_joins_need_is_there_although_none_was_seen() {
+    let profile = derive(FILTERED);
+    assert_eq!(profile.made_for.runtimes[0].runtime, "crun");
+    let joins = |name| match reasons(&profile, Abi::X86_64, name) {
+        [.., SyscallReason::Floor { when, .. }] => *when == When::Join,
+        _ => false,
+    };
+    // A start of crun makes the first two, too; only joining it needs the others.
+    for (name, only_join) in [
+        ("execve", false),
+        ("capset", false),
+        ("openat", true),
+        ("setgroups", true),
+        ("statx", true),
+    ] {
+        assert_ne!(reasons(&profile, Abi::X86_64, name), [], "{name}");
+        assert_eq!(joins(name), only_join, "{name}");
+    }
+}
+
+fn derive_for(text: &str, runtime: &str, no_new_privileges: Option<bool>) -> Profile {
+    let purpose = Purpose { runtime: Some(runtime.parse().expect(runtime)), no_new_privileges };
+    policy::derive(&parse(text), &Options { purpose, ..Options::default() })
+}
+
+#[test]
+fn for_another_runtime_its_floor_takes_the_place_of_what_was_seen() {
+    let profile = derive_for(BACKEND, "crun:1.8.1", None);
+    assert_eq!(reasons(&profile, Abi::X86_64, "getppid"), []);
+    let floor = |when| SyscallReason::Floor {
+        runtime: "crun".into(),
+        version: "1.8.1".into(),
+        no_new_privileges: false,
+        when,
+        stands_in_for: None,
+    };
+    assert_eq!(reasons(&profile, Abi::X86_64, "rt_sigaction"), [floor(When::Start)]);
+    let nginx = SyscallReason::Workload { programs: vec!["nginx".into()], tests: vec![] };
+    assert_eq!(reasons(&profile, Abi::X86_64, "read"), [nginx, floor(When::Join)]);
+    assert_eq!(profile.made_for.runtimes.len(), 1);
+    assert_eq!(profile.made_for.runtimes[0].label(), "crun 1.8.1");
+}
+
+#[test]
+fn what_another_purpose_costs_is_noted() {
+    let profile = derive_for(BACKEND, "any", None);
+    let note = profile.notes.iter().find(|note| note.kind == NoteKind::Runtime).expect("a note");
+    for part in [
+        "made for crun 1.21, ",
+        "; recorded under runc 1.1.5; allowed for that: ",
+        "rt_sigaction",
+        "setresuid",
+    ] {
+        assert!(note.text.contains(part), "{}", note.text);
+    }
+    assert!(!note.text.contains("no longer"), "{}", note.text);
+    let less = derive_for(BACKEND, "runc:1.1.5", Some(true));
+    let texts: Vec<&str> = less.notes.iter().map(|note| note.text.as_str()).collect();
+    assert!(
+        texts[0].contains("runc 1.1.5 with no-new-privileges; recorded under runc 1.1.5; "),
+        "{texts:?}"
+    );
+    assert!(texts[0].contains("; no longer allowed: "), "{texts:?}");
+    assert!(texts.iter().any(|text| text.contains("set-user-ID")), "{texts:?}");
+    assert!(less.made_for.no_new_privileges());
+}
+
+#[test]
+fn without_new_privileges_only_what_is_known_to_be_unneeded_goes() {
+    let later = |runtime| derive_for(BACKEND, runtime, Some(true));
+    assert_eq!(reasons(&later("runc:1.1.5"), Abi::X86_64, "getppid"), []);
+    let mut unmeasured = parse(BACKEND);
+    for run in unmeasured.runs.values_mut() {
+        run.container.as_mut().expect("a container").runtime_version = "1.1.7".into();
+    }
+    let purpose = Purpose { runtime: None, no_new_privileges: Some(true) };
+    let profile = policy::derive(&unmeasured, &Options { purpose, ..Options::default() });
+    assert_ne!(reasons(&profile, Abi::X86_64, "getppid"), [], "seen, and not known to be unneeded");
+}
+
+#[test]
+fn a_command_can_be_made_for_a_runtime() {
+    let profile = derive_for(COMMAND, "crun:1.8.1", None);
+    assert_ne!(reasons(&profile, Abi::X86_64, "setresuid"), []);
+    assert_eq!(profile.made_for.runtimes[0].user, User::NonRoot);
 }
 
 #[test]
@@ -87,6 +177,7 @@ fn without_a_handover_the_floor_is_added() {
         runtime: "runc".into(),
         version: "1.1.5".into(),
         no_new_privileges: false,
+        when: When::Start,
         stands_in_for: None,
     };
     for name in ["getppid", "execve", "faccessat2", "futex"] {
@@ -111,8 +202,9 @@ fn a_floor_for_a_version_that_was_not_measured_says_so() {
     assert_eq!(profile.made_for.runtimes[0].user, User::NonRoot);
     let floor = SyscallReason::Floor {
         runtime: "runc".into(),
-        version: "1.1.5".into(),
+        version: "1.1.15".into(),
         no_new_privileges: true,
+        when: When::Start,
         stands_in_for: Some("runc 1.3.0".into()),
     };
     assert_eq!(reasons(&profile, Abi::X86_64, "fstatfs"), [floor]);
@@ -160,7 +252,8 @@ fn denials_are_reported_and_learned_on_request_only() {
         strict.notes[0].text
     );
 
-    let learning = policy::derive(&parse(FILTERED), &Options { learn_denied: true });
+    let learning =
+        policy::derive(&parse(FILTERED), &Options { learn_denied: true, ..Options::default() });
     let postgres = SyscallReason::Denied { programs: vec!["postgres".into()], tests: vec![] };
     assert_eq!(reasons(&learning, Abi::X86_64, "clone3"), [postgres]);
     assert_eq!(reasons(&learning, Abi::X86_64, "mount"), []);
@@ -286,6 +379,7 @@ fn what_is_missing_is_noted() {
             NoteKind::Lost,
             NoteKind::Capabilities,
             NoteKind::Handover,
+            NoteKind::Runtime,
             NoteKind::IoUring,
         ]
     );

@@ -67,7 +67,8 @@ fn what_is_written_follows_its_schema() {
     for text in [BACKEND, COMMAND, FILTERED, LATE] {
         let recording = parse(text);
         follows("recording.schema.json", &render::json::recording(&recording));
-        let profile = policy::derive(&recording, &Options { learn_denied: true });
+        let profile =
+            policy::derive(&recording, &Options { learn_denied: true, ..Default::default() });
         follows("profile.schema.json", &render::json::profile(&profile));
         let file = profiler::ingest::seccomp::parse(&render::seccomp::render(&profile));
         let file = file.expect("own output");

@@ -22,7 +22,7 @@ pub fn ensure_plugin(home: &Utf8Path) -> Result<Utf8PathBuf> {
     let plugin = dir.join("usr/libexec/docker/cli-plugins").join(PLUGIN);
     if !plugin.exists() {
         say("engines: fetching docker compose");
-        apt::extract_from(RELEASE, PACKAGE, &dir)?;
+        apt::extract_from(RELEASE, &[PACKAGE], &dir)?;
         ensure!(
             cmd(&plugin).arg("version").succeeds(),
             "package `{PACKAGE}` of {RELEASE} has no working `{plugin}`"

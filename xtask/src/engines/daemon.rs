@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    process::Stdio,
+    process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
@@ -13,18 +13,45 @@ use anyhow::{Context as _, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::sh::cmd;
+use crate::{engines::place::Place, sh::cmd};
 
 /// One daemon program of an engine.
 pub struct Daemon {
     program: &'static str,
     dir: Utf8PathBuf,
+    place: Place,
+    programs: Vec<Utf8PathBuf>,
+    env: Vec<(&'static str, String)>,
 }
 
 impl Daemon {
     /// `program`, with its pid file and log in `dir`.
     pub fn new(program: &'static str, dir: &Utf8Path) -> Self {
-        Self { program, dir: dir.to_owned() }
+        Self {
+            program,
+            dir: dir.to_owned(),
+            place: Place::Machine,
+            programs: Vec::new(),
+            env: Vec::new(),
+        }
+    }
+
+    /// Runs in `place`, not among the machine's cgroups.
+    pub fn within(mut self, place: &Place) -> Self {
+        self.place = place.clone();
+        self
+    }
+
+    /// Looks for itself and for the programs it starts in these directories first.
+    pub fn programs(mut self, dirs: &[Utf8PathBuf]) -> Self {
+        self.programs = dirs.to_vec();
+        self
+    }
+
+    /// Has this variable in its environment.
+    pub fn env(mut self, name: &'static str, value: &str) -> Self {
+        self.env.push((name, value.to_owned()));
+        self
     }
 
     /// Its pid, while it runs.
@@ -32,7 +59,7 @@ impl Daemon {
         let pid = fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok()?;
         let words = command_line(pid)?;
         let ours = words.first()?.ends_with(self.program)
-            && words.iter().any(|word| word.contains(self.dir.as_str()));
+            && words.iter().any(|word| word.contains(&format!("{}/", self.dir)));
         if ours { Pid::from_raw(pid) } else { None }
     }
 
@@ -41,30 +68,18 @@ impl Daemon {
     /// # Errors
     /// When it ends or is not ready within 30 seconds; the error carries the end of its log.
     pub fn start(&self, args: &[&str], ready: impl Fn() -> bool) -> Result<()> {
-        if self.pid().is_some() && ready() {
+        let running = self.pid().is_some();
+        if running && ready() {
             return Ok(());
         }
-        if self.pid().is_none() {
-            let log = fs_err::File::create(self.log())?.into_parts().0;
-            // setsid replaces itself with the daemon, so the child's pid is the daemon's.
-            let child = cmd("setsid")
-                .arg(self.program)
-                .args(args)
-                .dir("/")
-                .into_command()
-                .stdin(Stdio::null())
-                .stdout(log.try_clone()?)
-                .stderr(log)
-                .spawn()
-                .with_context(|| format!("cannot start `{}`", self.program))?;
-            fs_err::write(self.pid_file(), format!("{}\n", child.id()))?;
-            drop(child);
-        }
+        let mut child = if running { None } else { Some(self.spawn(args)?) };
         let deadline = Instant::now() + Duration::from_secs(30);
-        // Right after the fork the command line is still setsid's: give it a moment.
-        let exec = Instant::now() + Duration::from_millis(500);
         while !ready() {
-            let ended = self.pid().is_none() && Instant::now() > exec;
+            let ended = match &mut child {
+                // Until the launcher has become the daemon, its command line is another.
+                Some(child) => child.try_wait()?.is_some(),
+                None => self.pid().is_none(),
+            };
             if ended || Instant::now() > deadline {
                 let what = if ended { "ended at once" } else { "is not ready after 30 s" };
                 bail!("`{}` {what}{}\nhint: less {}", self.program, self.log_end(), self.log());
@@ -72,6 +87,27 @@ impl Daemon {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    fn spawn(&self, args: &[&str]) -> Result<Child> {
+        let log = fs_err::File::create(self.log())?.into_parts().0;
+        // setsid and the launcher replace themselves, so the child's pid is the daemon's.
+        let mut command = cmd("setsid")
+            .args(self.place.launcher())
+            .arg(self.program)
+            .args(args)
+            .dir("/")
+            .programs(&self.programs)
+            .into_command();
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start `{}`", self.program))?;
+        fs_err::write(self.pid_file(), format!("{}\n", child.id()))?;
+        Ok(child)
     }
 
     /// Stops it: SIGTERM, and SIGKILL after 20 seconds. Removes its pid file.
@@ -88,7 +124,8 @@ impl Daemon {
         }
     }
 
-    fn pid_file(&self) -> Utf8PathBuf {
+    /// The file that holds its pid.
+    pub fn pid_file(&self) -> Utf8PathBuf {
         self.dir.join(format!("{}.pid", self.program))
     }
 

@@ -1,22 +1,30 @@
-//! Docker of Debian: a private dockerd on a private containerd.
+//! Docker of Debian: a private dockerd on a private containerd, in three editions.
+//!
+//! `docker` is whole: a network, compose, every image. The others are for what only a version, a runtime or cgroup2
+//! shows, and have neither network nor built images, so that there is nothing to restore but their cgroup.
 //!
 //! Data, state, socket, configuration and bridge are this checkout's own; `/var/lib/docker`,
 //! `/etc/docker` and the machine's socket are not touched. A containerd of its own is needed because
 //! dockerd otherwise joins the machine's, where it would meet another Docker's containers.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
 use super::{
     Engine, cgroups, compose,
-    daemon::{self, Daemon},
+    containerd::Containerd,
+    daemon::Daemon,
+    env::{self, Environment},
     http,
-    machine::Machine,
+    machine::{self, Machine},
+    place::Place,
+    runtimes,
+    trixie::Trixie,
 };
 use crate::{
     apt,
-    images::{self, RECIPE, Store},
+    images::{self, Builder, RECIPE, Store},
     mounts,
     sh::{Cmd, cmd, say},
 };
@@ -36,42 +44,67 @@ const PACKAGES: [&str; 11] = [
     "libc6-dev",
 ];
 
-/// A Unix socket's path has 108 bytes; containerd appends `.ttrpc`.
-const LONGEST_SOCKET: usize = 100;
+/// Where a Docker comes from and what it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edition {
+    /// 20.10 among the machine's cgroups, with all that it takes to run servers.
+    Whole,
+    /// 20.10 on a pure cgroup2, with every runtime.
+    Cgroup2,
+    /// 26 on a pure cgroup2, with every runtime.
+    Trixie,
+}
 
 /// The engine below one directory.
 pub struct Docker {
     home: Utf8PathBuf,
     dir: Utf8PathBuf,
+    edition: Edition,
+    place: Place,
 }
 
 impl Docker {
     /// Docker below `home`, in a directory of its own.
-    pub fn new(home: &Utf8Path) -> Self {
-        Self { home: home.to_owned(), dir: home.join("docker") }
+    ///
+    /// # Errors
+    /// When an edition on cgroup2 is asked for and there is none.
+    pub fn new(home: &Utf8Path, edition: Edition) -> Result<Self> {
+        let dir = home.join(edition.name());
+        let place = if edition == Edition::Whole { Place::Machine } else { Place::own(&dir)? };
+        Ok(Self { home: home.to_owned(), dir, edition, place })
     }
 
     fn socket(&self) -> Utf8PathBuf {
         self.dir.join("docker.sock")
     }
 
-    fn containerd_socket(&self) -> Utf8PathBuf {
-        self.dir.join("containerd.sock")
-    }
-
     fn machine_file(&self) -> Utf8PathBuf {
         self.dir.join("machine-before.json")
     }
 
-    /// What a shell or a test needs to use this engine; `target/engines/docker/env` holds the same,
-    /// a `NAME=value` line each: DOCKER_HOST, DOCKER_CONFIG (in which `docker compose` is found) and
-    /// COMPOSE, the path of the plugin, which runs by itself too.
-    fn environment(&self, plugin: &Utf8Path) -> Vec<(String, String)> {
-        vec![
+    /// Where its programs are looked for first.
+    fn programs(&self) -> Result<Vec<Utf8PathBuf>> {
+        Ok(match self.edition {
+            Edition::Whole | Edition::Cgroup2 => Vec::new(),
+            Edition::Trixie => Trixie::ensure(&self.home)?.programs(),
+        })
+    }
+
+    fn containerd(&self, programs: &[Utf8PathBuf]) -> Containerd {
+        Containerd::new(&self.dir, &self.place, programs)
+    }
+
+    /// What a shell or a test needs to use this engine: DOCKER_HOST, DOCKER_CONFIG (in which `docker compose` is found,
+    /// if this edition has it) and ENGINE_CGROUP, what the machine's cgroup2 has before the engine's paths; and COMPOSE,
+    /// the path of the plugin, which runs by itself too.
+    fn environment(&self, plugin: Option<&Utf8Path>) -> Environment {
+        let mut environment = vec![
             ("DOCKER_HOST".to_owned(), format!("unix://{}", self.socket())),
             ("DOCKER_CONFIG".to_owned(), self.dir.join("config").into_string()),
-            ("COMPOSE".to_owned(), plugin.to_string()),
-        ]
+            ("ENGINE_CGROUP".to_owned(), self.place.prefix()),
+        ];
+        environment.extend(plugin.map(|plugin| ("COMPOSE".to_owned(), plugin.to_string())));
+        environment
     }
 
     /// The client, of whatever version, pointed at this engine and away from the user's settings.
@@ -81,47 +114,46 @@ impl Docker {
             .env("DOCKER_CONFIG", self.dir.join("config").as_str())
     }
 
-    fn start_containerd(&self) -> Result<()> {
-        let Self { dir, .. } = self;
-        let socket = self.containerd_socket();
-        let config = dir.join("containerd.toml");
-        // CRI is a Kubernetes node's business and would claim a network of its own.
-        fs_err::write(
-            &config,
-            format!(
-                "version = 2\n\
-                 root = \"{dir}/containerd\"\n\
-                 state = \"{dir}/containerd-state\"\n\
-                 disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
-                 [grpc]\n\
-                 address = \"{socket}\"\n"
-            ),
-        )?;
-        let ready = || cmd("ctr").args(["--address", socket.as_str(), "version"]).succeeds();
-        Daemon::new("containerd", dir).start(&["--config", config.as_str()], ready)
+    fn start(&self) -> Result<()> {
+        let programs = self.programs()?;
+        let containerd = self.containerd(&programs);
+        containerd.start()?;
+        let settings = self.settings(&containerd.socket())?;
+        let config = self.dir.join("daemon.json");
+        fs_err::write(&config, serde_json::to_string_pretty(&settings)?)?;
+        let socket = self.socket();
+        Daemon::new("dockerd", &self.dir)
+            .within(&containerd.beside())
+            .programs(&programs)
+            .start(&["--config-file", config.as_str()], || http::answers(&socket))
     }
 
-    fn start_dockerd(&self, machine: &Machine) -> Result<()> {
+    /// The contents of `daemon.json`.
+    fn settings(&self, containerd: &Utf8Path) -> Result<Value> {
         let Self { dir, .. } = self;
-        let config = dir.join("daemon.json");
-        let settings = json!({
+        let mut settings = json!({
             "hosts": [format!("unix://{}", self.socket())],
-            "containerd": self.containerd_socket(),
+            "containerd": containerd,
             "data-root": dir.join("data"),
             "exec-root": dir.join("exec"),
             "pidfile": dir.join("dockerd-own.pid"),
             "deprecated-key-path": dir.join("key.json"),
             "storage-driver": "overlay2",
-            "bridge": machine.bridge,
             "iptables": false,
-            "default-address-pools": [
-                { "base": format!("{}128.0/17", machine.network), "size": 24 }
-            ],
         });
-        fs_err::write(&config, serde_json::to_string_pretty(&settings)?)?;
-        let socket = self.socket();
-        Daemon::new("dockerd", dir)
-            .start(&["--config-file", config.as_str()], || http::answers(&socket))
+        if self.edition == Edition::Whole {
+            let machine = Machine::remembered(&self.machine_file())?;
+            machine.connect()?;
+            settings["bridge"] = json!(machine.bridge);
+            settings["default-address-pools"] =
+                json!([{ "base": format!("{}128.0/17", machine.network), "size": 24 }]);
+        } else {
+            settings["bridge"] = json!("none");
+            settings["ip-forward"] = json!(false);
+            settings["exec-opts"] = json!(["native.cgroupdriver=cgroupfs"]);
+            settings["runtimes"] = runtimes::for_docker(&runtimes::ensure(&self.home)?);
+        }
+        Ok(settings)
     }
 
     /// Removes the containers and the networks that were made in this engine.
@@ -158,17 +190,22 @@ impl Docker {
     }
 }
 
+impl Edition {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "docker",
+            Self::Cgroup2 => "docker-cgroup2",
+            Self::Trixie => "docker26",
+        }
+    }
+}
+
 impl Engine for Docker {
     fn name(&self) -> &'static str {
-        "docker"
+        self.edition.name()
     }
 
-    fn up(&self) -> Result<Vec<(String, String)>> {
-        let socket = self.containerd_socket();
-        ensure!(
-            socket.as_str().len() <= LONGEST_SOCKET,
-            "`{socket}` is too long for a Unix socket\nhint: move the checkout to a shorter path"
-        );
+    fn up(&self) -> Result<Environment> {
         apt::ensure(&PACKAGES)?;
         for part in ["config/cli-plugins", "data", "exec"] {
             fs_err::create_dir_all(self.dir.join(part))?;
@@ -176,26 +213,28 @@ impl Engine for Docker {
         if Daemon::new("dockerd", &self.dir).pid().is_none() || !http::answers(&self.socket()) {
             ensure!(
                 rustix::process::geteuid().is_root(),
-                "only root can start dockerd\nhint: sudo -E cargo xtask engines up docker"
+                "only root can start dockerd\nhint: sudo -E cargo xtask engines up {}",
+                self.name()
             );
-            say("engines: starting docker");
-            let machine = Machine::remembered(&self.machine_file())?;
-            machine.connect()?;
-            self.start_containerd()?;
-            self.start_dockerd(&machine)?;
+            say(format!("engines: starting {}", self.name()));
+            self.start()?;
             // What a crash or a reboot left of the last time, with names that tests use again.
             self.empty()?;
         }
         let work = self.home.join("images");
         images::ensure_first(self, &work)?;
+        if self.edition != Edition::Whole {
+            let environment = self.environment(None);
+            env::write(&self.dir, &environment)?;
+            return Ok(environment);
+        }
         let plugin = compose::ensure_plugin(&self.home)?;
         let link = self.dir.join("config/cli-plugins/docker-compose");
         if !link.exists() {
             fs_err::os::unix::fs::symlink(&plugin, &link)?;
         }
-        let environment = self.environment(&plugin);
-        let lines = environment.iter().map(|(name, value)| format!("{name}={value}\n"));
-        fs_err::write(self.dir.join("env"), lines.collect::<String>())?;
+        let environment = self.environment(Some(&plugin));
+        env::write(&self.dir, &environment)?;
         images::ensure(self, &work)?;
         Ok(environment)
     }
@@ -204,22 +243,22 @@ impl Engine for Docker {
         let dockerd = Daemon::new("dockerd", &self.dir);
         let containers = self.container_ids()?;
         if dockerd.pid().is_some() {
-            say("engines: stopping docker");
+            say(format!("engines: stopping {}", self.name()));
             self.empty()?;
         }
         dockerd.stop()?;
-        Daemon::new("containerd", &self.dir).stop()?;
         // After a crash of the daemons shims and containers are still there.
-        daemon::end_orphans("containerd-shim-runc-v2", &self.containerd_socket())?;
-        cgroups::end_containers(&containers)?;
+        self.containerd(&[]).stop()?;
+        if self.place == Place::Machine {
+            cgroups::end_containers(machine::CGROUPS, &containers)?;
+        }
+        self.place.clear()?;
         mounts::detach_below(&self.dir)?;
         if let Some(machine) = Machine::saved(&self.machine_file())? {
             machine.restore()?;
             fs_err::remove_file(self.machine_file())?;
         }
-        for file in
-            ["env", "docker.sock", "dockerd-own.pid", "containerd.sock", "containerd.sock.ttrpc"]
-        {
+        for file in [env::FILE, "docker.sock", "dockerd-own.pid"] {
             let file = self.dir.join(file);
             if file.exists() {
                 fs_err::remove_file(file)?;
@@ -229,40 +268,21 @@ impl Engine for Docker {
     }
 
     fn status(&self) -> Result<String> {
-        let socket = self.socket();
-        if !http::answers(&socket) {
-            return Ok(match Daemon::new("dockerd", &self.dir).pid() {
-                None => "down".to_owned(),
-                // For one who is not root, up and hung look the same.
-                Some(pid) => {
-                    format!("pid {}, but no answer on unix://{socket}", pid.as_raw_nonzero())
-                }
-            });
-        }
-        let version = http::get(&socket, "/version")?.context("no version")?;
-        let info = http::get(&socket, "/info")?.context("no info")?;
-        Ok(format!(
-            "up, {}, {} images, {} containers, cgroup v{}, unix://{socket}",
-            version["Version"].as_str().unwrap_or("unknown version"),
-            info["Images"],
-            info["Containers"],
-            info["CgroupVersion"].as_str().unwrap_or("unknown"),
-        ))
+        http::status(&self.socket(), Daemon::new("dockerd", &self.dir).pid())
     }
 }
 
 impl Store for Docker {
     fn recipe(&self, image: &str) -> Result<Option<String>> {
-        let image = http::get(&self.socket(), &format!("/images/{image}/json"))?;
-        let recipe =
-            image.map(|image| image["Config"]["Labels"][RECIPE].as_str().map(str::to_owned));
-        Ok(recipe.flatten())
+        http::image_label(&self.socket(), image, RECIPE)
     }
 
     fn load(&self, archive: &Utf8Path) -> Result<()> {
         self.client().args(["load", "--quiet", "--input", archive.as_str()]).run()
     }
+}
 
+impl Builder for Docker {
     fn build(
         &self,
         image: &str,

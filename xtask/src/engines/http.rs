@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use camino::Utf8Path;
+use rustix::process::Pid;
 use serde_json::Value;
 
 /// GETs `path` as JSON; `None` when the API answers that there is no such thing.
@@ -29,6 +30,39 @@ pub fn get(socket: &Utf8Path, path: &str) -> Result<Option<Value>> {
 /// Whether an engine answers on `socket`.
 pub fn answers(socket: &Utf8Path) -> bool {
     exchange(socket, "/_ping").is_ok_and(|answer| matches!(parse(&answer), Some((200, b"OK"))))
+}
+
+/// One line about the engine on `socket`, whose daemon is `pid`.
+///
+/// # Errors
+/// When it answers, and then does not say what it is.
+pub fn status(socket: &Utf8Path, pid: Option<Pid>) -> Result<String> {
+    if !answers(socket) {
+        return Ok(match pid {
+            None => "down".to_owned(),
+            // For one who is not root, up and hung look the same.
+            Some(pid) => format!("pid {}, but no answer on unix://{socket}", pid.as_raw_nonzero()),
+        });
+    }
+    let version = get(socket, "/version")?.context("no version")?;
+    let info = get(socket, "/info")?.context("no info")?;
+    Ok(format!(
+        "up, {}, {} images, {} containers, cgroup v{}, unix://{socket}",
+        version["Version"].as_str().unwrap_or("unknown version"),
+        info["Images"],
+        info["Containers"],
+        info["CgroupVersion"].as_str().unwrap_or("unknown"),
+    ))
+}
+
+/// The value of a label of an image; `None` when it has none or is not there.
+///
+/// # Errors
+/// When the engine does not answer.
+pub fn image_label(socket: &Utf8Path, image: &str, label: &str) -> Result<Option<String>> {
+    let image = get(socket, &format!("/images/{image}/json"))?;
+    let value = image.map(|image| image["Config"]["Labels"][label].as_str().map(str::to_owned));
+    Ok(value.flatten())
 }
 
 /// HTTP/1.0: the answer is not chunked and ends with the connection.

@@ -18,6 +18,9 @@ const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 /// Second octets of 10.0.0.0/8 that our networks are taken from.
 const SECOND_OCTETS: std::ops::Range<u8> = 200..250;
 
+/// Docker's parent of all containers' cgroups.
+pub const CGROUPS: &str = "docker";
+
 /// The machine before an engine started, and what was given to the engine.
 #[derive(Serialize, Deserialize)]
 pub struct Machine {
@@ -52,7 +55,7 @@ impl Machine {
             network,
             ip_forward: fs_err::read_to_string(IP_FORWARD)?.trim().to_owned(),
             netfilter: netfilter::save()?,
-            cgroups: cgroups::present()?,
+            cgroups: cgroups::present(CGROUPS)?,
         };
         fs_err::write(file, serde_json::to_string_pretty(&machine)?)?;
         Ok(machine)
@@ -105,7 +108,7 @@ impl Machine {
         if bridges()?.is_empty() && fs_err::read_to_string(IP_FORWARD)?.trim() != self.ip_forward {
             fs_err::write(IP_FORWARD, &self.ip_forward)?;
         }
-        cgroups::remove(&self.cgroups)
+        cgroups::remove(CGROUPS, &self.cgroups)
     }
 
     /// The bridges with an address in our network: ours, and those of compose projects.

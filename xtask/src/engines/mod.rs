@@ -1,15 +1,20 @@
 //! Real container engines for the tests, under `target/engines`, beside whatever the machine runs.
 //!
-//! Owns their installation, start and stop. One file an engine, each an [`Engine`]; `docker` is the
-//! first. What an engine changes on the machine is written down before and undone by `down`.
+//! Owns their installation, start and stop. One file a kind of engine, each an [`Engine`]. What an engine changes on the machine is written down before and undone by `down`.
 
 mod cgroups;
 mod compose;
+mod containerd;
 mod daemon;
 mod docker;
+mod env;
 mod http;
 mod machine;
 mod netfilter;
+mod place;
+mod podman;
+mod runtimes;
+mod trixie;
 mod verb;
 
 pub use verb::{Args, run};
@@ -21,7 +26,7 @@ pub trait Engine {
     /// What it is called on the command line.
     fn name(&self) -> &'static str;
     /// Installs, starts and fills it, as far as it is not; returns what a shell needs to use it.
-    fn up(&self) -> Result<Vec<(String, String)>>;
+    fn up(&self) -> Result<env::Environment>;
     /// Stops it and restores the machine.
     fn down(&self) -> Result<()>;
     /// One line: up or down, version, where.

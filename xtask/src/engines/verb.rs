@@ -4,7 +4,13 @@ use anyhow::{Result, bail};
 use camino::Utf8PathBuf;
 use clap::Subcommand;
 
-use super::{Engine, docker::Docker};
+use super::{
+    Engine, cgroups,
+    containerd::Containerd,
+    docker::{Docker, Edition},
+    place::Place,
+    podman::Podman,
+};
 use crate::sh::root;
 
 /// Arguments of `engines`.
@@ -52,7 +58,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         Action::Down(which) => {
             let _alone = lock()?;
-            for engine in chosen(which)? {
+            for engine in chosen(which)?.iter().rev() {
                 engine.down()?;
             }
         }
@@ -65,8 +71,29 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// The engines that this machine can have. The first is the one that most tests use.
+fn known() -> Result<Vec<Box<dyn Engine>>> {
+    let home = &home();
+    let mut known: Vec<Box<dyn Engine>> = vec![
+        Box::new(Docker::new(home, Edition::Whole)?),
+        Box::new(Containerd::engine("containerd", home, Place::Machine)),
+    ];
+    if cgroups::machine_has_v1()? {
+        known.push(Box::new(Podman::new("podman", home, Place::Machine, "runc")));
+    }
+    if cgroups::unified().is_ok() {
+        let own = |name: &str| Place::own(&home.join(name));
+        known.push(Box::new(Docker::new(home, Edition::Cgroup2)?));
+        known.push(Box::new(Docker::new(home, Edition::Trixie)?));
+        known.push(Box::new(Podman::new("podman-cgroup2", home, own("podman-cgroup2")?, "crun")));
+        let containerd = "containerd-cgroup2";
+        known.push(Box::new(Containerd::engine(containerd, home, own(containerd)?)));
+    }
+    Ok(known)
+}
+
 fn chosen(which: &Which) -> Result<Vec<Box<dyn Engine>>> {
-    let mut known: Vec<Box<dyn Engine>> = vec![Box::new(Docker::new(&home()))];
+    let mut known = known()?;
     let names: Vec<&str> = known.iter().map(|engine| engine.name()).collect();
     if let Some(unknown) = which.names.iter().find(|name| !names.contains(&name.as_str())) {
         bail!(

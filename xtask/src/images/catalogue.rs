@@ -8,7 +8,7 @@ use std::sync::{
 use anyhow::{Context as _, Result, bail};
 use camino::Utf8Path;
 
-use super::{Store, archive, context, rootfs};
+use super::{Builder, Store, archive, context, rootfs};
 use crate::sh::{root, say};
 
 /// The image that needs nothing but busybox: there within a second.
@@ -34,7 +34,7 @@ pub fn ensure_first(store: &dyn Store, work: &Utf8Path) -> Result<()> {
 ///
 /// # Errors
 /// When an image cannot be made; every failure is named, not only the first.
-pub fn ensure(store: &dyn Store, work: &Utf8Path) -> Result<()> {
+pub fn ensure(store: &dyn Builder, work: &Utf8Path) -> Result<()> {
     ensure_first(store, work)?;
     let base = rootfs::debian_recipe()?;
     ensure_base(store, work, DEBIAN, "/bin/bash", &base, |out| rootfs::debian(work, out))?;
@@ -86,7 +86,7 @@ fn ensure_base(
 }
 
 fn ensure_built(
-    store: &dyn Store,
+    store: &dyn Builder,
     name: &str,
     base: &str,
     arguments: &LazyLock<Vec<(String, String)>>,

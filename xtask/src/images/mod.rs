@@ -1,7 +1,7 @@
 //! Container images made on this machine, with no registry.
 //!
 //! Owns how images are made and when they are made again. It knows no engine: whoever has images
-//! to keep implements [`Store`].
+//! to keep implements [`Store`], and [`Builder`] to have all of them.
 
 mod archive;
 mod catalogue;
@@ -22,6 +22,10 @@ pub trait Store: Sync {
     fn recipe(&self, image: &str) -> Result<Option<String>>;
     /// Loads a docker-archive.
     fn load(&self, archive: &Utf8Path) -> Result<()>;
+}
+
+/// A store whose engine can build images.
+pub trait Builder: Store {
     /// Builds `image` from a directory with a Dockerfile, with build arguments, and labels it.
     fn build(
         &self,

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{
     arch::Abi,
     diff::{
-        Change, Diff, Entry, Extent, Grants, Kind, Relation, Risk, Side, Subject, Users, compare,
-        risk,
+        Change, Diff, Entry, Extent, Grants, Kind, Relation, Side, Subject, Users, compare, risk,
     },
     effective::{Decision, word_mask},
+    facts::Risk,
     syscall,
 };
 
@@ -75,7 +75,7 @@ fn settings(old: &Side, new: &Side) -> Vec<Entry> {
         let mut added = after.flags.difference(&before.flags);
         let grows = added.any(|flag| WEAKENING_FLAGS.contains(&flag.as_str()));
         let risk = if grows {
-            (Risk::Medium, "it leaves out the kernel's defence against speculative store bypass")
+            (Risk::Moderate, "it leaves out the kernel's defence against speculative store bypass")
         } else {
             (Risk::Low, "it changes what is logged or how the filter is loaded")
         };
@@ -83,7 +83,7 @@ fn settings(old: &Side, new: &Side) -> Vec<Entry> {
     }
     if before.listener != after.listener {
         let text = |listener: &Option<String>| listener.clone().unwrap_or_else(|| "none".into());
-        let risk = (Risk::Medium, "whoever listens there decides for the filter");
+        let risk = (Risk::Moderate, "whoever listens there decides for the filter");
         let grows = after.listener.is_some();
         let (old, new) = (text(&before.listener), text(&after.listener));
         entries.push(setting(Subject::Listener, old, new, grows, risk));
@@ -95,7 +95,7 @@ fn settings(old: &Side, new: &Side) -> Vec<Entry> {
         let risk = if after {
             (Risk::Low, "programs with set-user-id bits or file capabilities gain nothing by them")
         } else {
-            (Risk::Medium, "programs with set-user-id bits or file capabilities gain by them")
+            (Risk::Moderate, "programs with set-user-id bits or file capabilities gain by them")
         };
         entries.push(setting(Subject::NoNewPrivileges, text(before), text(after), before, risk));
     }
@@ -140,7 +140,7 @@ fn architectures(old: &Side, new: &Side) -> Vec<Entry> {
     for name in before.other_architectures.symmetric_difference(&after.other_architectures) {
         let added = after.other_architectures.contains(name);
         let reason = "this profiler has no table of its calls".to_owned();
-        entries.push(architecture(name.clone(), added, Risk::Medium, reason, Users::default()));
+        entries.push(architecture(name.clone(), added, Risk::Moderate, reason, Users::default()));
     }
     entries
 }
@@ -245,7 +245,7 @@ fn capabilities(old: &Grants, new: &Grants) -> Vec<Entry> {
         (Grants::Only(before), Grants::Only(after)) => (before, after),
         (Grants::Unknown, Grants::Unknown) => (&none, &none),
         (Grants::Only(_), Grants::Unknown) => {
-            let risk = (Risk::Medium, "nothing is dropped of what the engine grants");
+            let risk = (Risk::Moderate, "nothing is dropped of what the engine grants");
             return vec![setting(
                 Subject::Capabilities,
                 "listed".into(),

@@ -2,11 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use crate::model::{
-    arch::Abi,
-    diff::{Risk, Users},
-    syscall,
-};
+use crate::model::{arch::Abi, diff::Users, facts::Risk, syscall};
 
 /// What is different between two policies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +28,7 @@ pub struct Entry {
     pub grows: bool,
     /// How risky its subject is.
     pub risk: Risk,
-    /// Why.
+    /// Why, in a sentence of ours.
     pub risk_reason: String,
     /// Who needs it; of something that is gone, who did.
     pub users: Users,

@@ -4,7 +4,10 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::model::diff::{Diff, Entry, Risk, Subject};
+use crate::model::{
+    diff::{Diff, Entry, Subject},
+    facts::Risk,
+};
 
 /// Which differences fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

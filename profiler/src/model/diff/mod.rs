@@ -15,5 +15,4 @@ pub use compare::diff;
 pub use entry::{Change, Diff, Entry, Kind, Subject};
 pub use gate::{Allowed, Allowlist, Date, FailOn, Gate, Verdict};
 pub use regions::{Comparison, Extent, Relation, compare};
-pub use risk::Risk;
 pub use side::{Grants, Side, Users};

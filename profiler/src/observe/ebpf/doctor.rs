@@ -6,7 +6,8 @@ use fs_err as fs;
 use profiler_common::globals::OFFSETS;
 
 use super::{
-    attach::{Need, attach_points},
+    attach::{AttachPoint, Attached, Need, POINTS, Way},
+    error::ObserveError,
     observer::{Observer, Options},
 };
 use crate::{
@@ -24,25 +25,38 @@ pub fn checks(sysfs: &Path) -> Vec<Check> {
         Ok(btf) => btf,
         Err(error) => return vec![unknown("attach points", &error.to_string())],
     };
-    let mut checks: Vec<Check> = attach_points(&btf)
-        .into_iter()
-        .map(|(point, present)| {
-            let state = match (present, point.need) {
-                (true, _) => CheckState::Ok,
-                (false, Need::Capabilities) => CheckState::Warning,
-                (false, _) => CheckState::Missing,
-            };
-            let chosen = if present { "tp_btf, chosen" } else { "not in this kernel" };
-            Check::new(
-                format!("tracepoint {}", point.name),
-                state,
-                format!("{chosen}: {}", point.purpose),
-            )
-        })
-        .collect();
+    // loads and attaches everything for a moment; no cgroup is in scope meanwhile
+    let observer = Observer::start(sysfs, Options::default());
+    let capabilities = observer.as_ref().ok().map(Observer::capabilities);
+    let mut checks: Vec<Check> = POINTS.iter().map(|at| point(at, &btf, capabilities)).collect();
     checks.push(fields(&btf));
-    checks.push(load(sysfs));
+    checks.push(load(observer.as_ref()));
     checks
+}
+
+/// One line of the table: how a point is attached, and what was tried before.
+fn point(point: &AttachPoint, btf: &Btf<'_>, capabilities: Option<&Attached>) -> Check {
+    let lacks = |way: &Way| Some((*way, way.lacks(point.name, btf)?));
+    let attached = match capabilities {
+        Some(attached) if point.need == Need::Capabilities => attached.clone(),
+        // as far as the types tell
+        _ => Attached {
+            by: point.ways.iter().copied().find(|way| lacks(way).is_none()),
+            refused: point.ways.iter().map_while(lacks).collect(),
+        },
+    };
+    let state = match (attached.by, point.need) {
+        (Some(_), _) => CheckState::Ok,
+        (None, Need::Capabilities) => CheckState::Warning,
+        (None, _) => CheckState::Missing,
+    };
+    let refusals = attached.refusals();
+    let detail = match attached.by {
+        Some(way) if refusals.is_empty() => format!("{}: {}", way.name(), point.purpose),
+        Some(way) => format!("{}: {} ({refusals})", way.name(), point.purpose),
+        None => format!("{}: {refusals}", point.purpose),
+    };
+    Check::new(format!("attach {}", point.name), state, detail)
 }
 
 fn fields(btf: &Btf<'_>) -> Check {
@@ -67,12 +81,11 @@ fn fields(btf: &Btf<'_>) -> Check {
     Check::new("kernel struct fields", state, detail)
 }
 
-/// Loads and attaches everything for a moment; no cgroup is in scope meanwhile.
-fn load(sysfs: &Path) -> Check {
+fn load(observer: Result<&Observer, &ObserveError>) -> Check {
     const NAME: &str = "load and attach";
-    match Observer::start(sysfs, Options::default()) {
+    match observer {
         Ok(_) => Check::new(NAME, CheckState::Ok, "works"),
-        Err(super::error::ObserveError::NotPermitted(_)) => {
+        Err(ObserveError::NotPermitted(_)) => {
             unknown(NAME, "not permitted for this user").hint("sudo profiler doctor")
         }
         Err(error) => {
@@ -85,4 +98,39 @@ fn load(sysfs: &Path) -> Check {
 
 fn unknown(name: &str, detail: &str) -> Check {
     Check::new(name, CheckState::Unknown, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::attach::tests::blob, *};
+
+    fn line(name: &str, tracepoints: &[&str], capabilities: Option<&Attached>) -> Check {
+        let blob = blob(tracepoints, &[], &[]);
+        let btf = Btf::parse(&blob).expect("parses");
+        let at = POINTS.iter().find(|point| point.name == name).expect("in the table");
+        point(at, &btf, capabilities)
+    }
+
+    #[test]
+    fn a_point_is_told_as_the_types_tell_it() {
+        let there = line("sys_enter", &["sys_enter"], None);
+        assert_eq!(
+            (there.state, there.detail.as_str()),
+            (CheckState::Ok, "tracepoint: sees calls")
+        );
+        let gone = line("sys_enter", &[], None);
+        assert_eq!(gone.state, CheckState::Missing);
+        assert_eq!(gone.detail, "sees calls: tracepoint: not in this kernel");
+    }
+
+    #[test]
+    fn capability_checks_are_told_as_they_were_attached() {
+        let refused = vec![(Way::Fexit, "not permitted".to_owned())];
+        let mut attached = Attached { by: Some(Way::Kprobe), refused };
+        let seen = line("cap_capable", &["cap_capable"], Some(&attached));
+        assert_eq!(seen.state, CheckState::Ok);
+        assert_eq!(seen.detail, "kprobe: sees capability checks (fexit: not permitted)");
+        attached.by = None;
+        assert_eq!(line("cap_capable", &[], Some(&attached)).state, CheckState::Warning);
+    }
 }

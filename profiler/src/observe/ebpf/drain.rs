@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use aya::Ebpf;
 use profiler_common::{
     evidence::{
-        CallKey, Check, CheckKey, Denial, DenialKey, Seen, Sighting as RawSighting, abi, check,
-        phase,
+        CALLERS, CallKey, Check, CheckKey, Denial, DenialKey, MakerKey, Makers, Seen,
+        Sighting as RawSighting, abi, check, phase,
     },
-    scope::{Slot, loss},
+    scope::{Slot, Target, loss, slot_kind, slot_of},
 };
 
 use super::{
     callers::classify,
     error::ObserveError,
+    labels::Labels,
     slots::{array, hash, map_error, text},
     symbols::Symbols,
 };
@@ -38,72 +39,171 @@ const LOSSES: [(u32, &str); loss::COUNT as usize] = [
     (loss::THREADS, "threads"),
 ];
 
-/// What has been found so far.
+/// What has been found so far, of targets and the slots of each.
 pub fn found(
     ebpf: &mut Ebpf,
-    slots: &[Slot],
+    targets: &BTreeMap<Slot, Vec<Slot>>,
     symbols: &mut Symbols,
 ) -> Result<Found, ObserveError> {
-    let calls: BTreeSet<(u8, u32)> = calls(ebpf, slots)?
+    let phases = Phases::of(ebpf, targets)?;
+    let slots: Vec<Slot> = targets.values().flatten().copied().collect();
+    let calls: BTreeSet<(u8, u32)> = calls(ebpf, &slots)?
         .into_iter()
-        .filter(|key| key.phase != phase::SETUP)
+        .filter(|key| phases.get(key.slot, key.phase) != Phase::Setup)
         .map(|key| (key.abi, key.nr))
         .collect();
-    let mut checks = checks(ebpf, slots)?;
-    checks.retain(|(key, _)| key.phase == phase::WORKLOAD);
-    symbols.learn(checks.iter().map(|(key, _)| key));
-    checks.retain(|(key, _)| {
-        key.flags & check::MOOT == 0 && classify(&symbols.callers(key)).0 == AuditClass::Audited
+    let mut checks = checks(ebpf, &slots)?;
+    checks.retain(|(key, ..)| phases.get(key.slot, key.phase) == Phase::Workload);
+    symbols.learn(checks.iter().map(|(key, ..)| key));
+    checks.retain(|(key, ..)| {
+        key.flags & check::MOOT == 0
+            && classify(&symbols.callers(key), audited(key.flags)).0 == AuditClass::Audited
     });
     let capabilities: BTreeSet<u8> = checks
         .iter()
-        .filter(|(key, check)| key.flags & check::DENIED == 0 && check.failed <= check.succeeded)
-        .map(|(key, _)| key.capability)
+        .filter(|(key, _, check)| key.flags & check::DENIED == 0 && check.failed <= check.succeeded)
+        .map(|(key, ..)| key.capability)
         .collect();
     let denials: BTreeSet<(u8, u32)> = hash::<DenialKey, Denial>(ebpf, "DENIALS")?
         .keys()
         .filter_map(Result::ok)
-        .filter(|key| slots.contains(&key.call.slot) && key.call.phase != phase::SETUP)
+        .filter(|key| slots.contains(&key.call.slot))
+        .filter(|key| phases.get(key.call.slot, key.call.phase) != Phase::Setup)
         .map(|key| (key.call.abi, key.call.nr))
         .collect();
-    Ok(Found { syscalls: calls, capabilities, denials, checks: checks.len() })
+    let checks =
+        checks.iter().map(|(key, about, _)| (key.abi, key.nr, key.capability, *about)).collect();
+    Ok(Found { syscalls: calls, capabilities, denials, checks })
 }
 
-/// Everything that was written to the slots, as facts of one run.
-pub fn evidence(
-    ebpf: &mut Ebpf,
-    slots: &[Slot],
-    run: &str,
-    armed_ns: u64,
-    symbols: &mut Symbols,
-) -> Result<Evidence, ObserveError> {
-    Ok(Evidence {
-        syscalls: syscall_facts(ebpf, slots, run, armed_ns)?,
-        capabilities: capability_facts(ebpf, slots, run, armed_ns, symbols)?,
-        denials: denial_facts(ebpf, slots, run, armed_ns)?,
-        missing: losses(ebpf)?,
-    })
+/// Turns what is in slots into facts of one run.
+pub struct Drain<'a> {
+    /// The run.
+    pub run: &'a str,
+    /// When it was armed, CLOCK_MONOTONIC.
+    pub armed_ns: u64,
+    /// Names of kernel functions.
+    pub symbols: &'a mut Symbols,
+}
+
+impl Drain<'_> {
+    /// Everything that a target wrote to slots, each with its labels.
+    pub fn facts(
+        &mut self,
+        ebpf: &mut Ebpf,
+        target: Slot,
+        slots: &BTreeMap<Slot, Labels>,
+    ) -> Result<Evidence, ObserveError> {
+        let seen = Sightings::read(ebpf, slots, self.armed_ns)?;
+        let slots: Vec<Slot> = slots.keys().copied().collect();
+        let phases = Phases::of(ebpf, &BTreeMap::from([(target, slots.clone())]))?;
+        Ok(Evidence {
+            syscalls: syscall_facts(ebpf, &slots, self.run, &seen, &phases)?,
+            capabilities: capability_facts(ebpf, &slots, self.run, &seen, self.symbols, &phases)?,
+            denials: denial_facts(ebpf, &slots, self.run, &seen, &phases)?,
+            has_runtime: phases.plain.is_empty(),
+            ..Evidence::default()
+        })
+    }
+}
+
+/// What a target's own counters say, as evidence without facts.
+pub fn counted(ebpf: &mut Ebpf, target: Slot) -> Result<Evidence, ObserveError> {
+    let Target { inner_cgroups, left: count, .. } = targets_entry(ebpf, target)?;
+    let missing = if count > 0 { vec![Missing::Left { count }] } else { Vec::new() };
+    Ok(Evidence { inner_cgroups, missing, ..Evidence::default() })
+}
+
+/// Who did what, when and in which tests.
+struct Sightings<'a> {
+    makers: BTreeMap<(CallKey, u32), Sighting>,
+    labels: &'a BTreeMap<Slot, Labels>,
+}
+
+impl<'a> Sightings<'a> {
+    fn read(
+        ebpf: &mut Ebpf,
+        labels: &'a BTreeMap<Slot, Labels>,
+        armed_ns: u64,
+    ) -> Result<Self, ObserveError> {
+        let mut makers: BTreeMap<(CallKey, u32), Sighting> = BTreeMap::new();
+        let map = hash::<MakerKey, RawSighting>(ebpf, "MAKERS")?;
+        for key in map.keys().filter_map(Result::ok) {
+            if labels.contains_key(&key.call.slot)
+                && let Ok(raw) = map.get(&key, 0)
+            {
+                let sum = makers.entry((key.call, key.about)).or_default();
+                sum.join(sighting(&raw, armed_ns));
+            }
+        }
+        Ok(Sightings { makers, labels })
+    }
+
+    /// Of something in a slot; `about` as in [`MakerKey`].
+    fn of(&self, call: CallKey, about: u32) -> Sighting {
+        let mut sighting = self.makers.get(&(call, about)).cloned().unwrap_or_default();
+        if let Some(labels) = self.labels.get(&call.slot) {
+            sighting.tests.extend(labels.iter().cloned());
+        }
+        sighting
+    }
+}
+
+/// The phases of what was written to slots.
+struct Phases {
+    /// Slots of cgroups in which no runtime showed: all that happened there is the target's.
+    plain: BTreeSet<Slot>,
+}
+
+impl Phases {
+    /// Of targets and the slots of each.
+    fn of(ebpf: &mut Ebpf, targets: &BTreeMap<Slot, Vec<Slot>>) -> Result<Self, ObserveError> {
+        let mut plain = BTreeSet::new();
+        for (target, slots) in targets {
+            let target = targets_entry(ebpf, *target)?;
+            if matches!(target.kind, slot_kind::CGROUP | slot_kind::RUNNING_CGROUP)
+                && target.runtime == 0
+            {
+                plain.extend(slots);
+            }
+        }
+        Ok(Phases { plain })
+    }
+
+    fn get(&self, slot: Slot, raw: u8) -> Phase {
+        match raw {
+            _ if self.plain.contains(&slot) => Phase::Workload,
+            phase::SETUP => Phase::Setup,
+            phase::HANDOVER => Phase::Handover,
+            _ => Phase::Workload,
+        }
+    }
+}
+
+fn targets_entry(ebpf: &mut Ebpf, target: Slot) -> Result<Target, ObserveError> {
+    array::<Target>(ebpf, "SLOTS")?.get(&target, 0).map_err(map_error("SLOTS"))
 }
 
 fn syscall_facts(
     ebpf: &mut Ebpf,
     slots: &[Slot],
     run: &str,
-    armed_ns: u64,
+    seen: &Sightings<'_>,
+    phases: &Phases,
 ) -> Result<Vec<SyscallFact>, ObserveError> {
-    let mut found: BTreeMap<(Abi, u32, Phase), Option<RawSighting>> = BTreeMap::new();
+    let mut found: BTreeMap<(Abi, u32, Phase), Sighting> = BTreeMap::new();
     for key in calls(ebpf, slots)? {
-        let first = hash::<CallKey, RawSighting>(ebpf, "FIRST")?.get(&key, 0).ok();
-        let entry = found.entry((abi_of(key.abi), key.nr, phase_of(key.phase))).or_default();
-        *entry = earlier(*entry, first);
+        let phase = phases.get(key.slot, key.phase);
+        let sum = found.entry((abi_of(key.abi), key.nr, phase)).or_default();
+        sum.join(seen.of(key, 0));
     }
     Ok(found
         .into_iter()
-        .map(|((abi, nr, phase), first)| SyscallFact {
+        .map(|((abi, nr, phase), sighting)| SyscallFact {
             abi,
             nr,
             phase,
-            seen: BTreeMap::from([(run.to_owned(), sighting(first, armed_ns))]),
+            seen: BTreeMap::from([(run.to_owned(), sighting)]),
         })
         .collect())
 }
@@ -112,21 +212,32 @@ fn capability_facts(
     ebpf: &mut Ebpf,
     slots: &[Slot],
     run: &str,
-    armed_ns: u64,
+    sightings: &Sightings<'_>,
     symbols: &mut Symbols,
+    phases: &Phases,
 ) -> Result<Vec<CapabilityFact>, ObserveError> {
     type Key = (u8, Phase, Verdict, AuditClass, UserNamespace, bool, Abi, u32, String);
-    let mut found: BTreeMap<Key, Check> = BTreeMap::new();
+    let mut found: BTreeMap<Key, CheckSighting> = BTreeMap::new();
     let checks = checks(ebpf, slots)?;
-    symbols.learn(checks.iter().map(|(key, _)| key));
-    for (key, check) in checks {
-        let (mut audit, asked_by) = classify(&symbols.callers(&key));
-        if key.flags & check::MOOT != 0 {
+    symbols.learn(checks.iter().map(|(key, ..)| key));
+    for (key, about, check) in checks {
+        let seen = CheckSighting {
+            checks: check.count,
+            succeeded: check.succeeded,
+            failed: check.failed,
+            unsettled: check.unsettled,
+            sighting: sightings.of(key.call(), about),
+        };
+        let (mut audit, asked_by) = classify(&symbols.callers(&key), audited(key.flags));
+        if key.flags & check::IMPLIED != 0 {
+            let retained = key.flags & check::RETAINED != 0;
+            audit = if retained { AuditClass::Retained } else { AuditClass::Implied };
+        } else if key.flags & check::MOOT != 0 {
             audit = AuditClass::Noaudit;
         }
         let key = (
             key.capability,
-            phase_of(key.phase),
+            phases.get(key.slot, key.phase),
             if key.flags & check::DENIED == 0 { Verdict::Granted } else { Verdict::Denied },
             audit,
             namespace_of(key.flags),
@@ -135,45 +246,25 @@ fn capability_facts(
             key.nr,
             asked_by.to_owned(),
         );
-        found
-            .entry(key)
-            .and_modify(|sum| {
-                sum.count += check.count;
-                sum.succeeded += check.succeeded;
-                sum.failed += check.failed;
-                sum.unsettled += check.unsettled;
-                if check.first.at_ns < sum.first.at_ns {
-                    sum.first = check.first;
-                }
-            })
-            .or_insert(check);
+        found.entry(key).and_modify(|sum| sum.add(&seen)).or_insert(seen);
     }
     Ok(found
         .into_iter()
         .map(
             |(
                 (capability, phase, verdict, audit, user_namespace, overridden, abi, nr, asked_by),
-                check,
-            )| {
-                let seen = CheckSighting {
-                    checks: check.count,
-                    succeeded: check.succeeded,
-                    failed: check.failed,
-                    unsettled: check.unsettled,
-                    sighting: sighting(Some(check.first), armed_ns),
-                };
-                CapabilityFact {
-                    capability,
-                    phase,
-                    verdict,
-                    audit,
-                    user_namespace,
-                    overridden,
-                    abi,
-                    nr,
-                    asked_by,
-                    seen: BTreeMap::from([(run.to_owned(), seen)]),
-                }
+                seen,
+            )| CapabilityFact {
+                capability,
+                phase,
+                verdict,
+                audit,
+                user_namespace,
+                overridden,
+                abi,
+                nr,
+                asked_by,
+                seen: BTreeMap::from([(run.to_owned(), seen)]),
             },
         )
         .collect())
@@ -183,42 +274,41 @@ fn denial_facts(
     ebpf: &mut Ebpf,
     slots: &[Slot],
     run: &str,
-    armed_ns: u64,
+    seen: &Sightings<'_>,
+    phases: &Phases,
 ) -> Result<Vec<DenialFact>, ObserveError> {
-    let mut found: BTreeMap<(Abi, u32, Phase, i32), Denial> = BTreeMap::new();
+    let mut found: BTreeMap<(Abi, u32, Phase, i32), DenialSighting> = BTreeMap::new();
     let map = hash::<DenialKey, Denial>(ebpf, "DENIALS")?;
     for (key, denial) in map.iter().filter_map(Result::ok) {
         if !slots.contains(&key.call.slot) {
             continue;
         }
-        let call = (abi_of(key.call.abi), key.call.nr, phase_of(key.call.phase), key.errno);
-        found
-            .entry(call)
-            .and_modify(|sum| {
-                sum.count += denial.count;
-                if denial.first.at_ns < sum.first.at_ns {
-                    sum.first = denial.first;
-                }
-            })
-            .or_insert(denial);
+        let phase = phases.get(key.call.slot, key.call.phase);
+        let call = (abi_of(key.call.abi), key.call.nr, phase, key.errno);
+        let seen = DenialSighting { count: denial.count, sighting: seen.of(key.call, key.about()) };
+        found.entry(call).and_modify(|sum| sum.add(&seen)).or_insert(seen);
     }
     Ok(found
         .into_iter()
-        .map(|((abi, nr, phase, errno), denial)| {
-            let seen = DenialSighting {
-                count: denial.count,
-                sighting: sighting(Some(denial.first), armed_ns),
-            };
-            DenialFact { abi, nr, phase, errno, seen: BTreeMap::from([(run.to_owned(), seen)]) }
+        .map(|((abi, nr, phase, errno), seen)| DenialFact {
+            abi,
+            nr,
+            phase,
+            errno,
+            seen: BTreeMap::from([(run.to_owned(), seen)]),
         })
         .collect())
 }
 
-fn losses(ebpf: &mut Ebpf) -> Result<Vec<Missing>, ObserveError> {
+/// What found its table full, by the kernel side's count; `unlabelled` adds to what lacks attribution.
+pub fn losses(ebpf: &mut Ebpf, unlabelled: u64) -> Result<Vec<Missing>, ObserveError> {
     let counters = array::<u64>(ebpf, "LOSSES")?;
     let mut missing = Vec::new();
     for (index, what) in LOSSES {
-        let count = counters.get(&index, 0).map_err(map_error("LOSSES"))?;
+        let mut count = counters.get(&index, 0).map_err(map_error("LOSSES"))?;
+        if index == loss::ATTRIBUTION {
+            count += unlabelled;
+        }
         if count > 0 {
             missing.push(Missing::Lost { what: what.to_owned(), count });
         }
@@ -246,30 +336,34 @@ fn calls(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<CallKey>, ObserveError> 
             }
         }
     }
-    let sparse = hash::<CallKey, u64>(ebpf, "SPARSE")?;
+    let sparse = hash::<CallKey, Makers>(ebpf, "SPARSE")?;
     found.extend(sparse.keys().filter_map(Result::ok).filter(|key| slots.contains(&key.slot)));
     Ok(found)
 }
 
-fn checks(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<(CheckKey, Check)>, ObserveError> {
+/// Every check in the slots, with [`CheckKey::about`] of the entry that it comes from.
+fn checks(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<(CheckKey, u32, Check)>, ObserveError> {
     let map = hash::<CheckKey, Check>(ebpf, "CHECKS")?;
-    Ok(map.iter().filter_map(Result::ok).filter(|(key, _)| slots.contains(&key.slot)).collect())
+    let own =
+        map.iter().filter_map(Result::ok).filter(|(key, _)| slots.contains(&slot_of(key.slot)));
+    Ok(own.flat_map(|(key, check)| each(key).map(move |one| (one, key.about(), check))).collect())
 }
 
-fn earlier(a: Option<RawSighting>, b: Option<RawSighting>) -> Option<RawSighting> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(if b.at_ns < a.at_ns { b } else { a }),
-        (a, b) => a.or(b),
-    }
+/// The checks that an entry stands for: an implied one holds a set of capabilities, and has no callers.
+fn each(key: CheckKey) -> impl Iterator<Item = CheckKey> {
+    let is_set = key.flags & check::IMPLIED != 0;
+    let capabilities = if is_set { key.callers[0] } else { 1 << key.capability };
+    let callers = if is_set { [0; CALLERS] } else { key.callers };
+    (0..64)
+        .filter(move |capability| capabilities & (1 << capability) != 0)
+        .map(move |capability| CheckKey { capability, callers, ..key })
 }
 
-fn sighting(raw: Option<RawSighting>, armed_ns: u64) -> Sighting {
+fn sighting(raw: &RawSighting, armed_ns: u64) -> Sighting {
+    let program = Program { comm: text(&raw.comm), exe: text(&raw.exe) };
     Sighting {
-        first_ms: raw.map(|raw| raw.at_ns.saturating_sub(armed_ns) / 1_000_000),
-        programs: raw
-            .map(|raw| Program { comm: text(&raw.comm), exe: text(&raw.exe) })
-            .into_iter()
-            .collect(),
+        first_ms: Some(raw.at_ns.saturating_sub(armed_ns) / 1_000_000),
+        programs: BTreeSet::from([program]),
         tests: BTreeSet::new(),
     }
 }
@@ -285,11 +379,11 @@ const fn abi_of(raw: u8) -> Abi {
     }
 }
 
-const fn phase_of(raw: u8) -> Phase {
-    match raw {
-        phase::SETUP => Phase::Setup,
-        phase::HANDOVER => Phase::Handover,
-        _ => Phase::Workload,
+/// What the kernel's own argument said, where it was seen.
+const fn audited(flags: u8) -> Option<bool> {
+    match flags & (check::AUDITED | check::NOAUDIT) {
+        0 => None,
+        flags => Some(flags & check::AUDITED != 0),
     }
 }
 

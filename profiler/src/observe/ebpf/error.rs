@@ -69,6 +69,9 @@ pub enum ObserveError {
         #[source]
         source: aya::maps::MapError,
     },
+    /// The kernel side has no room for the path of a cgroup.
+    #[error("the path of the cgroup is too long to be waited for\nhint: create it first")]
+    LongPath,
     /// More targets than evidence slots.
     #[error("too many targets at once: there are {0} evidence slots")]
     NoSlot(u32),

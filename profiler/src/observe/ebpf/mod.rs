@@ -1,7 +1,7 @@
 //! The eBPF observer: the only code that names aya.
 //!
 //! `attach` is the ordered table of what is attached; `observer` loads, arms and stops; `slots`
-//! owns which cgroup writes where; `drain` turns maps into facts; `callers` tells real capability
+//! owns which cgroup belongs to which target; `labels` where a target writes; `drain` turns maps into facts; `callers` tells real capability
 //! checks from probes.
 
 mod attach;
@@ -9,12 +9,15 @@ mod callers;
 mod doctor;
 mod drain;
 mod error;
+mod labels;
 mod observer;
 mod slots;
 mod symbols;
 
+pub use attach::Way;
 pub use doctor::checks;
 pub use error::ObserveError;
+pub use labels::Labels;
 pub use observer::{Observer, Options};
 pub use profiler_common::scope::Slot;
 pub use slots::{Candidate, SlotKind};

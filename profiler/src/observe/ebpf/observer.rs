@@ -5,19 +5,20 @@ use std::path::Path;
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    programs::{BtfTracePoint, ProgramError, tp_btf::BtfTracePointLinkId},
+    programs::{BtfTracePoint, Program, ProgramError, tp_btf::BtfTracePointLinkId},
 };
 use aya_log::EbpfLogger;
 use fs_err as fs;
 use profiler_common::{
-    globals::OFFSETS,
+    globals::{CAPABLE_OPTS, OFFSETS, TASK_HELPERS},
     scope::{Control, Slot},
 };
 
 use super::{
-    attach::{Need, POINTS},
-    drain,
+    attach::{self, AttachPoint, Attached, Need, POINTS, Way},
+    drain::{self, Drain},
     error::ObserveError,
+    labels::Labels,
     slots::{self, Candidate, SlotKind, Slots, array, map_error},
     symbols::Symbols,
 };
@@ -35,6 +36,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../profiler-ebpf/pr
 pub struct Options {
     /// Let the kernel side write debug messages to the logger.
     pub debug: bool,
+    /// See capability checks this way or not at all, where another would be taken.
+    pub capabilities: Option<Way>,
 }
 
 /// Loaded and attached programs. Dropping it detaches everything.
@@ -45,7 +48,7 @@ pub struct Observer {
     generation: u32,
     sys_exit: Option<BtfTracePointLinkId>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
-    no_capabilities: Option<String>,
+    capabilities: Attached,
     symbols: Symbols,
 }
 
@@ -59,13 +62,19 @@ impl Observer {
         let bytes = fs::read(&path)
             .map_err(|source| ObserveError::NoBtf { path: path.display().to_string(), source })?;
         let btf = Btf::parse(&bytes)?;
-        let no_capabilities = check(&btf)?;
+        if let Some(point) = attach::missing(&btf) {
+            return Err(ObserveError::NoTracepoint(point.name));
+        }
         let offsets = offsets(&btf)?;
+        let helpers = i32::from(attach::has_task_helpers(&btf));
+        let opts = attach::capable_opts(&btf);
 
         let mut loader = EbpfLoader::new();
         for (offset, value) in OFFSETS.iter().zip(&offsets) {
             loader.override_global(offset.global, value, false);
         }
+        loader.override_global(TASK_HELPERS, &helpers, false);
+        loader.override_global(CAPABLE_OPTS, &opts, false);
         let level = if options.debug { 4_u8 } else { 0 };
         loader.override_global("AYA_LOG_LEVEL", &level, true);
         let mut ebpf = loader.load(OBJECT).map_err(load_error)?;
@@ -78,30 +87,89 @@ impl Observer {
             generation: 0,
             sys_exit: None,
             logger,
-            no_capabilities,
+            capabilities: Attached::default(),
             symbols: Symbols::default(),
         };
-        observer.attach_all()?;
+        observer.attach_all(&btf, options.capabilities)?;
         Ok(observer)
     }
 
-    fn attach_all(&mut self) -> Result<(), ObserveError> {
+    fn attach_all(&mut self, types: &Btf<'_>, only: Option<Way>) -> Result<(), ObserveError> {
         let btf = aya::Btf::from_sys_fs()?;
-        for point in POINTS {
-            if point.need == Need::Capabilities && self.no_capabilities.is_some() {
-                continue;
-            }
-            let program = program(&mut self.ebpf, point.name)?;
+        for point in POINTS.iter().filter(|point| point.need != Need::Capabilities) {
+            let program = tracepoint(&mut self.ebpf, point.name)?;
             program.load(point.name, &btf).map_err(program_error(point.name))?;
         }
         for point in POINTS {
-            let skip = point.need == Need::WhileWanted
-                || point.need == Need::Capabilities && self.no_capabilities.is_some();
-            if !skip {
-                program(&mut self.ebpf, point.name)?.attach().map_err(program_error(point.name))?;
+            match point.need {
+                Need::Always => {
+                    let program = tracepoint(&mut self.ebpf, point.name)?;
+                    program.attach().map_err(program_error(point.name))?;
+                }
+                Need::Capabilities => {
+                    self.capabilities = self.attach_first(point, types, &btf, only)
+                }
+                Need::WhileWanted => {}
             }
         }
         Ok(())
+    }
+
+    /// Attaches in the first way that this kernel takes. What it does not take costs nothing.
+    fn attach_first(
+        &mut self,
+        point: &AttachPoint,
+        types: &Btf<'_>,
+        btf: &aya::Btf,
+        only: Option<Way>,
+    ) -> Attached {
+        let mut attached = Attached::default();
+        for way in point.ways.iter().filter(|way| only.is_none_or(|only| only == **way)) {
+            let outcome = match way.lacks(point.name, types) {
+                Some(reason) => Err(reason),
+                None => self.attach_by(*way, point.name, btf).map_err(|error| {
+                    tracing::debug!("{} {}: {error:?}", way.name(), point.name);
+                    reason(&error)
+                }),
+            };
+            match outcome {
+                Ok(()) => {
+                    attached.by = Some(*way);
+                    break;
+                }
+                Err(reason) => attached.refused.push((*way, reason)),
+            }
+        }
+        attached
+    }
+
+    fn attach_by(&mut self, way: Way, point: &str, btf: &aya::Btf) -> Result<(), ProgramError> {
+        let outcome = way.programs(point).iter().try_for_each(|name| {
+            let program = self.ebpf.program_mut(name).ok_or(ProgramError::UnexpectedProgramType)?;
+            load_and_attach(program, point, btf)
+        });
+        if outcome.is_err() {
+            self.unload(way, point);
+        }
+        outcome
+    }
+
+    /// Unloading detaches; a program that never was loaded has nothing to undo.
+    fn unload(&mut self, way: Way, point: &str) {
+        for name in way.programs(point) {
+            let _ = match self.ebpf.program_mut(&name) {
+                Some(Program::BtfTracePoint(program)) => program.unload(),
+                Some(Program::FExit(program)) => program.unload(),
+                Some(Program::KProbe(program)) => program.unload(),
+                _ => Ok(()),
+            };
+        }
+    }
+
+    /// How capability checks are seen, and what was tried.
+    #[must_use]
+    pub fn capabilities(&self) -> &Attached {
+        &self.capabilities
     }
 
     /// Puts existing cgroups in scope, all writing to one new slot.
@@ -110,6 +178,7 @@ impl Observer {
     /// When there is no slot left or the maps cannot be written.
     pub fn watch(&mut self, cgroup_ids: &[u64], kind: SlotKind) -> Result<Slot, ObserveError> {
         let slot = self.slots.take(&mut self.ebpf, kind)?;
+        self.slots.begin(slot);
         self.watch_also(cgroup_ids, slot)?;
         Ok(slot)
     }
@@ -123,6 +192,44 @@ impl Observer {
             self.slots.choose(&mut self.ebpf, *id, slot)?;
         }
         Ok(())
+    }
+
+    /// From now on every cgroup that is created at this path of the cgroup2 tree writes to a slot, and is among
+    /// the [candidates](Self::candidates). Recorders in a cgroup namespace of their own see other paths than the
+    /// kernel.
+    ///
+    /// # Errors
+    /// When the path is too long or the maps cannot be written.
+    pub fn want(&mut self, path: &[u8], slot: Slot) -> Result<(), ObserveError> {
+        self.slots.want(&mut self.ebpf, path, slot)
+    }
+
+    /// Puts an existing cgroup in scope as a candidate of a slot, so that its end is noticed.
+    ///
+    /// # Errors
+    /// When the maps cannot be written.
+    pub fn adopt_one(&mut self, cgroup_id: u64, slot: Slot) -> Result<(), ObserveError> {
+        self.slots.adopt_one(&mut self.ebpf, cgroup_id, slot)
+    }
+
+    /// Notes processes that are in scope already, so that they are seen to leave.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn note_members(
+        &mut self,
+        pids: impl IntoIterator<Item = u32>,
+        slot: Slot,
+    ) -> Result<(), ObserveError> {
+        self.slots.note_members(&mut self.ebpf, pids, slot)
+    }
+
+    /// Forgets a candidate that has ended, and keeps its evidence.
+    ///
+    /// # Errors
+    /// When the maps cannot be written.
+    pub fn forget(&mut self, candidate: &Candidate) -> Result<(), ObserveError> {
+        self.slots.forget(&mut self.ebpf, candidate.cgroup_id)
     }
 
     /// From now on every new cgroup with a container id in its name is recorded as a candidate.
@@ -167,14 +274,15 @@ impl Observer {
     pub fn watch_exits(&mut self, outcomes: bool, denials: bool) -> Result<(), ObserveError> {
         let wanted = outcomes || denials;
         if wanted && self.sys_exit.is_none() {
-            let program = program(&mut self.ebpf, "sys_exit")?;
+            let program = tracepoint(&mut self.ebpf, "sys_exit")?;
             self.sys_exit = Some(program.attach().map_err(program_error("sys_exit"))?);
         }
         self.control.outcomes = self.generation_of(outcomes, self.control.outcomes);
         self.control.denials = self.generation_of(denials, self.control.denials);
         self.write_control()?;
         if !wanted && let Some(link) = self.sys_exit.take() {
-            program(&mut self.ebpf, "sys_exit")?.detach(link).map_err(program_error("sys_exit"))?;
+            let program = tracepoint(&mut self.ebpf, "sys_exit")?;
+            program.detach(link).map_err(program_error("sys_exit"))?;
         }
         Ok(())
     }
@@ -196,7 +304,30 @@ impl Observer {
     /// # Errors
     /// When the maps cannot be read.
     pub fn found(&mut self, slots: &[Slot]) -> Result<Found, ObserveError> {
-        drain::found(&mut self.ebpf, slots, &mut self.symbols)
+        let slots = slots
+            .iter()
+            .map(|target| (*target, self.slots.of(*target).into_keys().collect()))
+            .collect();
+        drain::found(&mut self.ebpf, &slots, &mut self.symbols)
+    }
+
+    /// Puts labels in force, in place of those before: when this returns, every call that begins is recorded
+    /// under them. `run` and `armed_ns` as in [`Observer::evidence`].
+    ///
+    /// # Errors
+    /// When the maps cannot be read or written.
+    pub fn label(&mut self, labels: &Labels, run: &str, armed_ns: u64) -> Result<(), ObserveError> {
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols };
+        self.slots.label(&mut self.ebpf, labels, &mut drain)
+    }
+
+    /// Takes over evidence of earlier labels, so that its slots can serve later ones. To be called now and then.
+    ///
+    /// # Errors
+    /// When the maps cannot be read or written.
+    pub fn tidy(&mut self, run: &str, armed_ns: u64) -> Result<(), ObserveError> {
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols };
+        self.slots.reuse(&mut self.ebpf, &mut drain)
     }
 
     /// Writes what the kernel side logged to the logger.
@@ -215,14 +346,16 @@ impl Observer {
         self.write_control()?;
         self.sys_exit = None;
         for point in POINTS {
-            // unloading detaches; a program that never was attached has nothing to undo
-            let _ = program(&mut self.ebpf, point.name)?.unload();
+            for way in point.ways {
+                self.unload(*way, point.name);
+            }
         }
         self.flush_log();
         Ok(())
     }
 
-    /// The evidence of one target, written to the given slots. `armed_ns` is CLOCK_MONOTONIC.
+    /// The evidence of one target, in the given slots. `armed_ns` is CLOCK_MONOTONIC, `unlabelled` how many labels were
+    /// not kept.
     ///
     /// # Errors
     /// When the maps cannot be read.
@@ -231,11 +364,16 @@ impl Observer {
         slots: &[Slot],
         run: &str,
         armed_ns: u64,
+        unlabelled: u64,
     ) -> Result<Evidence, ObserveError> {
-        let mut evidence =
-            drain::evidence(&mut self.ebpf, slots, run, armed_ns, &mut self.symbols)?;
-        if let Some(reason) = &self.no_capabilities {
-            evidence.missing.push(Missing::Capabilities { reason: reason.clone() });
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols };
+        let mut evidence = Evidence::default();
+        for slot in slots {
+            evidence.absorb(self.slots.evidence(&mut self.ebpf, *slot, &mut drain)?);
+        }
+        evidence.missing.extend(drain::losses(&mut self.ebpf, unlabelled + self.slots.unlabelled)?);
+        if self.capabilities.by.is_none() {
+            evidence.missing.push(Missing::Capabilities { reason: self.capabilities.refusals() });
         }
         Ok(evidence)
     }
@@ -246,18 +384,6 @@ impl Observer {
             .set(0, control, 0)
             .map_err(map_error("CONTROL"))
     }
-}
-
-/// Fails on a kernel that cannot be recorded on; `Some` is why capability checks cannot be seen.
-fn check(btf: &Btf<'_>) -> Result<Option<String>, ObserveError> {
-    let mut no_capabilities = None;
-    for point in POINTS.iter().filter(|point| !btf.has_tracepoint(point.name)) {
-        if point.need != Need::Capabilities {
-            return Err(ObserveError::NoTracepoint(point.name));
-        }
-        no_capabilities = Some(format!("this kernel has no tracepoint `{}`", point.name));
-    }
-    Ok(no_capabilities)
 }
 
 /// Values for [`OFFSETS`], in its order.
@@ -274,12 +400,45 @@ fn offsets(btf: &Btf<'_>) -> Result<Vec<i32>, ObserveError> {
         .collect()
 }
 
-fn program<'a>(
+/// The program for a tracepoint, which has its name.
+fn tracepoint<'a>(
     ebpf: &'a mut Ebpf,
     name: &'static str,
 ) -> Result<&'a mut BtfTracePoint, ObserveError> {
     let program = ebpf.program_mut(name).ok_or(ObserveError::NoTracepoint(name))?;
     program.try_into().map_err(program_error(name))
+}
+
+fn load_and_attach(program: &mut Program, to: &str, btf: &aya::Btf) -> Result<(), ProgramError> {
+    match program {
+        Program::BtfTracePoint(program) => {
+            program.load(to, btf)?;
+            program.attach().map(drop)
+        }
+        Program::FExit(program) => {
+            program.load(to, btf)?;
+            program.attach().map(drop)
+        }
+        Program::KProbe(program) => {
+            program.load()?;
+            program.attach(to, 0).map(drop)
+        }
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+/// Why a way was refused, in a few words: the system call's own, where one failed.
+fn reason(error: &ProgramError) -> String {
+    let io = match error {
+        ProgramError::IOError(io) => io,
+        ProgramError::SyscallError(call) => &call.io_error,
+        _ => return error.to_string().lines().next().unwrap_or_default().to_owned(),
+    };
+    match io.kind() {
+        std::io::ErrorKind::PermissionDenied => "not permitted".to_owned(),
+        std::io::ErrorKind::NotFound => "this kernel offers none".to_owned(),
+        _ => io.to_string(),
+    }
 }
 
 fn load_error(error: EbpfError) -> ObserveError {
@@ -317,26 +476,26 @@ fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
 mod tests {
     use super::*;
 
-    /// BTF of a kernel that has nothing: a header and the empty string.
-    fn empty() -> Vec<u8> {
-        let mut blob = 0xeb9f_u16.to_ne_bytes().to_vec();
-        blob.extend([1, 0]);
-        for word in [24_u32, 0, 0, 0, 1] {
-            blob.extend(word.to_ne_bytes());
-        }
-        blob.push(0);
-        blob
-    }
-
     #[test]
     fn a_kernel_that_lacks_what_is_needed_is_refused_with_a_way_out() {
-        let blob = empty();
+        let blob = attach::tests::blob(&[], &[], &[]);
         let btf = Btf::parse(&blob).expect("parses");
-        for error in [check(&btf).expect_err("no tracepoint"), offsets(&btf).expect_err("no field")]
-        {
+        let no_tracepoint = attach::missing(&btf).expect("none is there");
+        for error in [
+            ObserveError::NoTracepoint(no_tracepoint.name),
+            offsets(&btf).expect_err("no field is there"),
+        ] {
             let text = error.to_string();
             assert!(text.starts_with("this kernel is not supported: "), "{text}");
             assert!(text.contains("\nhint: "), "{text}");
         }
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_a_few_words() {
+        let of = |number| reason(&ProgramError::IOError(std::io::Error::from_raw_os_error(number)));
+        assert_eq!(of(1), "not permitted");
+        assert_eq!(of(2), "this kernel offers none");
+        assert_eq!(reason(&ProgramError::UnexpectedProgramType), "unexpected program type");
     }
 }

@@ -1,15 +1,23 @@
-//! Evidence slots: which cgroup writes where, as user space sees it.
+//! Slots: which cgroup belongs to which target, as user space sees it.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use aya::{
     Ebpf,
     maps::{Array, HashMap, MapData, Queue},
 };
 use profiler_common::{
-    evidence::{CallKey, Check, CheckKey, Denial, DenialKey, Seen, Sighting},
-    scope::{BUCKETS, CROWDED, NAME_LEN, Scope, Slot, Target, bucket_word, kind, slot_kind},
+    evidence::{CallKey, Check, CheckKey, Denial, DenialKey, MakerKey, Makers, Seen, Sighting},
+    scope::{
+        BUCKETS, CROWDED, NAME_LEN, PATH_LEN, Scope, Slot, Target, bucket_word, kind, slot_kind,
+        slot_of,
+    },
 };
 
-use super::error::ObserveError;
+use super::{
+    error::ObserveError,
+    labels::{Labels, Lineage, Next, point_to_itself},
+};
 
 /// How many evidence slots there are; `SLOTS` and `SEEN` of the object have this size.
 pub const SLOT_COUNT: u32 = 256;
@@ -26,14 +34,18 @@ pub enum SlotKind {
     Command,
     /// As with a container; but it was executed before.
     Running,
+    /// As with a container if a runtime shows; else all that happens in it is the target's.
+    Cgroup,
+    /// As with `Cgroup`; but processes were in it before.
+    RunningCgroup,
 }
 
-/// A cgroup that was created while candidates were adopted.
+/// A cgroup that was created while candidates were adopted, or at a wanted path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     /// Its id, the inode of its directory.
     pub cgroup_id: u64,
-    /// Last component of its path; contains a container id.
+    /// Last component of its path; contains a container id. Empty for one at a wanted path.
     pub name: String,
     /// Where its evidence is.
     pub slot: Slot,
@@ -41,34 +53,99 @@ pub struct Candidate {
     pub ended: bool,
 }
 
-/// Allocation of slots and the user's half of the scope tables.
+/// Allocation of slots and the user's half of the scope tables; `labels` adds which slot a target writes to.
 pub struct Slots {
-    free: Vec<Slot>,
+    pub(super) free: Vec<Slot>,
+    /// How often each slot was used before.
+    pub(super) uses: Vec<u16>,
+    /// The labels in force.
+    pub(super) in_force: Labels,
+    /// Where the evidence of each target is; of a candidate only if it was adopted before the last change of labels.
+    pub(super) targets: BTreeMap<Slot, Lineage>,
+    /// Slots that nobody wants to read, and what they serve next.
+    pub(super) vacant: Vec<(Slot, Next)>,
+    /// How often a target kept its slot when labels changed, because none was left.
+    pub(super) unlabelled: u64,
 }
 
 impl Slots {
     /// All slots free, none adopted.
     pub fn new() -> Self {
-        Slots { free: (0..SLOT_COUNT).rev().collect() }
+        Slots {
+            free: (0..SLOT_COUNT).rev().collect(),
+            uses: vec![0; SLOT_COUNT as usize],
+            in_force: Labels::default(),
+            targets: BTreeMap::new(),
+            vacant: Vec::new(),
+            unlabelled: 0,
+        }
     }
 
     /// Takes a slot for a target that user space chose.
     pub fn take(&mut self, ebpf: &mut Ebpf, slot_kind: SlotKind) -> Result<Slot, ObserveError> {
         let slot = self.free.pop().ok_or(ObserveError::NoSlot(SLOT_COUNT))?;
+        point_to_itself(ebpf, slot, self.uses[slot as usize])?;
         let kind = match slot_kind {
             SlotKind::Container => slot_kind::CONTAINER,
             SlotKind::Command => slot_kind::COMMAND,
             SlotKind::Running => slot_kind::RUNNING,
+            SlotKind::Cgroup => slot_kind::CGROUP,
+            SlotKind::RunningCgroup => slot_kind::RUNNING_CGROUP,
         };
         set_target(ebpf, slot, kind)?;
         Ok(slot)
     }
 
+    /// Notes a target that user space chose, before anything is in scope for it.
+    pub fn begin(&mut self, target: Slot) {
+        self.targets.insert(target, Lineage::new(&self.in_force));
+    }
+
     /// Puts a cgroup in scope.
     pub fn choose(&self, ebpf: &mut Ebpf, cgroup_id: u64, slot: Slot) -> Result<(), ObserveError> {
-        let scope = Scope { slot, kind: kind::CHOSEN, name: [0; NAME_LEN] };
-        scopes(ebpf)?.insert(cgroup_id, scope, 0).map_err(map_error("SCOPES"))?;
-        promote(ebpf, cgroup_id, slot)
+        enter(ebpf, cgroup_id, slot, kind::CHOSEN)
+    }
+
+    /// Puts a cgroup in scope as if it had been created at a wanted path.
+    pub fn adopt_one(
+        &self,
+        ebpf: &mut Ebpf,
+        cgroup_id: u64,
+        slot: Slot,
+    ) -> Result<(), ObserveError> {
+        enter(ebpf, cgroup_id, slot, kind::CANDIDATE)
+    }
+
+    /// Lets the kernel side put every cgroup in scope that is created at this path.
+    pub fn want(&self, ebpf: &mut Ebpf, path: &[u8], slot: Slot) -> Result<(), ObserveError> {
+        let mut key = [0; PATH_LEN];
+        // one byte stays for the NUL
+        let room = key[..PATH_LEN - 1].get_mut(..path.len()).ok_or(ObserveError::LongPath)?;
+        room.copy_from_slice(path);
+        hash::<[u8; PATH_LEN], Slot>(ebpf, "WANTED")?
+            .insert(key, slot, 0)
+            .map_err(map_error("WANTED"))
+    }
+
+    /// Notes processes that are in a cgroup in scope already, so that they are seen to leave.
+    pub fn note_members(
+        &self,
+        ebpf: &mut Ebpf,
+        pids: impl IntoIterator<Item = u32>,
+        slot: Slot,
+    ) -> Result<(), ObserveError> {
+        let mut members = hash::<u32, Slot>(ebpf, "MEMBERS")?;
+        for pid in pids {
+            members.insert(pid, slot, 0).map_err(map_error("MEMBERS"))?;
+        }
+        Ok(())
+    }
+
+    /// Takes a cgroup that is gone out of the tables; its slot keeps the evidence.
+    pub fn forget(&self, ebpf: &mut Ebpf, cgroup_id: u64) -> Result<(), ObserveError> {
+        demote(ebpf, cgroup_id)?;
+        let _ = scopes(ebpf)?.remove(&cgroup_id); // gone already is as good
+        Ok(())
     }
 
     /// Gives the kernel side slots for candidates.
@@ -80,8 +157,8 @@ impl Slots {
         Ok(())
     }
 
-    /// Drops a candidate: its cgroup leaves the scope and its slot goes back to the pool, empty.
-    pub fn release(&self, ebpf: &mut Ebpf, candidate: &Candidate) -> Result<(), ObserveError> {
+    /// Drops a candidate: its cgroup leaves the scope, and its slot goes back to the pool when it is empty.
+    pub fn release(&mut self, ebpf: &mut Ebpf, candidate: &Candidate) -> Result<(), ObserveError> {
         let slot = candidate.slot;
         // itself first, so that no child can come into scope any more; then those that did
         let mut gone = vec![candidate.cgroup_id];
@@ -97,14 +174,35 @@ impl Slots {
                 .map(|(id, _)| id)
                 .collect();
         }
-        clear(ebpf, slot)?;
-        set_target(ebpf, slot, slot_kind::CONTAINER)?;
-        queue(ebpf)?.push(slot, 0).map_err(map_error("FREE_SLOTS"))
+        self.drop_target(slot);
+        Ok(())
     }
 }
 
+/// Gives an empty slot to the kernel side, for a candidate.
+pub fn offer(ebpf: &mut Ebpf, slot: Slot, uses: u16) -> Result<(), ObserveError> {
+    point_to_itself(ebpf, slot, uses)?;
+    set_target(ebpf, slot, slot_kind::CONTAINER)?;
+    queue(ebpf)?.push(slot, 0).map_err(map_error("FREE_SLOTS"))
+}
+
+fn enter(ebpf: &mut Ebpf, cgroup_id: u64, slot: Slot, kind: u32) -> Result<(), ObserveError> {
+    let scope = Scope { slot, kind, name: [0; NAME_LEN] };
+    scopes(ebpf)?.insert(cgroup_id, scope, 0).map_err(map_error("SCOPES"))?;
+    promote(ebpf, cgroup_id, slot)
+}
+
 fn set_target(ebpf: &mut Ebpf, slot: Slot, kind: u32) -> Result<(), ObserveError> {
-    let target = Target { user_ns: 0, mnt_ns: 0, kind, reserved: 0 };
+    let target = Target {
+        user_ns: 0,
+        mnt_ns: 0,
+        inner_cgroups: 0,
+        left: 0,
+        kind,
+        runtime: 0,
+        calls_setns: 0,
+        reserved: 0,
+    };
     array::<Target>(ebpf, "SLOTS")?.set(slot, target, 0).map_err(map_error("SLOTS"))
 }
 
@@ -151,14 +249,29 @@ fn demote(ebpf: &mut Ebpf, cgroup_id: u64) -> Result<(), ObserveError> {
     Ok(())
 }
 
-/// Removes all evidence of a slot.
-fn clear(ebpf: &mut Ebpf, slot: Slot) -> Result<(), ObserveError> {
+/// Removes all evidence of slots.
+pub fn clear(ebpf: &mut Ebpf, slots: &BTreeSet<Slot>) -> Result<(), ObserveError> {
     let empty = Seen { calls: [[[0; _]; _]; _] };
-    array::<Seen>(ebpf, "SEEN")?.set(slot, empty, 0).map_err(map_error("SEEN"))?;
-    remove_where::<CallKey, u64>(ebpf, "SPARSE", |key| key.slot == slot)?;
-    remove_where::<CallKey, Sighting>(ebpf, "FIRST", |key| key.slot == slot)?;
-    remove_where::<CheckKey, Check>(ebpf, "CHECKS", |key| key.slot == slot)?;
-    remove_where::<DenialKey, Denial>(ebpf, "DENIALS", |key| key.call.slot == slot)
+    let mut seen = array::<Seen>(ebpf, "SEEN")?;
+    for slot in slots {
+        seen.set(*slot, empty, 0).map_err(map_error("SEEN"))?;
+    }
+    let has = |slot| slots.contains(&slot);
+    remove_where::<CallKey, Makers>(ebpf, "SPARSE", |key| has(key.slot))?;
+    remove_where::<MakerKey, Sighting>(ebpf, "MAKERS", |key| has(key.call.slot))?;
+    remove_where::<CheckKey, Check>(ebpf, "CHECKS", |key| has(slot_of(key.slot)))?;
+    remove_where::<DenialKey, Denial>(ebpf, "DENIALS", |key| has(key.call.slot))?;
+    let mut members = hash::<u32, Slot>(ebpf, "MEMBERS")?;
+    let gone: Vec<u32> = members
+        .iter()
+        .filter_map(Result::ok)
+        .filter(|(_, of)| has(*of))
+        .map(|(tgid, _)| tgid)
+        .collect();
+    for tgid in gone {
+        let _ = members.remove(&tgid); // it may just have ended
+    }
+    Ok(())
 }
 
 fn remove_where<K: aya::Pod, V: aya::Pod>(

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    model::diff::{Entry, Kind, Risk, Subject, Users, Verdict},
+    model::{
+        diff::{Entry, Kind, Subject, Users, Verdict},
+        facts::Risk,
+    },
     report::diff::Compared,
 };
 
@@ -114,11 +117,11 @@ pub(super) fn counts(compared: &Compared<'_>) -> String {
         if count == 1 { "1 difference".into() } else { format!("{count} differences") }
     };
     let grows = entries.iter().filter(|entry| entry.grows);
-    let by_risk = [Risk::High, Risk::Medium, Risk::Low].map(|risk| {
+    let by_risk = Risk::ALL.map(|risk| {
         let count = grows.clone().filter(|entry| entry.risk == risk).count();
         (count > 0).then(|| format!("{count} {risk}"))
     });
-    let by_risk: Vec<String> = by_risk.into_iter().flatten().collect();
+    let by_risk: Vec<String> = by_risk.into_iter().rev().flatten().collect();
     match (entries.len(), by_risk.as_slice()) {
         (0, _) => "no difference".into(),
         (all, []) => format!("{}, none lets more pass", number(all)),

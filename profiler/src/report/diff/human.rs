@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use crate::{
-    model::diff::{Risk, Verdict},
+    model::{diff::Verdict, facts::Risk},
     report::{
         diff::{
             Compared, Report,
@@ -77,8 +77,8 @@ fn one(compared: &Compared<'_>, out: &mut impl Write) -> io::Result<()> {
 fn grown(group: &Group<'_>, out: &mut impl Write) -> io::Result<()> {
     let (risk, why) = group.risk;
     let style = match risk {
-        Risk::High => BAD,
-        Risk::Medium => WARNING,
+        Risk::High | Risk::Critical => BAD,
+        Risk::Moderate => WARNING,
         Risk::Low => GOOD,
     };
     let abis =

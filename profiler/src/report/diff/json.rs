@@ -3,7 +3,10 @@
 use serde::Serialize;
 
 use crate::{
-    model::diff::{Allowed, Risk, Subject, Verdict},
+    model::{
+        diff::{Allowed, Subject, Verdict},
+        facts::Risk,
+    },
     report::{diff::Report, escape},
 };
 
@@ -56,7 +59,7 @@ pub struct Difference {
     pub new: String,
     /// It lets something through that was refused before.
     pub grows: bool,
-    /// `low`, `medium`, `high`.
+    /// `low`, `moderate`, `high`, `critical`.
     pub risk: Risk,
     /// Why.
     pub risk_reason: String,

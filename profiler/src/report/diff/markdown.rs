@@ -49,6 +49,18 @@ pub fn code(text: &str) -> String {
     format!("{fence}{blank}{text}{blank}{fence}")
 }
 
+/// A sentence of our own: whatever could be markup is escaped.
+fn plain(text: &str) -> String {
+    let mut out = String::new();
+    for c in short(text, TEXT_CHARS).chars() {
+        if c.is_ascii_punctuation() && !",;:.()'".contains(c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
 fn one(compared: &Compared<'_>, out: &mut String) {
     let diff = compared.diff;
     let _ = writeln!(out, "### {} → {}\n", code(&diff.old), code(&diff.new));
@@ -89,7 +101,7 @@ fn grown(group: &Group<'_>, out: &mut String) {
     let abis =
         if group.abis.is_empty() { String::new() } else { format!(" ({})", group.abis.join(", ")) };
     let change = &group.entry.change;
-    let _ = writeln!(out, "- **{risk}** {}{abis}: {}", code(&group.name), code(why));
+    let _ = writeln!(out, "- **{risk}** {}{abis}: {}", code(&group.name), plain(why));
     let _ = writeln!(out, "  - {} → {}", code(&change.old), code(&change.new));
     let who = groups::who(&group.users, code);
     if !who.is_empty() {

@@ -6,7 +6,10 @@
 use serde_json::{Value, json};
 
 use crate::{
-    model::diff::{Entry, Kind, Risk, Subject, Verdict},
+    model::{
+        diff::{Entry, Kind, Subject, Verdict},
+        facts::Risk,
+    },
     report::{
         diff::{Report, Source, groups},
         escape::{self, line, short},
@@ -78,7 +81,7 @@ pub fn document(report: &Report<'_>) -> Value {
 
 fn result(entry: &Entry, verdict: &Verdict, file: Option<Source<'_>>, label: &str) -> Value {
     let level = match (entry.grows, entry.risk) {
-        (true, Risk::High) => "error",
+        (true, Risk::High | Risk::Critical) => "error",
         (true, _) => "warning",
         (false, _) => "note",
     };
@@ -148,7 +151,7 @@ pub(in crate::report) fn plain(text: &str) -> String {
 /// A path as a relative reference: all that is not plain is percent-encoded, a colon too.
 pub(in crate::report) fn uri(path: &str) -> String {
     let mut out = String::new();
-    for byte in path.trim_start_matches("./").bytes() {
+    for byte in path.trim_start_matches("./").trim_start_matches('/').bytes() {
         if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {

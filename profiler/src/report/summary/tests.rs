@@ -36,6 +36,7 @@ fn run(missing: Vec<Missing>) -> Run {
         host: Host { kernel: "6.1.0".into(), machine: "x86_64".into(), cgroups: "unified".into() },
         container: Some(container()),
         missing,
+        inner_cgroups: 0,
     }
 }
 

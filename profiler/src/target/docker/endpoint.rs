@@ -6,6 +6,7 @@
 use std::{
     fmt, io,
     net::IpAddr,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -15,6 +16,9 @@ use thiserror::Error;
 
 /// Where dockerd listens unless it is told otherwise.
 pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+
+/// Where podman's service for the whole system listens.
+const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
 
 /// The context that means "no context".
 const DEFAULT_CONTEXT: &str = "default";
@@ -32,6 +36,8 @@ pub struct Environment {
     pub tls: bool,
     /// `HOME`.
     pub home: Option<PathBuf>,
+    /// `XDG_RUNTIME_DIR`: where engines of an ordinary user listen.
+    pub runtime_dir: Option<PathBuf>,
 }
 
 impl Environment {
@@ -47,7 +53,13 @@ impl Environment {
             docker_config: path("DOCKER_CONFIG"),
             tls: var("DOCKER_TLS_VERIFY").or_else(|| var("DOCKER_TLS")).is_some(),
             home: path("HOME"),
+            runtime_dir: path("XDG_RUNTIME_DIR").filter(|dir| dir.is_absolute()),
         }
+    }
+
+    /// A socket of an ordinary user's engine.
+    fn own_socket(&self, name: &str) -> Option<String> {
+        Some(self.runtime_dir.as_ref()?.join(name).to_str()?.to_owned())
     }
 
     /// The directory of the client's configuration, if there can be one.
@@ -85,6 +97,8 @@ pub enum Source {
     Context(String),
     /// Nothing said otherwise.
     Default,
+    /// Nothing said otherwise, and docker is not there.
+    Podman,
 }
 
 impl fmt::Display for Source {
@@ -94,6 +108,7 @@ impl fmt::Display for Source {
             Source::Variable => f.write_str("from DOCKER_HOST"),
             Source::Context(name) => write!(f, "context `{name}`"),
             Source::Default => f.write_str("default"),
+            Source::Podman => f.write_str("podman's default"),
         }
     }
 }
@@ -234,6 +249,36 @@ impl Endpoint {
     }
 }
 
+/// Where podman listens unless it is told otherwise: the system's, then the user's own.
+#[must_use]
+pub fn podman_endpoints(environment: &Environment) -> Vec<Endpoint> {
+    let own = environment.own_socket("podman/podman.sock");
+    let sockets = [Some(PODMAN_SOCKET.to_owned()), own].into_iter().flatten();
+    sockets
+        .map(|socket| Endpoint { address: Address::Unix(socket), source: Source::Podman })
+        .collect()
+}
+
+/// Where engines listen on usual machines: docker, rootless docker, podman, rootless podman.
+pub(in crate::target) fn usual_sockets(environment: &Environment) -> Vec<String> {
+    let mut sockets = vec![DEFAULT_SOCKET.to_owned()];
+    sockets.extend(environment.own_socket("docker.sock"));
+    sockets.extend(podman_endpoints(environment).into_iter().filter_map(|one| match one.address {
+        Address::Unix(path) => Some(path),
+        Address::Tcp(_) => None,
+    }));
+    sockets
+}
+
+impl Endpoint {
+    /// Whether whoever answers there may as well be us: a socket of root's or of our own.
+    pub(super) fn is_ours(&self) -> bool {
+        let Address::Unix(path) = &self.address else { return false };
+        let us = rustix::process::geteuid().as_raw();
+        std::fs::metadata(path).is_ok_and(|socket| [0, us].contains(&socket.uid()))
+    }
+}
+
 fn current_context(config_dir: &Path) -> Result<Option<String>, EndpointError> {
     let path = config_dir.join("config.json");
     match std::fs::read(&path) {
@@ -371,6 +416,18 @@ mod tests {
         let chosen = Endpoint::resolve(None, &Environment::default()).expect("default");
         assert_eq!(chosen, unix(DEFAULT_SOCKET, Source::Default));
         assert_eq!(chosen.to_string(), "`unix:///var/run/docker.sock` (default)");
+    }
+
+    #[test]
+    fn podman_listens_for_the_system_and_for_the_user() {
+        let environment =
+            Environment { runtime_dir: Some("/run/user/7".into()), ..Environment::default() };
+        let shown: Vec<String> =
+            podman_endpoints(&environment).iter().map(ToString::to_string).collect();
+        let expected = ["/run/podman/podman.sock", "/run/user/7/podman/podman.sock"]
+            .map(|path| format!("`unix://{path}` (podman's default)"));
+        assert_eq!(shown, expected);
+        assert_eq!(podman_endpoints(&Environment::default()).len(), 1);
     }
 
     #[test]

@@ -6,7 +6,10 @@ use bollard::models::{SystemInfo, SystemVersion};
 
 use crate::{
     model::recording::SeccompSetting,
-    target::docker::inspect::{ReadProfile, profile_setting},
+    target::{
+        docker::inspect::{ReadProfile, profile_setting},
+        runtime::{self, plain_version},
+    },
 };
 
 /// An engine, as it answered when it was connected to.
@@ -18,12 +21,10 @@ pub struct EngineInfo {
     pub version: String,
     /// `uname -r` of the kernel that its containers run on; empty when it does not say.
     pub kernel: String,
-    /// The runtime of containers that name none, resolved to `runc` or `crun` where the engine says how.
+    /// The engine's name for the runtime of containers that name none.
     pub default_runtime: String,
-    /// Versions of runtimes, `1.1.5`, by name; the engine knows those that it was built for.
-    pub runtime_versions: BTreeMap<String, String>,
-    /// Runtimes by the engine's names for them, to the name of the program behind.
-    pub runtime_programs: BTreeMap<String, String>,
+    /// Runtimes, by the engine's names for them.
+    pub runtimes: BTreeMap<String, Runtime>,
     /// It runs in a user namespace: its containers may have no cgroup of their own.
     pub rootless: bool,
     /// The filter of containers that ask for none.
@@ -32,54 +33,75 @@ pub struct EngineInfo {
     pub default_no_new_privileges: bool,
 }
 
+/// An OCI runtime, as far as the engine knows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Runtime {
+    /// `runc`, `crun`.
+    pub program: String,
+    /// `1.1.5`; empty when the engine does not say: it knows one version, that of its default.
+    pub version: String,
+    /// Where the engine finds it, or its name.
+    pub path: String,
+}
+
+impl Runtime {
+    fn at(path: &str) -> Self {
+        let program = path.rsplit('/').next().unwrap_or(path).to_owned();
+        Runtime { program, version: String::new(), path: path.to_owned() }
+    }
+}
+
 impl EngineInfo {
     /// Reads the answers to `/version` and `/info`.
     pub(super) fn new(version: &SystemVersion, info: &SystemInfo, read: ReadProfile<'_>) -> Self {
         let components = version.components.as_deref().unwrap_or_default();
         let podman = components.iter().any(|component| component.name == "Podman Engine");
-        let runtime_versions = components
-            .iter()
-            .filter_map(|component| {
-                let name = match component.name.strip_prefix("OCI Runtime (") {
-                    Some(rest) => rest.strip_suffix(')')?,
-                    None if component.name == "runc" || component.name == "crun" => &component.name,
-                    None => return None,
-                };
-                Some((name.to_owned(), plain_version(&component.version)))
-            })
-            .collect();
-        let runtime_programs: BTreeMap<String, String> = info
+        let mut runtimes: BTreeMap<String, Runtime> = info
             .runtimes
             .iter()
             .flatten()
             .filter_map(|(name, runtime)| {
                 let path = runtime.path.as_deref().filter(|path| !path.is_empty())?;
-                Some((name.clone(), file_name(path).to_owned()))
+                Some((name.clone(), Runtime::at(path)))
             })
             .collect();
-        let default_runtime = info.default_runtime.clone().unwrap_or_default();
+        for component in components {
+            let podmans = component.name.strip_prefix("OCI Runtime (");
+            let name = match podmans.and_then(|rest| rest.strip_suffix(')')) {
+                // as it is configured, by a name or a path
+                Some(name) => name,
+                None if component.name == "runc" || component.name == "crun" => &component.name,
+                None => continue,
+            };
+            let mut known = runtimes.get(name).cloned().unwrap_or_else(|| Runtime::at(name));
+            if let Some(told) = runtime::parse(&component.version) {
+                known.program = told.program;
+            }
+            known.version = plain_version(&component.version);
+            for other in runtimes.values_mut().filter(|other| other.path == known.path) {
+                *other = known.clone();
+            }
+            runtimes.insert(name.to_owned(), known);
+        }
         let options = info.security_options.as_deref().unwrap_or_default();
         EngineInfo {
             name: if podman { "podman" } else { "docker" }.to_owned(),
             version: version.version.clone().unwrap_or_default(),
             kernel: version.kernel_version.clone().unwrap_or_default(),
-            default_runtime: resolve(&runtime_programs, &default_runtime),
-            runtime_versions,
-            runtime_programs,
+            default_runtime: info.default_runtime.clone().unwrap_or_default(),
+            runtimes,
             rootless: has_option(options, "rootless"),
             default_seccomp: default_seccomp(options, read),
             default_no_new_privileges: has_option(options, "no-new-privileges"),
         }
     }
 
-    /// The program behind a container's runtime, by the engine's name for it.
+    /// A container's runtime, by the engine's name for it.
     #[must_use]
-    pub fn runtime_program(&self, name: &str) -> String {
+    pub fn runtime(&self, name: &str) -> Runtime {
         // podman's compatible API calls every runtime `oci`.
-        if name.is_empty() || name == "oci" {
-            return self.default_runtime.clone();
-        }
-        resolve(&self.runtime_programs, name)
+        let name = if name.is_empty() || name == "oci" { &self.default_runtime } else { name };
+        self.runtimes.get(name).cloned().unwrap_or_else(|| Runtime::at(name))
     }
 
     /// The number before the first dot of the version; 0 when there is none.
@@ -87,21 +109,6 @@ impl EngineInfo {
     pub fn major(&self) -> u32 {
         self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0)
     }
-}
-
-fn resolve(programs: &BTreeMap<String, String>, name: &str) -> String {
-    programs.get(name).cloned().unwrap_or_else(|| file_name(name).to_owned())
-}
-
-fn file_name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
-}
-
-/// `1.1.5` of `1.1.5+ds1`, `crun version 1.8.1\ncommit: ...` and the like: packaging is no version.
-fn plain_version(text: &str) -> String {
-    let first = text.lines().next().unwrap_or_default();
-    let version = first.rsplit_once("version ").map_or(first, |(_, version)| version);
-    version.trim().split(['+', '~', ' ']).next().unwrap_or_default().to_owned()
 }
 
 /// The options are of the form `name=seccomp,profile=default`.
@@ -149,15 +156,21 @@ mod tests {
         let engine = engine(
             DOCKER,
             r#"{"CgroupDriver":"cgroupfs","CgroupVersion":"1","DefaultRuntime":"runc",
-                "Runtimes":{"io.containerd.runc.v2":{"path":"runc"},"runc":{"path":"runc"},"fast":{"path":"/opt/crun"}},
+                "Runtimes":{"io.containerd.runc.v2":{"path":"runc"},"runc":{"path":"runc"},"fast":{"path":"/opt/crun"},
+                "newer":{"path":"/opt/1.3/runc"}},
                 "SecurityOptions":["name=apparmor","name=seccomp,profile=default"],"Warnings":null}"#,
         );
         assert_eq!((engine.name.as_str(), engine.major()), ("docker", 20));
-        assert_eq!(engine.runtime_program("io.containerd.runc.v2"), "runc");
-        assert_eq!(engine.runtime_program("fast"), "crun");
-        assert_eq!(engine.runtime_program(""), "runc");
-        assert_eq!(engine.runtime_program("unheard-of"), "unheard-of");
-        assert_eq!(engine.runtime_versions["runc"], "1.1.5");
+        let told = |name: &str| {
+            let Runtime { program, version, path } = engine.runtime(name);
+            format!("{program} {version} {path}")
+        };
+        for builtin in ["", "runc", "io.containerd.runc.v2"] {
+            assert_eq!(told(builtin), "runc 1.1.5 runc", "{builtin}");
+        }
+        assert_eq!(told("fast"), "crun  /opt/crun");
+        assert_eq!(told("newer"), "runc  /opt/1.3/runc", "the version is the built-in one's");
+        assert_eq!(told("unheard-of"), "unheard-of  unheard-of");
         assert_eq!(engine.default_seccomp, SeccompSetting::EngineDefault);
         assert!(!engine.default_no_new_privileges && !engine.rootless);
     }
@@ -172,9 +185,26 @@ mod tests {
             r#"{"DefaultRuntime":"crun","SecurityOptions":["name=seccomp,profile=default","name=rootless"]}"#,
         );
         assert_eq!(engine.name, "podman");
-        assert_eq!(engine.runtime_program("oci"), "crun");
-        assert_eq!(engine.runtime_versions["crun"], "1.8.1");
+        let crun = engine.runtime("oci");
+        assert_eq!((crun.program.as_str(), crun.version.as_str()), ("crun", "1.8.1"));
         assert!(engine.rootless);
+    }
+
+    #[test]
+    fn podmans_runtime_is_what_it_says_not_what_its_file_is_called() {
+        let engine = engine(
+            r#"{"Components":[{"Name":"Podman Engine","Version":"4.3.1"},
+                {"Name":"OCI Runtime (/opt/bin/crun-wrapped)","Version":"crun version 1.8.1\ncommit: f8a0"}],
+                "Version":"4.3.1"}"#,
+            r#"{"DefaultRuntime":"/opt/bin/crun-wrapped",
+                "Runtimes":{"crun":{"path":"/opt/bin/crun-wrapped"},"runc":{"path":"/usr/bin/runc"}}}"#,
+        );
+        for name in ["oci", "/opt/bin/crun-wrapped", "crun"] {
+            let runtime = engine.runtime(name);
+            assert_eq!((runtime.program.as_str(), runtime.version.as_str()), ("crun", "1.8.1"));
+            assert_eq!(runtime.path, "/opt/bin/crun-wrapped", "{name}");
+        }
+        assert_eq!(engine.runtime("runc"), Runtime::at("/usr/bin/runc"));
     }
 
     #[test]
@@ -198,17 +228,5 @@ mod tests {
     fn an_engine_that_says_nothing_is_still_an_engine() {
         let engine = engine("{}", "{}");
         assert_eq!((engine.name.as_str(), engine.major()), ("docker", 0));
-    }
-
-    #[test]
-    fn versions_lose_their_packaging_and_keep_their_candidates() {
-        for (text, expected) in [
-            ("1.1.5+ds1", "1.1.5"),
-            ("1.2.0-rc.3", "1.2.0-rc.3"),
-            ("runc version 1.1.12\ncommit: v1.1.12-0-g51d5e94", "1.1.12"),
-            ("", ""),
-        ] {
-            assert_eq!(plain_version(text), expected);
-        }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         capability,
         recording::{Container, SeccompSetting},
     },
-    target::docker::{engine::EngineInfo, events::bare_name},
+    target::docker::{engine::EngineInfo, events::bare_name, libpod::Inspected},
 };
 
 /// Gives the text of a profile that the engine knows by its path; `None` when it cannot be read.
@@ -32,6 +32,8 @@ pub struct ContainerInfo {
     pub pid: Option<i32>,
     /// The engine starts it again by itself.
     pub restart_policy: bool,
+    /// Where its runtime is, or the runtime's name.
+    pub runtime_path: String,
     /// What goes into a recording.
     pub facts: Container,
 }
@@ -62,13 +64,13 @@ pub(super) fn container_info(
     let host = answer.host_config.unwrap_or_default();
     let config = answer.config.unwrap_or_default();
     let running = state.running.unwrap_or(false);
-    let runtime = engine.runtime_program(host.runtime.as_deref().unwrap_or_default());
+    let runtime = engine.runtime(host.runtime.as_deref().unwrap_or_default());
     let labels = config.labels.unwrap_or_default();
     let facts = Container {
         engine: engine.name.clone(),
         engine_version: engine.version.clone(),
-        runtime_version: engine.runtime_versions.get(&runtime).cloned().unwrap_or_default(),
-        runtime,
+        runtime_version: runtime.version,
+        runtime: runtime.program,
         image: config.image.unwrap_or_default(),
         image_id: answer.image.unwrap_or_default(),
         ids: vec![id.clone()],
@@ -87,8 +89,23 @@ pub(super) fn container_info(
         restart_policy: host.restart_policy.and_then(|policy| policy.name).is_some_and(|name| {
             !matches!(name, RestartPolicyNameEnum::NO | RestartPolicyNameEnum::EMPTY)
         }),
+        runtime_path: runtime.path,
         facts,
     })
+}
+
+/// A container, as podman itself describes it.
+pub(super) fn podman_container_info(
+    answer: Inspected,
+    engine: &EngineInfo,
+    read: ReadProfile<'_>,
+) -> Option<ContainerInfo> {
+    let (answer, bounding_set) = answer.into_docker();
+    let mut info = container_info(answer, engine, read)?;
+    if let Some(bounding_set) = bounding_set {
+        info.facts.capabilities = normalised(Some(&bounding_set)).into_iter().collect();
+    }
+    Some(info)
 }
 
 fn security_options(host: &HostConfig) -> &[String] {
@@ -198,17 +215,22 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::target::docker::engine::Runtime;
 
     const ID: &str = "b34304da0dc77125be7190d46974a31d8120ee1a3edebca1afdd4b0c35002d16";
 
     fn engine(name: &str, version: &str) -> EngineInfo {
+        let runc = Runtime {
+            program: "runc".to_owned(),
+            version: "1.1.5".to_owned(),
+            path: "/usr/sbin/runc".to_owned(),
+        };
         EngineInfo {
             name: name.to_owned(),
             version: version.to_owned(),
             kernel: "6.1.0".to_owned(),
             default_runtime: "runc".to_owned(),
-            runtime_versions: BTreeMap::from([("runc".to_owned(), "1.1.5".to_owned())]),
-            runtime_programs: BTreeMap::new(),
+            runtimes: BTreeMap::from([("runc".to_owned(), runc)]),
             rootless: false,
             default_seccomp: SeccompSetting::EngineDefault,
             default_no_new_privileges: false,
@@ -254,6 +276,40 @@ mod tests {
         assert_eq!(facts.seccomp, SeccompSetting::EngineDefault);
         assert_eq!(facts.compose_service.as_deref(), Some("web"));
         assert!(!facts.privileged && !facts.no_new_privileges);
+    }
+
+    #[test]
+    fn a_running_container_of_podman_4_3_is_read() {
+        let answer = format!(
+            r#"{{"Id":"{ID}","Name":"web","Image":"121023c5273e","ImageName":"localhost/busybox:1",
+            "OCIRuntime":"runc","EffectiveCaps":null,"BoundingCaps":["CAP_CHOWN","CAP_NET_RAW"],
+            "State":{{"Status":"running","Running":true,"Pid":27435,"Health":{{"Status":"","Log":null}},
+            "CgroupPath":"/libpod_parent/libpod-{ID}"}},
+            "HostConfig":{{"Runtime":"oci","Privileged":false,"CapAdd":[],"CapDrop":["CAP_KILL"],
+            "RestartPolicy":{{"Name":"on-failure","MaximumRetryCount":0}},
+            "SecurityOpt":["no-new-privileges","seccomp=unconfined"]}},
+            "Config":{{"User":"1000","Labels":{{"com.docker.compose.service":"web"}}}}}}"#
+        );
+        let podman = EngineInfo { default_runtime: "crun".to_owned(), ..engine("podman", "4.3.1") };
+        let read = |text: &str| {
+            let answer = serde_json::from_str(text).expect("an answer");
+            podman_container_info(answer, &podman, &|_| None)
+        };
+        let info = read(&answer).expect("a container");
+        assert_eq!((info.running, info.pid, info.restart_policy), (true, Some(27435), true));
+        assert_eq!(info.runtime_path, "/usr/sbin/runc");
+        let facts = info.facts;
+        assert_eq!((facts.runtime.as_str(), facts.runtime_version.as_str()), ("runc", "1.1.5"));
+        assert_eq!(facts.image_id, "sha256:121023c5273e");
+        assert_eq!((facts.image.as_str(), facts.user.as_str()), ("localhost/busybox:1", "1000"));
+        assert_eq!(facts.capabilities, ["CHOWN", "NET_RAW"], "what podman says, not the default");
+        assert_eq!(facts.seccomp, SeccompSetting::Unconfined);
+        assert!(facts.no_new_privileges && !facts.privileged);
+        assert_eq!(facts.compose_service.as_deref(), Some("web"));
+        let created = format!(r#"{{"Id":"{ID}","BoundingCaps":null,"HostConfig":{{}}}}"#);
+        let facts = read(&created).expect("a container").facts;
+        assert_eq!((facts.runtime.as_str(), facts.capabilities.len()), ("crun", 11));
+        assert_eq!(read("{}"), None);
     }
 
     #[test]

@@ -1,0 +1,161 @@
+//! Capabilities that a call depends on although the kernel makes no check for them.
+//!
+//! capset(2) fails when it asks for what the thread has not; so does raising an ambient capability; and a file with
+//! capabilities gives its program those that the bounding set has, or is not executed. What is found goes to
+//! `CHECKS`, a set in an entry, marked as implied and settled: it is known at once whether the call may succeed.
+
+use aya_ebpf::{Global, helpers::bpf_probe_read_user};
+use profiler_common::{
+    evidence::{CALLERS, CallKey, Check, CheckKey, abi, check},
+    scope::{Slot, loss},
+};
+
+use crate::{
+    attribution, capability, joined,
+    kernel::{self, Address},
+    maps::{CHECKS, add, get_or_insert},
+    scope,
+};
+
+/// `prctl(2)`.
+const PR_CAP_AMBIENT: u64 = 47;
+const PR_CAP_AMBIENT_RAISE: u64 = 2;
+
+/// `capget(2)`: the version whose sets have one word.
+const LINUX_CAPABILITY_VERSION_1: u32 = 0x1998_0330;
+
+/// One half of a `struct __user_cap_data_struct` array.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct CapData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// Whether a call is one that [`called`] looks at.
+#[inline(always)]
+pub fn is_wanted(abi: u8, nr: u32) -> bool {
+    match abi {
+        abi::COMPAT => matches!(nr, 172 | 185), // prctl, capset
+        _ => matches!(nr, 126 | 157),           // capset, prctl
+    }
+}
+
+/// A call that [`is_wanted`] enters the kernel.
+#[inline(never)]
+pub fn called(slot: Slot, abi: u8, nr: u32) {
+    let call = CallKey { slot, nr, abi, phase: joined::phase(slot), reserved: 0 };
+    match nr {
+        126 | 185 => capset(&call),
+        _ => prctl(&call),
+    }
+}
+
+/// An execve succeeded: the program may have capabilities from its file.
+pub fn executed(slot: Slot) {
+    const EXECVE: u32 = 59;
+    let task = kernel::current();
+    let Some(cred) = kernel::read::<Address>(task, &kernel::TASK_REAL_CRED) else { return };
+    let set = |offset: &Global<i32>| kernel::read::<u64>(cred, offset).unwrap_or(0);
+    let permitted = set(&kernel::CRED_PERMITTED);
+    if permitted == 0 {
+        return;
+    }
+    // root has them from being root, and ambient ones come from the parent
+    let root = kernel::root_uid(kernel::user_namespace(task));
+    let is_root = |offset| kernel::read::<u32>(cred, offset).is_none_or(|uid| uid == root);
+    if is_root(&kernel::CRED_UID) || is_root(&kernel::CRED_EUID) {
+        return;
+    }
+    let phase = joined::phase(slot);
+    let call = CallKey { slot, nr: EXECVE, abi: abi::NATIVE, phase, reserved: 0 };
+    note(&call, cred, 0, permitted & !set(&kernel::CRED_AMBIENT));
+}
+
+/// `capset(struct __user_cap_header_struct *header, const struct __user_cap_data_struct *data)`
+/// (<https://elixir.bootlin.com/linux/v6.12/source/kernel/capability.c#L222>).
+fn capset(call: &CallKey) {
+    let regs = kernel::current_regs();
+    let Some(cred) = kernel::read::<Address>(kernel::current(), &kernel::TASK_REAL_CRED) else {
+        return;
+    };
+    let header = kernel::argument(regs, call.abi, 0);
+    let data = kernel::argument(regs, call.abi, 1);
+    // SAFETY: bpf_probe_read_user takes any address and fails on a bad one.
+    let (version, low) = unsafe {
+        (bpf_probe_read_user(header as *const u32), bpf_probe_read_user(data as *const CapData))
+    };
+    let (Ok(version), Ok(low)) = (version, low) else { return };
+    let mut high = CapData { effective: 0, permitted: 0, inheritable: 0 };
+    if version != LINUX_CAPABILITY_VERSION_1 {
+        // SAFETY: as above.
+        let Ok(second) = (unsafe { bpf_probe_read_user((data as *const CapData).add(1)) }) else {
+            return;
+        };
+        high = second;
+    }
+    let permitted = u64::from(low.permitted) | u64::from(high.permitted) << 32;
+    let inheritable = u64::from(low.inheritable) | u64::from(high.inheritable) << 32;
+    let held = kernel::read::<u64>(cred, &kernel::CRED_PERMITTED).unwrap_or(0);
+    let inherited = kernel::read::<u64>(cred, &kernel::CRED_INHERITABLE).unwrap_or(0);
+    let refused = permitted & !held;
+    if refused != 0 {
+        return note(call, cred, check::DENIED, refused);
+    }
+    let retained = if permitted == held { check::RETAINED } else { 0 };
+    note(call, cred, retained, permitted);
+    note(call, cred, 0, inheritable & !inherited);
+}
+
+/// `prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0)`
+/// (<https://elixir.bootlin.com/linux/v6.12/source/security/commoncap.c#L1316>).
+fn prctl(call: &CallKey) {
+    let regs = kernel::current_regs();
+    if kernel::argument(regs, call.abi, 0) & 0xffff_ffff != PR_CAP_AMBIENT
+        || kernel::argument(regs, call.abi, 1) != PR_CAP_AMBIENT_RAISE
+    {
+        return;
+    }
+    let capability = kernel::argument(regs, call.abi, 2);
+    if capability >= 64 {
+        return;
+    }
+    let Some(cred) = kernel::read::<Address>(kernel::current(), &kernel::TASK_REAL_CRED) else {
+        return;
+    };
+    let held = kernel::read::<u64>(cred, &kernel::CRED_PERMITTED).unwrap_or(0);
+    let bit = 1 << capability;
+    let denied = if held & bit == 0 { check::DENIED } else { 0 };
+    note(call, cred, denied, bit);
+}
+
+/// Notes a set of capabilities, as one entry.
+#[inline(never)]
+fn note(call: &CallKey, cred: Address, flags: u8, set: u64) {
+    if set == 0 {
+        return;
+    }
+    let user_ns = kernel::read(cred, &kernel::CRED_USER_NS).unwrap_or(0);
+    let mut key = CheckKey {
+        slot: scope::evidence(call.slot),
+        nr: call.nr,
+        abi: call.abi,
+        phase: call.phase,
+        capability: 0,
+        flags: flags | check::IMPLIED | capability::whose(call.slot, cred, user_ns),
+        reserved: 0,
+        callers: [0; CALLERS],
+    };
+    key.callers[0] = set;
+    let denied = u64::from(flags & check::DENIED != 0);
+    let none = Check { count: 0, succeeded: 0, failed: 0, unsettled: 0, makers: 0 };
+    let Some(check) = get_or_insert(&CHECKS, &key, none, loss::CAPABILITIES) else { return };
+    // SAFETY: `check` points to a live map value.
+    unsafe {
+        add(&raw mut (*check).count, 1);
+        add(&raw mut (*check).succeeded, 1 - denied);
+        add(&raw mut (*check).failed, denied);
+        attribution::see(&raw mut (*check).makers, &key.call(), key.about());
+    }
+}

@@ -1,0 +1,440 @@
+//! `merge`, `diff`, `generate --into` and `git`, as they are typed: files, revisions, branches.
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use fs_err as fs;
+use profiler::{
+    ingest,
+    model::{
+        arch::Abi,
+        merge::merge,
+        policy::{self, Options},
+        recording::{
+            AuditClass, CapabilityFact, CheckSighting, Phase, Program, Recording, Sighting,
+            SyscallFact, UserNamespace, Verdict,
+        },
+    },
+    render,
+};
+use tempfile::TempDir;
+
+const BACKEND: &str = include_str!("data/backend.json");
+
+/// What a command said.
+struct Said {
+    status: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Said {
+    #[track_caller]
+    fn with(self, status: i32) -> Said {
+        assert_eq!(self.status, status, "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Both streams, for a snapshot.
+    fn transcript(&self) -> String {
+        format!("status {}\n--- stdout\n{}--- stderr\n{}", self.status, self.stdout, self.stderr)
+    }
+}
+
+/// A directory to type commands in.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Place {
+        Place(tempfile::tempdir().expect("a directory"))
+    }
+
+    /// A git repository whose first branch is `main`.
+    fn repository() -> Place {
+        let place = Place::new();
+        place.git(&["init", "-q", "-b", "main"]);
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, mut command: Command, args: &[&str]) -> Said {
+        let output = command
+            .args(args)
+            .current_dir(self.0.path())
+            // nothing of the machine's or the user's
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_SYSTEM", "/dev/null")
+            .env("GIT_CEILING_DIRECTORIES", self.0.path().parent().unwrap_or(Path::new("/")))
+            .envs([("GIT_AUTHOR_NAME", "a"), ("GIT_AUTHOR_EMAIL", "a@invalid")])
+            .envs([("GIT_COMMITTER_NAME", "a"), ("GIT_COMMITTER_EMAIL", "a@invalid")])
+            .env_remove("GIT_DIR")
+            .env_remove("GIT_WORK_TREE")
+            .env_remove("GIT_INDEX_FILE")
+            .output()
+            .expect("runs");
+        let text = |bytes: Vec<u8>| {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            text.replace(&self.0.path().display().to_string(), "DIR")
+        };
+        Said {
+            status: output.status.code().unwrap_or(-1),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
+    fn profiler(&self, args: &[&str]) -> Said {
+        self.run(Command::cargo_bin("profiler").expect("built"), args)
+    }
+
+    #[track_caller]
+    fn git(&self, args: &[&str]) -> Said {
+        self.run(Command::new("git"), args).with(0)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("creates");
+        fs::write(path, text).expect("writes");
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).expect("reads")
+    }
+
+    /// Commits what `generate` makes of a recording in profiles/backend, as a build does: without the recording.
+    fn commit(&self, recording: &Recording, message: &str) {
+        self.write("recording.json", &render::json::recording(recording));
+        self.profiler(&["generate", "recording.json", "--into", "profiles/backend"]).with(0);
+        for name in ["recording.json", "profiles/backend/recording.json"] {
+            fs::remove_file(self.path(name)).expect("removes");
+        }
+        self.git(&["add", "-A"]);
+        self.git(&["commit", "-q", "-m", message]);
+    }
+}
+
+fn backend() -> Recording {
+    ingest::recording::parse(BACKEND).expect("the fixture is valid")
+}
+
+/// The backend in another run, in which `program` also makes a call, and needs a capability for it.
+fn another(run: &str, call: u32, capability: u8, program: &str, test: &str) -> Recording {
+    let text = render::json::recording(&backend()).replace("00000000000000aa", run);
+    let mut recording = ingest::recording::parse(&text).expect("a recording");
+    let sighting = Sighting {
+        first_ms: Some(1),
+        programs: [Program { comm: program.into(), exe: program.into() }].into(),
+        tests: [test.to_owned()].into(),
+    };
+    recording.syscalls.push(SyscallFact {
+        abi: Abi::X86_64,
+        nr: call,
+        phase: Phase::Workload,
+        seen: [(run.to_owned(), sighting.clone())].into(),
+    });
+    let seen = CheckSighting { checks: 1, succeeded: 1, failed: 0, unsettled: 0, sighting };
+    recording.capabilities.push(CapabilityFact {
+        capability,
+        phase: Phase::Workload,
+        verdict: Verdict::Granted,
+        audit: AuditClass::Audited,
+        user_namespace: UserNamespace::Host,
+        overridden: false,
+        abi: Abi::X86_64,
+        nr: call,
+        asked_by: String::new(),
+        seen: [(run.to_owned(), seen)].into(),
+    });
+    recording
+}
+
+const MOUNT: u32 = 165;
+const PTRACE: u32 = 101;
+
+fn mounts() -> Recording {
+    another("00000000000000b1", MOUNT, 21, "import", "test_upload")
+}
+
+fn traces() -> Recording {
+    another("00000000000000b2", PTRACE, 19, "debugger", "test_crash")
+}
+
+#[test]
+fn a_branch_that_grows_a_profile_fails_until_a_reviewer_accepts_it() {
+    let place = Place::repository();
+    place.commit(&backend(), "base");
+    place.git(&["checkout", "-q", "-b", "feature"]);
+
+    // The same again: not a byte is different.
+    place.write("recording.json", &render::json::recording(&backend()));
+    place.profiler(&["generate", "recording.json", "--into", "profiles/backend"]).with(0);
+    fs::remove_file(place.path("recording.json")).expect("removes");
+    fs::remove_file(place.path("profiles/backend/recording.json")).expect("removes");
+    assert_eq!(place.git(&["status", "--porcelain"]).stdout, "");
+    let same = place.profiler(&["diff", "main", "--", "profiles"]).with(0);
+    assert_eq!(same.stdout, "main:profiles/backend -> profiles/backend: no difference\n");
+
+    place.commit(&mounts(), "mounts");
+    let gate = ["diff", "main", "HEAD", "--fail-on", "growth"];
+    let failed = place.profiler(&[&gate[..], &["--", "profiles/backend"]].concat()).with(1);
+    insta::assert_snapshot!("growth", failed.transcript());
+
+    let allow = |expires: &str| {
+        place.write(
+            "allow.yaml",
+            &format!(
+                "allow:\n  - {{entry: syscall/mount, reason: mounts uploads, expires: {expires}}}\n  \
+                 - {{entry: capability/SYS_ADMIN, reason: for mount, expires: 9999-12-31}}\n"
+            ),
+        );
+        place.profiler(&[&gate[..], &["--allow", "allow.yaml", "--", "profiles"]].concat())
+    };
+    let accepted = allow("9999-12-31").with(0);
+    assert!(
+        accepted.stdout.contains("accepted until 9999-12-31: mounts uploads"),
+        "{}",
+        accepted.stdout
+    );
+    let expired = allow("2020-01-31").with(1);
+    assert!(
+        expired.stdout.contains("acceptance expired on 2020-01-31: mounts uploads"),
+        "{}",
+        expired.stdout
+    );
+    let json = place
+        .profiler(&[
+            "diff",
+            "main",
+            "HEAD",
+            "--format",
+            "json",
+            "--allow",
+            "allow.yaml",
+            "--",
+            "profiles",
+        ])
+        .with(1);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
+    let mount = &json["compared"][0]["entries"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|entry| entry["name"] == "mount")
+        .expect("mount")
+        .clone();
+    assert_eq!(
+        (&mount["verdict"], &mount["programs"][0], &mount["tests"][0]),
+        (&"expired".into(), &"import".into(), &"test_upload".into())
+    );
+    // Low risk is not looked at by a gate for high.
+    place.profiler(&["diff", "HEAD", "main", "--fail-on", "risk=high", "--", "profiles"]).with(0);
+    place.profiler(&["diff", "main", "HEAD", "--fail-on", "risk=high", "--", "profiles"]).with(1);
+    place.profiler(&["diff", "HEAD", "main", "--", "profiles"]).with(1);
+}
+
+#[test]
+fn two_branches_that_both_grew_merge_without_conflict() {
+    let place = Place::repository();
+    place.write("notes", "mine\n");
+    place.commit(&backend(), "base");
+    place.profiler(&["git", "install"]).with(0);
+    place.git(&["add", "-A"]);
+    place.git(&["commit", "-q", "-m", "attributes"]);
+    place.git(&["checkout", "-q", "-b", "one"]);
+    place.commit(&mounts(), "mounts");
+    place.git(&["checkout", "-q", "-b", "two", "main"]);
+    place.commit(&traces(), "traces");
+
+    let shown = place.git(&["diff", "main", "two", "--", "profiles/backend/profile.json"]).stdout;
+    let lines: Vec<&str> = shown
+        .lines()
+        .filter(|l| l.starts_with(['+', '-']) && !l.starts_with("+++") && !l.starts_with("---"))
+        .collect();
+    insta::assert_snapshot!("textconv", lines.join("\n"));
+
+    place.git(&["merge", "-q", "--no-edit", "one"]);
+    let evidence = merge([backend(), mounts(), traces()]).expect("one target");
+    let profile = policy::derive(&evidence, &Options::default());
+    for (name, text) in render::bundle(&evidence, &profile, "profiles/backend") {
+        if name != "recording.json" {
+            assert_eq!(place.read(&format!("profiles/backend/{name}")), text, "{name}");
+        }
+    }
+    let both = place.profiler(&["diff", "main", "two", "--", "profiles"]).with(1).stdout;
+    assert!(both.contains("mount") && both.contains("ptrace"), "{both}");
+}
+
+#[test]
+fn what_cannot_be_joined_is_left_to_git() {
+    let place = Place::repository();
+    let file = |text: &str| place.write("profiles/x/profile.json", text);
+    file("{\n}\n");
+    place.git(&["add", "-A"]);
+    place.git(&["commit", "-q", "-m", "base"]);
+    place.profiler(&["git", "install"]).with(0);
+    place.git(&["checkout", "-q", "-b", "one"]);
+    file("{\n  \"a\": 1\n}\n");
+    place.git(&["commit", "-q", "-am", "one"]);
+    place.git(&["checkout", "-q", "-b", "two", "main"]);
+    file("{\n  \"b\": 1\n}\n");
+    place.git(&["commit", "-q", "-am", "two"]);
+    let said = place.run(Command::new("git"), &["merge", "-q", "--no-edit", "one"]).with(1);
+    assert!(said.stdout.contains("CONFLICT"), "{}", said.stdout);
+    assert!(place.read("profiles/x/profile.json").contains("<<<<<<<"));
+}
+
+#[test]
+fn install_can_be_repeated_and_taken_back() {
+    for attributes in [None, Some("*.png binary\n"), Some("*.png binary"), Some("")] {
+        let place = Place::repository();
+        if let Some(text) = attributes {
+            place.write(".gitattributes", text);
+        }
+        let config = place.read(".git/config");
+        place.profiler(&["git", "install", "--dry-run"]).with(0);
+        assert_eq!(place.read(".git/config"), config);
+        place.profiler(&["git", "install"]).with(0);
+        let installed = (place.read(".git/config"), place.read(".gitattributes"));
+        place.profiler(&["git", "install"]).with(0);
+        assert_eq!(
+            (place.read(".git/config"), place.read(".gitattributes")),
+            installed,
+            "twice is once"
+        );
+        assert!(installed.1.starts_with(attributes.unwrap_or_default()));
+        place.profiler(&["git", "uninstall"]).with(0);
+        place.profiler(&["git", "uninstall"]).with(0);
+        assert_eq!(place.read(".git/config"), config);
+        let left = fs::read_to_string(place.path(".gitattributes")).ok();
+        assert_eq!(left.as_deref(), attributes.filter(|text| !text.is_empty()));
+    }
+}
+
+#[test]
+fn revisions_that_cannot_be_compared() {
+    let outside = Place::new();
+    let mut said = vec![outside.profiler(&["diff", "main", "HEAD", "--", "profiles"])];
+    let place = Place::repository();
+    place.commit(&backend(), "base");
+    for args in [
+        vec!["diff", "no-such", "HEAD", "--", "profiles"],
+        vec!["diff", "--", "-x", "HEAD"],
+        vec!["diff", "HEAD", "HEAD", "--", "no/such/path"],
+        vec!["diff", "HEAD"],
+        vec!["diff", "HEAD", "main"],
+        vec!["diff", "docker-default", "docker-default", "--fail-on", "risk=huge"],
+        vec!["diff", "docker-default", "docker-default", "--capabilities", "FLY"],
+        vec!["diff", "docker-default", "docker-default", "--allow", "missing.yaml"],
+    ] {
+        said.push(place.profiler(&args));
+    }
+    let said: Vec<String> = said.iter().map(Said::transcript).collect();
+    insta::assert_snapshot!("refused", said.join("\n"));
+}
+
+#[test]
+fn a_new_profile_is_compared_with_nothing() {
+    let place = Place::repository();
+    place.write("notes", "x\n");
+    place.git(&["add", "-A"]);
+    place.git(&["commit", "-q", "-m", "empty"]);
+    place.commit(&backend(), "first");
+    let new = place
+        .profiler(&["diff", "HEAD~1", "HEAD", "--fail-on", "growth", "--", "profiles"])
+        .with(1)
+        .stdout;
+    assert!(new.starts_with("profiles/backend (absent) -> HEAD:profiles/backend:"), "{new}");
+    assert!(new.contains("clone3") && new.contains("CAP_SETUID"), "{new}");
+    place.profiler(&["diff", "HEAD", "HEAD~1", "--fail-on", "growth", "--", "profiles"]).with(0);
+}
+
+#[test]
+fn a_profile_only_grows_unless_it_is_pruned() {
+    let place = Place::new();
+    let generate = |recording: &Recording, flags: &[&str]| {
+        place.write("recording.json", &render::json::recording(recording));
+        place.profiler(&[&["generate", "recording.json", "--into", "out"], flags].concat()).with(0)
+    };
+    let allows =
+        |name: &str| place.read("out/profile.json").contains(&format!("\"name\": \"{name}\""));
+    generate(&mounts(), &[]);
+    assert!(allows("mount") && allows("SYS_ADMIN"));
+
+    // The evidence of the last run is at hand.
+    generate(&traces(), &[]);
+    assert!(allows("mount") && allows("ptrace"));
+    assert_eq!(
+        ingest::recording::parse(&place.read("out/recording.json"))
+            .expect("a recording")
+            .runs
+            .len(),
+        3
+    );
+
+    // Only the committed profile is.
+    fs::remove_file(place.path("out/recording.json")).expect("removes");
+    let kept = generate(&traces(), &[]);
+    assert!(allows("mount") && allows("SYS_ADMIN"));
+    let line = kept.stderr.lines().find(|line| line.starts_with("kept")).unwrap_or_default();
+    assert_eq!(
+        line,
+        "kept of the committed profile, though no run at hand has it: x86_64 mount, CAP_SYS_ADMIN (`--prune` removes it)"
+    );
+
+    let pruned = generate(&backend(), &["--prune"]);
+    let lines: Vec<&str> =
+        pruned.stderr.lines().filter(|line| line.starts_with("pruned")).collect();
+    insta::assert_snapshot!("pruned", lines.join("\n"));
+    assert!(!allows("mount") && !allows("ptrace"));
+    assert_eq!(
+        place.read("out/seccomp.json"),
+        render::seccomp::render(&policy::derive(&backend(), &Options::default()))
+    );
+}
+
+#[test]
+fn recordings_are_merged() {
+    let place = Place::new();
+    for (name, recording) in [("a", backend()), ("b", mounts()), ("c", traces())] {
+        place.write(&format!("{name}/recording.json"), &render::json::recording(&recording));
+    }
+    place.profiler(&["merge", "a", "b/recording.json", "c", "-o", "one.json"]).with(0);
+    place.profiler(&["merge", "c", "a", "b", "one.json", "-o", "other.json"]).with(0);
+    assert_eq!(place.read("one.json"), place.read("other.json"));
+    let merged = merge([backend(), mounts(), traces()]).expect("one target");
+    assert_eq!(place.read("one.json"), render::json::recording(&merged));
+
+    let mut other = backend();
+    other.target.name = "other\u{1b}".into();
+    place.write("d/recording.json", &render::json::recording(&other));
+    place.write("e/recording.json", "{\"schema_version\": 99}");
+    let said = [
+        place.profiler(&["merge", "a", "d", "-o", "x.json"]).with(2),
+        place.profiler(&["merge", "a", "e", "-o", "x.json"]).with(2),
+        place.profiler(&["merge", "a", "missing", "-o", "x.json"]).with(2),
+        place.profiler(&["merge", "a", "d", "--force", "-o", "x.json"]).with(0),
+    ];
+    let said: Vec<String> = said.iter().map(Said::transcript).collect();
+    insta::assert_snapshot!("merge", said.join("\n"));
+}
+
+#[test]
+fn engines_defaults_are_policies() {
+    let place = Place::new();
+    for name in ["docker-default", "podman-default", "containerd-default"] {
+        place.profiler(&["diff", name, name]).with(0);
+    }
+    let said = place
+        .profiler(&["diff", "docker-default", "containerd-default", "--arch", "x86_64"])
+        .with(1);
+    insta::assert_snapshot!("defaults", said.transcript());
+    let with = ["--arch", "x86_64", "--capabilities", "all", "--kernel", "4.4"];
+    let said = place
+        .profiler(&[&["diff", "docker-default", "containerd-default"], &with[..]].concat())
+        .with(1);
+    assert!(!said.stdout.contains("ptrace"), "both have it with CAP_SYS_PTRACE: {}", said.stdout);
+}

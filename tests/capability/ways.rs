@@ -1,0 +1,144 @@
+//! A kernel may let capability checks be seen in several ways: the same programs yield the same facts in each.
+
+use std::{collections::BTreeSet, env};
+
+use anyhow::{Context as _, Result, ensure};
+use camino::Utf8Path;
+use serde_json::Value;
+
+use crate::harness::{
+    machine::{Machine, Need},
+    program,
+    record::{Record, Recorded},
+    test::Test,
+};
+
+const NEEDS: [Need; 2] = [Need::Bpf, Need::Tool("gcc", "gcc")];
+
+/// In the order in which the recorder tries them.
+const WAYS: [&str; 3] = ["tracepoint", "fexit", "kprobe"];
+
+/// Subcommand of `caps`, its argument, and the capability that it needs. Files are in a directory of
+/// their own; the interface is up before the port is taken.
+const PROGRAMS: [(&str, &str, &str); 21] = [
+    ("loopback_up", "", "NET_ADMIN"),
+    ("bind_low", "923", "NET_BIND_SERVICE"),
+    ("chown_other", "owned", "CHOWN"),
+    ("raw_socket", "", "NET_RAW"),
+    ("setuid", "1000", "SETUID"),
+    ("setgroups", "1000", "SETGID"),
+    ("mknod", "node", "MKNOD"),
+    ("nice", "", "SYS_NICE"),
+    ("write_other", "other", "DAC_OVERRIDE"),
+    ("read_other", "other", "DAC_READ_SEARCH"),
+    ("lease_other", "readable", "LEASE"),
+    ("chmod_other", "readable", "FOWNER"),
+    ("chroot", "", "SYS_CHROOT"),
+    ("sethostname", "", "SYS_ADMIN"),
+    ("mlock", "", "IPC_LOCK"),
+    ("audit", "", "AUDIT_WRITE"),
+    ("setfcap", "capable", "SETFCAP"),
+    ("drop_bounding", "", "SETPCAP"),
+    ("syslog", "", "SYSLOG"),
+    ("wake_alarm", "", "WAKE_ALARM"),
+    ("vhangup", "", "SYS_TTY_CONFIG"),
+];
+
+/// The tests of this file.
+pub fn tests() -> Vec<Test> {
+    vec![Test::new("capability::ways_agree", &NEEDS, agree).on_every_kernel()]
+}
+
+/// Each way that the kernel offers, and the one that is chosen unasked. PROFILER_WAYS says which it must offer.
+fn agree(machine: &Machine) -> Result<()> {
+    let chosen = record(machine, None)?.context("no way to see capability checks")?;
+    let mut offered = Vec::new();
+    for way in WAYS {
+        let Some(facts) = record(machine, Some(way))? else { continue };
+        offered.push(way);
+        let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| {
+            a.difference(b).map(|fact| format!("\n  {fact}")).collect::<String>()
+        };
+        ensure!(
+            facts == chosen,
+            "only by {way}:{}\nonly unasked:{}",
+            only(&facts, &chosen),
+            only(&chosen, &facts)
+        );
+    }
+    ensure!(!offered.is_empty(), "what is chosen unasked is none of {WAYS:?}");
+    if let Ok(expected) = env::var("PROFILER_WAYS") {
+        let offered = offered.join(" ");
+        ensure!(offered == expected, "the kernel offers `{offered}`, not `{expected}`");
+    }
+    Ok(())
+}
+
+/// The facts of all programs in one recording, each with the capability that it needs; nothing when the kernel does not
+/// have this way.
+fn record(machine: &Machine, way: Option<&str>) -> Result<Option<BTreeSet<String>>> {
+    let scratch = machine.scratch()?;
+    let caps = machine.fixture("caps")?;
+    program::shell(&format!(
+        "cd {}; for file in other readable; do echo x >$file; chown 1000:0 $file; done; chmod 600 other",
+        scratch.path()
+    ))?;
+    // the kernel asks for CAP_SYSLOG without audit here
+    let mut script = "set -e; head -1 /proc/kallsyms >/dev/null\n".to_owned();
+    for (what, argument, _) in PROGRAMS {
+        // a program is known by its file's name
+        fs_err::copy(&caps, scratch.join(&format!("caps_{what}")))?;
+        script.push_str(&format!("./caps_{what} {what} {argument}\n"));
+    }
+    script.push_str(&format!("{caps} shrug\n"));
+    let recorded = Record::new(machine, scratch.join("out"))
+        .args(way.iter().flat_map(|way| ["--attach-capabilities", way]))
+        .current_dir(scratch.path())
+        .workload(["/bin/sh", "-c", &script])
+        .under(["unshare", "--net"])
+        .run()?
+        .expect(0)?;
+    if recorded.recording()?.missing().contains("capabilities") {
+        return Ok(None);
+    }
+    expect_each(&recorded).with_context(|| format!("by {}", way.unwrap_or("what is chosen")))?;
+    let recording = recorded.recording()?;
+    let facts = recording.facts("capabilities");
+    // memory accounting depends on where the kernel has put things
+    let stable = facts.filter(|fact| fact["phase"] == "workload" && fact["audit"] != "memory");
+    Ok(Some(stable.map(without_counts).collect()))
+}
+
+/// A fact as text, without what differs from run to run.
+fn without_counts(fact: &Value) -> String {
+    let mut fact = fact.clone();
+    if let Some(fields) = fact.as_object_mut() {
+        fields.remove("seen");
+    }
+    fact.to_string()
+}
+
+/// Exactly what the programs need, and each by its program.
+fn expect_each(recorded: &Recorded) -> Result<()> {
+    let expected: BTreeSet<String> = PROGRAMS.iter().map(|(.., name)| (*name).to_owned()).collect();
+    let emitted = recorded.emitted();
+    let required = emitted.capabilities()?;
+    ensure!(required == expected, "{required:?} are required, {expected:?} are needed");
+    let profile = read(&emitted.path("profile.json"))?;
+    let rules = profile["capabilities"]["required"].as_array().context("a list")?;
+    for (what, _, capability) in PROGRAMS {
+        let program = Value::from(format!("caps_{what}"));
+        let rule =
+            rules.iter().find(|rule| rule["name"] == capability).context("it is required")?;
+        let programs = rule["reasons"].as_array().into_iter().flatten();
+        let named = programs
+            .flat_map(|reason| reason["programs"].as_array().into_iter().flatten())
+            .any(|name| *name == program);
+        ensure!(named, "{capability} is needed by {program}, not as in {rule}");
+    }
+    Ok(())
+}
+
+fn read(path: &Utf8Path) -> Result<Value> {
+    Ok(serde_json::from_str(&fs_err::read_to_string(path)?)?)
+}

@@ -1,0 +1,108 @@
+//! docs/kernel-support.md, from the reports.
+
+use anyhow::{Result, bail};
+
+use super::{guest::Report, kernels::Kernel};
+use crate::sh::{root, say};
+
+/// A column, and the tests that stand for it.
+const COLUMNS: [(&str, &[&str]); 5] = [
+    ("record a command", &["command::first_call", "command::short_lived_children"]),
+    ("same calls as strace", &["command::strace_agrees_on_children"]),
+    ("phases of a join from outside", &["kernel::phases_of_a_join"]),
+    ("denied calls", &["kernel::phases_of_a_join"]),
+    (
+        "x86_64, ia32, x32",
+        &[
+            "command::int80_is_ia32",
+            "command::real_32_bit_program",
+            "command::numbers_without_names",
+        ],
+    ),
+];
+
+const HEAD: &str = "\
+# Kernels
+
+Made by `cargo xtask vm --write-docs`, which boots Debian's kernels under emulation and runs the part of the test suite
+there that needs no container engine. A cell says yes when its tests passed.
+
+";
+
+const TAIL: &str = "
+Needed everywhere: BTF (`CONFIG_DEBUG_INFO_BTF=y`), the tracepoints that `profiler doctor` lists, cgroup v2 (also beside v1).
+
+Capability checks are seen in the first of these ways that the kernel takes; the test `capability::ways_agree` records the
+same programs in each and compares every fact.
+
+- **tracepoint** `cap_capable`, in 6.18 and 7.3, not in 6.12. It does not carry the argument by which the kernel tells a probe from a check whose
+  denial is audited; the functions on the stack tell.
+- **fexit** of the function `cap_capable`: the argument is read.
+- **kprobe** and kretprobe on it: the same. Not on 5.10, where a stack cannot be followed through a return probe, and so nobody could
+  say who asked.
+
+Where none of them works (a kernel built without function tracing, before 6.18), the recording says that capability
+checks were not seen, and the profile drops none.
+
+Before 5.15 the kernel does not hand out the current task and its registers as typed pointers. They are then read by a
+helper, which makes each recorded call slower.
+";
+
+/// Writes the table.
+///
+/// # Errors
+/// When a kernel has no report, or the file cannot be written.
+pub fn write(kernels: &[&Kernel], reports: &[Result<Report>]) -> Result<()> {
+    let mut text = HEAD.to_owned();
+    let titles: Vec<&str> = COLUMNS.iter().map(|(title, _)| *title).collect();
+    text.push_str(&format!(
+        "| kernel | Debian | {} | capability checks by |\n",
+        titles.join(" | ")
+    ));
+    text.push_str(&format!("|---|---|{}\n", "---|".repeat(COLUMNS.len() + 1)));
+    for (kernel, report) in kernels.iter().zip(reports) {
+        let Ok(report) = report else { bail!("no report of {}: nothing is written", kernel.name) };
+        text.push_str(&row(kernel, report));
+    }
+    text.push_str(TAIL);
+    let path = root().join("docs/kernel-support.md");
+    fs_err::write(&path, text)?;
+    say(format!("vm: wrote {path}"));
+    Ok(())
+}
+
+fn row(kernel: &Kernel, report: &Report) -> String {
+    let passed = |test: &&str| report.tests.get(*test).is_some_and(|outcome| outcome == "ok");
+    let mut cells = vec![report.release.clone(), kernel.release.to_owned()];
+    for (_, tests) in COLUMNS {
+        cells.push(if tests.iter().all(passed) { "yes" } else { "no" }.to_owned());
+    }
+    let agree = if passed(&"capability::ways_agree") {
+        kernel.ways.replace(' ', ", ")
+    } else {
+        "no".to_owned()
+    };
+    cells.push(agree);
+    format!("| {} |\n", cells.join(" | "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::kernels::KERNELS;
+
+    #[test]
+    fn a_cell_says_yes_only_when_all_its_tests_passed() {
+        let mut report = Report { release: "6.1.0".to_owned(), ..Report::default() };
+        for test in COLUMNS.iter().flat_map(|(_, tests)| *tests).chain(&["capability::ways_agree"])
+        {
+            report.tests.insert((*test).to_owned(), "ok".to_owned());
+        }
+        let all = "| 6.1.0 | bookworm | yes | yes | yes | yes | yes | fexit, kprobe |\n";
+        assert_eq!(row(&KERNELS[1], &report), all);
+        report.tests.insert("command::int80_is_ia32".to_owned(), "FAILED".to_owned());
+        report.tests.remove("capability::ways_agree");
+        let some = "| 6.1.0 | bookworm | yes | yes | yes | yes | no | no |\n";
+        assert_eq!(row(&KERNELS[1], &report), some);
+    }
+}
