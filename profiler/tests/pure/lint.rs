@@ -225,7 +225,11 @@ fn what_profiler_writes_of_the_fixtures_is_clean() {
     for text in [BACKEND, COMMAND, FILTERED, LATE] {
         for learn_denied in [false, true] {
             let profile =
+<<<<<<< HEAD
                 policy::derive(&parse(text), &Options { learn_denied, ..Default::default() });
+=======
+                policy::derive(&parse(text), &Options { learn_denied, ..Options::default() });
+>>>>>>> main
             let findings = found(&rendered(&profile), Some(&profile));
             let bad: Vec<_> = findings.iter().filter(|f| f.severity > Severity::Note).collect();
             assert!(bad.is_empty(), "{bad:#?}");

@@ -68,7 +68,11 @@ fn what_is_written_follows_its_schema() {
         let recording = parse(text);
         follows("recording.schema.json", &render::json::recording(&recording));
         let profile =
+<<<<<<< HEAD
             policy::derive(&recording, &Options { learn_denied: true, ..Default::default() });
+=======
+            policy::derive(&recording, &Options { learn_denied: true, ..Options::default() });
+>>>>>>> main
         follows("profile.schema.json", &render::json::profile(&profile));
         let file = profiler::ingest::seccomp::parse(&render::seccomp::render(&profile));
         let file = file.expect("own output");
