@@ -60,3 +60,43 @@ fn recording(read: &Recording) {
     let written = render::json::recording(read);
     let again = ingest::recording::parse(&written);
     assert_eq!(again.ok(), Some(merge::canonical(read.clone())), "what is written is read back");
+    profile(&policy::derive(read, &policy::Options { learn_denied: true, ..Default::default() }));
+}
+
+fn profile(read: &Profile) {
+    let written = render::json::profile(read);
+    assert_eq!(
+        ingest::profile::parse(&written).ok().as_ref(),
+        Some(read),
+        "what is written is read back"
+    );
+    let text = render::seccomp::render(read);
+    match ingest::seccomp::parse(&text) {
+        Ok(file) => seccomp(&file, Some(read), &text),
+        Err(error) => panic!("a file of ours is refused: {error}"),
+    }
+}
+
+fn seccomp(file: &SeccompFile, profile: Option<&Profile>, text: &str) {
+    let context = |native, engine| Context {
+        native,
+        capabilities: [0, 21].into(),
+        kernel: KernelVersion { major: 6, minor: 1 },
+        engine,
+    };
+    let contexts = vec![context(Abi::X86_64, Engine::Docker), context(Abi::Aarch64, Engine::Oci)];
+    let findings = lint::lint(&lint::Subject::new(file, profile, None, contexts.clone()));
+    let fixes: Vec<_> = findings.into_iter().filter_map(|finding| finding.fix).collect();
+    if let Some(layout) = Layout::of(text) {
+        let edited = layout.edited(&fixes);
+        assert!(ingest::seccomp::parse(&edited).is_ok(), "a fixed file is refused: {edited}");
+        assert_eq!(layout.edited(&[]), text, "no edit is no change");
+    }
+    for context in &contexts {
+        let subject = explain::Subject { file, profile, context };
+        drop(subject.ranked());
+        for call in ["clone", "socketcall", "personality"] {
+            drop(subject.why_not(call, &[1, u64::MAX]));
+        }
+    }
+}

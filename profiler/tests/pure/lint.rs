@@ -225,3 +225,83 @@ fn what_profiler_writes_of_the_fixtures_is_clean() {
     for text in [BACKEND, COMMAND, FILTERED, LATE] {
         for learn_denied in [false, true] {
             let profile =
+                policy::derive(&parse(text), &Options { learn_denied, ..Default::default() });
+            let findings = found(&rendered(&profile), Some(&profile));
+            let bad: Vec<_> = findings.iter().filter(|f| f.severity > Severity::Note).collect();
+            assert!(bad.is_empty(), "{bad:#?}");
+        }
+    }
+}
+
+/// A recording that cannot be: a hand-over without what every hand-over has, a capability asked for by a call that never asks.
+fn is_made_up(finding: &Finding, recording: &Recording) -> bool {
+    let handed_over = recording.syscalls.iter().any(|fact| fact.phase == Phase::Handover);
+    match finding.lint {
+        Lint::RuntimeCannotStart => handed_over,
+        Lint::CapabilityWithoutEffect => true,
+        _ => false,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn what_profiler_writes_is_clean(recording in any_recording()) {
+        let profile = policy::derive(&recording, &Options::default());
+        let findings = found(&rendered(&profile), Some(&profile));
+        let bad: Vec<_> = findings
+            .iter()
+            .filter(|f| f.severity > Severity::Note && !is_made_up(f, &recording))
+            .collect();
+        prop_assert!(bad.is_empty(), "{:#?}", bad);
+    }
+}
+
+#[test]
+fn a_fix_mends_and_changes_nothing_else() {
+    for (text, _) in files() {
+        let file = ingest::seccomp::parse(&text).expect(&text);
+        let findings = found(&file, None);
+        let fixes: Vec<_> = findings.iter().filter_map(|finding| finding.fix.clone()).collect();
+        let Some(layout) = Layout::of(&text) else { continue };
+        let mended = ingest::seccomp::parse(&layout.edited(&fixes)).expect("still a file");
+        let left = found(&mended, None);
+        let left: Vec<_> = left.iter().filter(|finding| finding.fix.is_some()).collect();
+        assert!(left.is_empty(), "{left:#?}\n{}", layout.edited(&fixes));
+        // What passed passes; what passes anew are the calls without which nothing ends.
+        let [before, after] =
+            [&file, &mended].map(|file| decide(file, &context(Abi::X86_64)).passing(Abi::X86_64));
+        assert!(before.is_subset(&after), "{text}");
+        let new: Vec<_> = after.difference(&before).collect();
+        assert!(new.iter().all(|name| policy::ALWAYS_ALLOWED.contains(name)), "{new:?}");
+    }
+}
+
+#[test]
+fn machines_get_the_same_and_nothing_acts() {
+    let (text, _) = files().swap_remove(0);
+    let findings = found(&ingest::seccomp::parse(&text).expect("parses"), None);
+    let lines: Vec<Found> = findings
+        .iter()
+        .map(|finding| Found::new(finding, "a [b](c)\u{1b}[2J\u{202e}.json", "", Some(6)))
+        .collect();
+    let (mut as_json, mut as_sarif) = (Vec::new(), Vec::new());
+    json(&lines, &mut as_json).expect("a vector takes everything");
+    sarif(&lines, "0.0.0", &mut as_sarif).expect("a vector takes everything");
+    for bytes in [&as_json, &as_sarif] {
+        let text = String::from_utf8(bytes.clone()).expect("UTF-8");
+        assert!(
+            !text.contains(|c: char| c != '\n' && (c.is_control() || c == '\u{202e}')),
+            "{text}"
+        );
+    }
+    let document: serde_json::Value = serde_json::from_slice(&as_sarif).expect("JSON");
+    let results = &document["runs"][0]["results"];
+    insta::assert_snapshot!(serde_json::to_string_pretty(&results[0]).expect("JSON"));
+    assert_eq!(results.as_array().map(Vec::len), Some(lines.len()));
+    let rules = document["runs"][0]["tool"]["driver"]["rules"].as_array().expect("rules");
+    for result in results.as_array().expect("results") {
+        let index = result["ruleIndex"].as_u64().expect("a number") as usize;
+        assert_eq!(rules[index]["id"], result["ruleId"]);
+    }
+}

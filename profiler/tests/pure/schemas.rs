@@ -68,3 +68,42 @@ fn what_is_written_follows_its_schema() {
         let recording = parse(text);
         follows("recording.schema.json", &render::json::recording(&recording));
         let profile =
+            policy::derive(&recording, &Options { learn_denied: true, ..Default::default() });
+        follows("profile.schema.json", &render::json::profile(&profile));
+        let file = profiler::ingest::seccomp::parse(&render::seccomp::render(&profile));
+        let file = file.expect("own output");
+        let context = context();
+        let subject = Subject { file: &file, profile: Some(&profile), context: &context };
+        let entries = subject.ranked();
+        follows(
+            "explain.schema.json",
+            &written(|out| explain::json(&explain::Entries { entries: &entries }, out)),
+        );
+    }
+    let context = context();
+    let file = docker_default_file();
+    let subject = Subject { file, profile: None, context: &context };
+    for (call, arguments) in [("read", vec![]), ("personality", vec![]), ("clone", vec![0x11])] {
+        let answers = subject.why_not(call, &arguments).expect("known");
+        follows(
+            "why-not.schema.json",
+            &written(|out| explain::json(&explain::Answers { answers: &answers }, out)),
+        );
+    }
+    let findings = lint::lint(&lint::Subject::new(file, None, None, vec![context.clone()]));
+    let found: Vec<_> =
+        findings.iter().map(|f| lint_report::Found::new(f, "x.json", "", Some(1))).collect();
+    assert!(!found.is_empty());
+    follows("lint.schema.json", &written(|out| lint_report::json(&found, out)));
+    let checks = [Check::new("BTF", CheckState::Missing, "not there").hint("another kernel")];
+    follows("doctor.schema.json", &written(|out| doctor::json(&checks, out)));
+}
+
+fn context() -> Context {
+    Context {
+        native: Abi::X86_64,
+        capabilities: [21].into(),
+        kernel: KernelVersion { major: 6, minor: 18 },
+        engine: Engine::Docker,
+    }
+}
