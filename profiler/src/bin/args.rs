@@ -283,11 +283,9 @@ pub enum Shell {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Color {
-    /// When the output is a terminal
+    // No descriptions: each would make the help of every command as long as this one's.
     Auto,
-    /// Also into files and pipes
     Always,
-    /// Not at all
     Never,
 }
 

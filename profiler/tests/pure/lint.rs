@@ -128,9 +128,8 @@ const WHOLE: &[(&str, Lint)] = &[
 
 fn around(rules: &str) -> String {
     format!(
-        "{{\n  \"defaultAction\": \"SCMP_ACT_ERRNO\",\n  \"architectures\": [\"SCMP_ARCH_X86_64\"],\n  \"x-kept\": 1,\n  \"syscalls\": [\n    {BASE},\n    {rules}\n  ]\n}}\n"
+        "{{\n  \"defaultAction\": \"SCMP_ACT_ERRNO\",\n  \"architectures\": [\"SCMP_ARCH_X86_64\"],\n  \"syscalls\": [\n    {BASE},\n    {rules}\n  ]\n}}\n"
     )
-    .replace("  \"x-kept\": 1,\n", "")
 }
 
 fn context(native: Abi) -> Context {
