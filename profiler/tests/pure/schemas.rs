@@ -44,7 +44,8 @@ fn committed_schemas_are_those_of_the_types() {
     }
 }
 
-fn follows(schema: &str, text: &str) {
+/// Fails unless `text` follows the schema of this name.
+pub fn follows(schema: &str, text: &str) {
     let (_, schema) = schema::all().into_iter().find(|(name, _)| *name == schema).expect(schema);
     let schema: Value = serde_json::from_str(&schema).expect("JSON");
     let validator = jsonschema::validator_for(&schema).expect("a schema");

@@ -1,4 +1,4 @@
-//! What a fuzzer calls: each parser with any bytes, and what must hold of whatever it takes.
+//! The laws, and the entry point.
 //!
 //! Owns the laws, and no input. They panic where one is broken; that is their use. Built with everything else, so that the
 //! bounded run of the tests and a fuzzer of any kind ask for the same.
