@@ -65,3 +65,68 @@ fn recordings_that_are_none() {
             .collect();
     insta::assert_snapshot!("recordings_that_are_none", all.join("\n"));
 }
+
+#[test]
+fn policies_are_explained_and_linted() {
+    const FILE: &str = r#"{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [
+  {"names": ["read", "raed"], "action": "SCMP_ACT_ALLOW"},
+  {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 2, "op": "SCMP_CMP_EQ"}]}
+]}"#;
+    let cases: [&[&str]; 9] = [
+        &["explain", "x.json", "--arch", "x86_64"],
+        &["explain", "x.json", "socket"],
+        &["explain", "x.json", "--why-not", "socket", "AF_PACKET", "SOCK_RAW"],
+        &["explain", "x.json", "--why-not", "socket", "AF_NOTHING"],
+        &["explain", "x.json", "sockt"],
+        &["explain", "none.json"],
+        &["lint", "x.json", "--fail-on", "error", "--libseccomp", "2.6.1"],
+        &["lint", "x.json", "--runtime", "kata"],
+        &["--color", "always", "explain", "x.json", "--why-not", "read", "0"],
+    ];
+    let files = [("x.json", FILE)];
+    let all: Vec<String> = cases.iter().map(|args| transcript(args, &files)).collect();
+    insta::assert_snapshot!("explain_and_lint", all.join("\n"));
+}
+
+#[test]
+fn lint_mends_a_file_in_its_place() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("x.json");
+    let before = "{\n  \"defaultAction\": \"SCMP_ACT_ALLOW\",\n  \"architectures\": [\"SCMP_ARCH_X86_64\"],\n  \"syscalls\": [\n    {\"names\": [\"read\"], \"action\": \"SCMP_ACT_ALLOW\"},\n    {\"names\": [\"mount\"], \"action\": \"SCMP_ACT_ERRNO\", \"comment\": \"kept\"}\n  ]\n}\n";
+    fs_err::write(&path, before).expect("writes");
+    let lint = |arguments: &[&str]| {
+        let mut command = Command::cargo_bin("profiler").expect("built");
+        let output = command.arg("lint").arg(&path).args(arguments).output().expect("runs");
+        output.status.code()
+    };
+    assert_eq!(lint(&["--fail-on", "note"]), Some(1));
+    assert_eq!(lint(&["--fail-on", "note", "--fix"]), Some(0));
+    let after = fs_err::read_to_string(&path).expect("reads");
+    let rule = "\n    {\"names\": [\"read\"], \"action\": \"SCMP_ACT_ALLOW\"},";
+    assert_eq!(after, before.replace(rule, ""));
+}
+
+#[test]
+fn completions_and_manual_pages_are_made() {
+    let output = |args: &[&str]| {
+        let output =
+            Command::cargo_bin("profiler").expect("built").args(args).output().expect("runs");
+        assert!(output.status.success(), "{args:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let bash = output(&["completions", "bash"]);
+    let mut shell = Command::new("bash");
+    shell.arg("-n").write_stdin(bash.clone()).assert().success();
+    for script in [bash, output(&["completions", "zsh"]), output(&["completions", "fish"])] {
+        assert!(script.contains("explain") && script.contains("fail-on"), "{script}");
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    output(&["man", &dir.path().to_string_lossy()]);
+    let page = fs_err::read_to_string(dir.path().join("profiler-lint.1")).expect("reads");
+    assert!(page.contains(".TH profiler-lint 1") && page.contains("fail\\-on"), "{page}");
+    assert_eq!(
+        output(&["man"]),
+        fs_err::read_to_string(dir.path().join("profiler.1")).expect("reads")
+    );
+    assert!(!dir.path().join("profiler-__enter.1").exists());
+}

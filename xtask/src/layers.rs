@@ -15,7 +15,7 @@ use crate::sh::{root, say};
 const LIBRARY: &str = "profiler/src";
 
 /// A layer and the layers that it may import.
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("model", &[]),
     // What a part finds out about the host is told by `model::check`.
     ("kernel", &["model"]),
@@ -25,6 +25,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("ingest", &["model"]),
     ("render", &["model"]),
     ("report", &["model"]),
+    ("fuzz", &["ingest", "render", "model"]),
     // A crate of its own: it names the library, and all of it.
     ("bin", &[]),
 ];

@@ -247,12 +247,12 @@ pub struct LintArgs {
     #[arg(long, value_name = "VERSION", value_parser = libseccomp, default_value = "2.5.4")]
     pub libseccomp: Version,
 
-    /// A runtime that must start under it: runc, crun-1.8.1 (repeatable; default: the profile's, else all that are known)
-    #[arg(long = "runtime", value_name = "NAME[-VERSION]")]
-    pub runtimes: Vec<String>,
+    /// `runc` or `crun`, one version of it, or `any`, must start under it (default: the profile's, else all are asked)
+    #[arg(long, value_name = "RUNTIME[:VERSION]")]
+    pub runtime: Option<RuntimeChoice>,
 
     /// With --runtime: the container has no-new-privileges set
-    #[arg(long, requires = "runtimes")]
+    #[arg(long, requires = "runtime")]
     pub no_new_privileges: bool,
 
     /// How to print
@@ -283,11 +283,9 @@ pub enum Shell {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Color {
-    /// When the output is a terminal
+    // No descriptions: each would make the help of every command as long as this one's.
     Auto,
-    /// Also into files and pipes
     Always,
-    /// Not at all
     Never,
 }
 

@@ -7,8 +7,9 @@ use profiler::{
     ingest::{self, layout::Layout},
     model::{
         effective,
-        floor::{RuntimeUse, User},
+        floor::{self, RuntimeUse, User},
         lint::{Edit, Finding, Severity, Subject, lint},
+        purpose::RuntimeChoice,
     },
     report::lint::{self as report, Found},
     session::store,
@@ -71,18 +72,19 @@ fn of(args: &LintArgs, policy: &PolicyInput) -> Vec<Finding> {
     let contexts = args.context.all(&policy.file, profile);
     let mut subject = Subject::new(&policy.file, profile, args.context.engine(), contexts);
     subject.libseccomp = args.libseccomp;
-    if !args.runtimes.is_empty() {
-        let usage = |name: &String| {
-            let (runtime, version) = name.split_once('-').unwrap_or((name, ""));
-            RuntimeUse {
-                runtime: runtime.into(),
-                version: version.into(),
-                no_new_privileges: args.no_new_privileges,
-                user: User::NonRoot,
-            }
+    subject.runtimes = args.runtime.as_ref().map(|choice| {
+        let uses: Vec<(String, String)> = match choice {
+            RuntimeChoice::One { runtime, version } => vec![((*runtime).into(), version.clone())],
+            RuntimeChoice::Any | RuntimeChoice::Every(_) => floor::measured()
+                .filter(|(name, _)| !matches!(choice, RuntimeChoice::Every(one) if one != name))
+                .map(|(name, version)| (name.into(), version.into()))
+                .collect(),
         };
-        subject.runtimes = Some(args.runtimes.iter().map(usage).collect());
-    }
+        let no_new_privileges = args.no_new_privileges;
+        let user = User::NonRoot;
+        let usage = |(runtime, version)| RuntimeUse { runtime, version, no_new_privileges, user };
+        uses.into_iter().map(usage).collect()
+    });
     lint(&subject)
 }
 

@@ -111,15 +111,15 @@ pub struct Entry {
     /// What the policy says of it.
     pub standing: Standing,
     /// What happens to the call, in the order in which it is decided: `arg0 == 0x11: EPERM`, `otherwise: allow`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verdict: Vec<String>,
     /// Only the OCI runtime needs it.
     pub runtime_only: bool,
     /// Why a call is allowed; from `profile.json`. Hostile text.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<SyscallReason>,
     /// Why a capability is in its list; from `profile.json`. Hostile text.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub capability_reasons: Vec<CapabilityReason>,
 }
 
@@ -141,7 +141,7 @@ pub struct WhyNot {
     /// All conditions on the call, in the order in which they are decided.
     pub verdict: Vec<String>,
     /// Rules that name the call and that this engine leaves out here, by their index.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<usize>,
     /// runc answers ENOSYS before the filter is asked: the number is above every number that the file names.
     pub above_largest: bool,

@@ -4,12 +4,17 @@
 //! number is never dropped for want of a name: `syscall_999` survives from recording to profile, and
 //! only a seccomp file, which has no way to write it, leaves it out with a warning.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap, sync::LazyLock};
 
 use crate::model::{arch::Abi, tables};
 
 /// Prefix of the display form of an unnamed number. No kernel call is named like that.
 const UNNAMED: &str = "syscall_";
+
+static BY_NAME: LazyLock<BTreeMap<(Abi, &'static str), u32>> = LazyLock::new(|| {
+    let rows = |abi| table(abi).iter().map(move |&(number, name)| ((abi, name), number));
+    Abi::ALL.into_iter().flat_map(rows).collect()
+});
 
 /// All calls of an ABI, by number.
 #[must_use]
@@ -35,7 +40,8 @@ pub fn name(abi: Abi, nr: u32) -> Option<&'static str> {
 /// The number of the call named `name`, without x32's bit 30. Display forms are not names.
 #[must_use]
 pub fn number(abi: Abi, name: &str) -> Option<u32> {
-    table(abi).iter().find(|&&(_, known)| known == name).map(|&(number, _)| number)
+    let by_name: &BTreeMap<(Abi, &str), u32> = &BY_NAME;
+    by_name.get(&(abi, name)).copied()
 }
 
 /// The name of call `nr`, or `syscall_NR`.

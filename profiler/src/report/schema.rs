@@ -6,7 +6,7 @@ use schemars::{JsonSchema, schema_for};
 
 use crate::{
     model::{profile::Profile, recording::Recording},
-    report::{doctor, explain, lint},
+    report::{diff, doctor, explain, lint},
 };
 
 /// File name and text of each schema.
@@ -15,6 +15,7 @@ pub fn all() -> Vec<(&'static str, String)> {
     vec![
         ("recording.schema.json", of::<Recording>()),
         ("profile.schema.json", of::<Profile>()),
+        ("diff.schema.json", of::<diff::json::Document>()),
         ("doctor.schema.json", of::<doctor::Document<'_>>()),
         ("explain.schema.json", of::<explain::Entries<'_>>()),
         ("why-not.schema.json", of::<explain::Answers<'_>>()),

@@ -101,7 +101,9 @@ fn a_profile_that_grew() {
     assert_eq!(report.failing(), 1, "the expired one");
     insta::assert_snapshot!("diff_human", human(&report));
     insta::assert_snapshot!("diff_markdown", markdown::render(&report));
-    insta::assert_snapshot!("diff_json", json::render(&report).expect("JSON"));
+    let document = json::render(&report).expect("JSON");
+    crate::schemas::follows("diff.schema.json", &document);
+    insta::assert_snapshot!("diff_json", document);
     insta::assert_snapshot!("diff_sarif", sarif::render(&report).expect("JSON"));
 }
 

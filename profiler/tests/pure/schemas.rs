@@ -44,7 +44,8 @@ fn committed_schemas_are_those_of_the_types() {
     }
 }
 
-fn follows(schema: &str, text: &str) {
+/// Fails unless `text` follows the schema of this name.
+pub fn follows(schema: &str, text: &str) {
     let (_, schema) = schema::all().into_iter().find(|(name, _)| *name == schema).expect(schema);
     let schema: Value = serde_json::from_str(&schema).expect("JSON");
     let validator = jsonschema::validator_for(&schema).expect("a schema");
@@ -68,7 +69,7 @@ fn what_is_written_follows_its_schema() {
         let recording = parse(text);
         follows("recording.schema.json", &render::json::recording(&recording));
         let profile =
-            policy::derive(&recording, &Options { learn_denied: true, ..Options::default() });
+            policy::derive(&recording, &Options { learn_denied: true, ..Default::default() });
         follows("profile.schema.json", &render::json::profile(&profile));
         let file = profiler::ingest::seccomp::parse(&render::seccomp::render(&profile));
         let file = file.expect("own output");

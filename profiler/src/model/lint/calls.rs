@@ -9,6 +9,7 @@ use crate::model::{
     floor::{self, RuntimeUse, User},
     lint::{Edit, Finding, Lint, Severity, Subject, finding::some_of, names::with_fallback},
     policy::ALWAYS_ALLOWED,
+    profile::SyscallReason,
     seccomp::Action,
     syscall,
 };
@@ -64,7 +65,9 @@ fn fallback(subject: &Subject<'_>, found: &mut Vec<Finding>) {
     let mut flipped = Vec::new();
     let mut unnamed = Vec::new();
     let mut ruled = Vec::new();
-    for name in with_fallback(subject) {
+    // What is always allowed is told of as missing.
+    let names = with_fallback(subject).into_iter();
+    for name in names.filter(|name| !ALWAYS_ALLOWED.contains(name)) {
         let wrong = |effective: &Effective, abi: Abi| {
             let nr = syscall::number(abi, name)
                 .filter(|&nr| errno::of_denied(abi, nr) == errno::FALLBACK)?;
@@ -153,10 +156,23 @@ fn runtime(subject: &Subject<'_>, found: &mut Vec<Finding>) {
                 "{runtime} does not start a container {with} no-new-privileges: it needs {}",
                 some_of(&missing)
             );
-            let severity = if made_for { Severity::Error } else { Severity::Note };
+            // A hand-over that was recorded went well without.
+            let severity = if made_for && !was_seen(subject, &usage.runtime) {
+                Severity::Error
+            } else {
+                Severity::Note
+            };
             found.push(Finding::new(lint, severity, "", message));
         }
     }
+}
+
+/// Whether the profile is made from a recording of this runtime's hand-over.
+fn was_seen(subject: &Subject<'_>, used: &str) -> bool {
+    let rules = subject.profile.iter().flat_map(|profile| &profile.syscalls);
+    let mut reasons = rules.flat_map(|rule| &rule.reasons);
+    reasons
+        .any(|reason| matches!(reason, SyscallReason::Handover { runtime, .. } if runtime == used))
 }
 
 fn clone3(effective: &Effective, found: &mut Vec<Finding>) {

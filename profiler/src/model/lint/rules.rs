@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    effective::Outcome,
+    effective::{Engine, Outcome},
+    error_number,
     lint::{Edit, Finding, Lint, Severity, Subject, compatible::conflict, finding::some_of},
-    seccomp::{Arg, Op, Rule},
+    seccomp::{Action, Arg, Op, Rule},
 };
 
 /// Rules that are compared with each other for one name. More than any file has; bounds the work for hostile ones.
@@ -71,7 +72,7 @@ fn alone(subject: &Subject<'_>, index: usize, rule: &Rule, found: &mut Vec<Findi
             message,
         ));
     }
-    if outcome(rule) == subject.default() {
+    if subject.of_rule(rule) == subject.default() {
         let message = "the rule has the default action, and runtimes skip it: it overrides nothing";
         let finding = Finding::new(Lint::NoEffect, Severity::Note, &pointer, message);
         found.push(finding.fix(Edit::RemoveRule(index)));
@@ -92,16 +93,20 @@ fn alone(subject: &Subject<'_>, index: usize, rule: &Rule, found: &mut Vec<Findi
     }
 }
 
-fn outcome(rule: &Rule) -> Outcome {
-    let by_name = rule.errno.as_deref().and_then(crate::model::error_number::parse);
-    Outcome::new(rule.action, rule.errno_ret.or(by_name))
-}
-
 impl Subject<'_> {
-    pub(super) fn default(&self) -> Outcome {
+    /// What happens to a call that no rule names.
+    fn default(&self) -> Outcome {
         let file = self.file;
-        let by_name = file.default_errno.as_deref().and_then(crate::model::error_number::parse);
-        Outcome::new(file.default_action, file.default_errno_ret.or(by_name))
+        self.outcome(file.default_action, file.default_errno_ret, file.default_errno.as_deref())
+    }
+
+    fn of_rule(&self, rule: &Rule) -> Outcome {
+        self.outcome(rule.action, rule.errno_ret, rule.errno.as_deref())
+    }
+
+    fn outcome(&self, action: Action, number: Option<u32>, name: Option<&str>) -> Outcome {
+        let name = name.filter(|_| self.engine == Some(Engine::Podman));
+        Outcome::new(action, name.and_then(error_number::parse).or(number))
     }
 }
 
@@ -122,7 +127,7 @@ fn against(subject: &Subject<'_>, first: usize, second: usize) -> Option<Kind> {
         return None;
     }
     let default = subject.default();
-    let (of_a, of_b) = (outcome(a), outcome(b));
+    let (of_a, of_b) = (subject.of_rule(a), subject.of_rule(b));
     if of_a == default || of_b == default {
         return None; // skipped, and told of as such
     }

@@ -1,5 +1,6 @@
 //! The report for programs.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -14,7 +15,8 @@ use crate::{
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// The document.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(title = "diff", description = "What `profiler diff --format json` prints.")]
 pub struct Document {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
@@ -27,7 +29,7 @@ pub struct Document {
 }
 
 /// Two policies. All text is hostile.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ComparedPolicies {
     /// What the old one is called.
     pub old: String,
@@ -40,7 +42,7 @@ pub struct ComparedPolicies {
 }
 
 /// One difference.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Difference {
     /// The name by which an allow file accepts it.
     pub entry: String,
@@ -77,7 +79,7 @@ pub struct Difference {
 }
 
 /// An entry of an allow file.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Acceptance {
     /// What it accepts.
     pub entry: String,

@@ -1,7 +1,7 @@
-//! What a fuzzer calls: each parser with any bytes, and what must hold of whatever it takes.
+//! The laws, and the entry point.
 //!
 //! Owns the laws, and no input. They panic where one is broken; that is their use. Built with everything else, so that the
-//! bounded run of the tests and libFuzzer ask for the same.
+//! bounded run of the tests and a fuzzer of any kind ask for the same.
 
 use crate::{
     ingest::{self, layout::Layout, policy::Policy},
@@ -60,10 +60,7 @@ fn recording(read: &Recording) {
     let written = render::json::recording(read);
     let again = ingest::recording::parse(&written);
     assert_eq!(again.ok(), Some(merge::canonical(read.clone())), "what is written is read back");
-    profile(&policy::derive(
-        read,
-        &policy::Options { learn_denied: true, ..policy::Options::default() },
-    ));
+    profile(&policy::derive(read, &policy::Options { learn_denied: true, ..Default::default() }));
 }
 
 fn profile(read: &Profile) {
