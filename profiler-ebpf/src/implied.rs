@@ -6,14 +6,14 @@
 
 use aya_ebpf::{Global, helpers::bpf_probe_read_user};
 use profiler_common::{
-    evidence::{CALLERS, CallKey, Check, CheckKey, abi, check},
+    evidence::{CALLERS, CallKey, CheckKey, abi, check},
     scope::{Slot, loss},
 };
 
 use crate::{
     attribution, capability, joined,
     kernel::{self, Address},
-    maps::{CHECKS, add, get_or_insert},
+    maps::{CHECK_ZERO, CHECKS, add, get_or_insert},
     scope,
 };
 
@@ -149,7 +149,7 @@ fn note(call: &CallKey, cred: Address, flags: u8, set: u64) {
     };
     key.callers[0] = set;
     let denied = u64::from(flags & check::DENIED != 0);
-    let none = Check { count: 0, succeeded: 0, failed: 0, unsettled: 0, makers: 0 };
+    let Some(none) = CHECK_ZERO.get(0) else { return };
     let Some(check) = get_or_insert(&CHECKS, &key, none, loss::CAPABILITIES) else { return };
     // SAFETY: `check` points to a live map value.
     unsafe {
