@@ -7,17 +7,24 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use profiler::{model::purpose::RuntimeChoice, observe::ebpf::Way};
+use profiler::{
+    model::{lint::libseccomp::Version, purpose::RuntimeChoice},
+    observe::ebpf::Way,
+};
 
-use crate::output::Committed;
+use crate::{context::ContextArgs, exit, output::Committed};
 
 /// Record what a container or command asks of the kernel; write the profile that it needs.
 #[derive(Debug, Parser)]
-#[command(name = "profiler", version, max_term_width = 100)]
+#[command(name = "profiler", version, max_term_width = 100, after_help = exit::HELP)]
 pub struct Cli {
     /// Log what the tool and its kernel side do
     #[arg(long, global = true)]
     pub debug: bool,
+
+    /// Use colours: when the output is a terminal and NO_COLOR is not set, always, or never
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
+    pub color: Color,
 
     #[command(subcommand)]
     pub verb: Verb,
@@ -25,10 +32,14 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Record a container or a command, and write its profile
+    /// Record a container, a cgroup or a command, and write its profile
     Record(RecordArgs),
     /// Write a profile and its renderings from recordings
     Generate(GenerateArgs),
+    /// Say what a policy allows, what that risks, who needs it, and what would happen to a call
+    Explain(ExplainArgs),
+    /// Find the traps in seccomp files and profiles
+    Lint(LintArgs),
     /// Join recordings of one target into one
     Merge(crate::merge::MergeArgs),
     /// Show what two policies decide differently
@@ -41,6 +52,10 @@ pub enum Verb {
     Doctor(DoctorArgs),
     /// Print the seccomp profile to record a container under: it loads, and denies nothing
     Permissive,
+    /// Print a shell's completions
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write those of all commands to DIR
+    Man(ManArgs),
     /// Stop; continued, become COMMAND
     #[command(name = "__enter", hide = true)]
     Enter(EnterArgs),
@@ -166,6 +181,138 @@ pub struct GenerateArgs {
     /// Make it for a container without no-new-privileges
     #[arg(long, alias = "new-privs")]
     pub new_privileges: bool,
+}
+
+/// The riskiest first; or one entry; or, with --why-not, what would happen to a call.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  profiler explain profiles/backend
+  profiler explain profiles/backend ptrace
+  profiler explain seccomp.json --why-not socket AF_PACKET SOCK_RAW
+
+Exit status: 0 done; 2 usage, such as a name that does not exist.")]
+pub struct ExplainArgs {
+    /// A profile.json, a result directory, or a seccomp file of any kind
+    pub profile: PathBuf,
+
+    /// The call or capability to explain (default: all that is allowed)
+    #[arg(value_name = "SYSCALL|CAP")]
+    pub name: Option<String>,
+
+    /// Say what would happen to CALL with these arguments: 17, 0x11, AF_PACKET, CLONE_NEWNS|CLONE_NEWUSER
+    #[arg(
+        long,
+        value_names = ["CALL", "ARG"],
+        num_args = 1..=7,
+        allow_negative_numbers = true,
+        conflicts_with = "name"
+    )]
+    pub why_not: Vec<String>,
+
+    #[command(flatten)]
+    pub context: ContextArgs,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+}
+
+/// Traps have stable identifiers; docs/lint.md has a section on each.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  profiler lint profiles/backend seccomp.json
+  profiler lint --fail-on error --format sarif seccomp.json > lint.sarif
+  profiler lint --fix seccomp.json
+
+Exit status: 0 nothing as bad as --fail-on; 1 findings; 2 usage, or a file that cannot be read.")]
+pub struct LintArgs {
+    /// Seccomp files of any kind, profile.json, result directories
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// Mend what can be mended without letting more pass than the finding says; JSON files only
+    #[arg(long)]
+    pub fix: bool,
+
+    /// The least severity with which the status is 1
+    #[arg(long, value_enum, default_value_t = FailOn::Warning)]
+    pub fail_on: FailOn,
+
+    #[command(flatten)]
+    pub context: ContextArgs,
+
+    /// The version of libseccomp that loads it: 2.5.4
+    #[arg(long, value_name = "VERSION", value_parser = libseccomp, default_value = "2.5.4")]
+    pub libseccomp: Version,
+
+    /// A runtime that must start under it: runc, crun-1.8.1 (repeatable; default: the profile's, else all that are known)
+    #[arg(long = "runtime", value_name = "NAME[-VERSION]")]
+    pub runtimes: Vec<String>,
+
+    /// With --runtime: the container has no-new-privileges set
+    #[arg(long, requires = "runtimes")]
+    pub no_new_privileges: bool,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t = LintFormat::Human)]
+    pub format: LintFormat,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Write profiler.1 and a page for each command here
+    #[arg(value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// When the output is a terminal
+    Auto,
+    /// Also into files and pipes
+    Always,
+    /// Not at all
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    /// Any finding
+    Note,
+    /// Warnings and errors
+    Warning,
+    /// Errors
+    Error,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LintFormat {
+    /// For people
+    Human,
+    /// For programs
+    Json,
+    /// For code hosts
+    Sarif,
+}
+
+fn libseccomp(text: &str) -> Result<Version, String> {
+    Version::parse(text).ok_or_else(|| format!("`{text}` is no version like `2.5.4`"))
 }
 
 #[derive(Debug, Args)]

@@ -9,7 +9,10 @@ use profiler::{
     target::{self, docker::Environment},
 };
 
-use crate::args::{DoctorArgs, Format};
+use crate::{
+    args::{DoctorArgs, Format},
+    exit,
+};
 
 /// Prints the table; fails when something that recording needs is missing.
 pub fn run(args: &DoctorArgs) -> Result<ExitCode> {
@@ -27,5 +30,5 @@ pub fn run(args: &DoctorArgs) -> Result<ExitCode> {
         Format::Human => doctor::human(&checks, &mut out)?,
         Format::Json => doctor::json(&checks, &mut out)?,
     }
-    Ok(if doctor::is_ready(&checks) { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if doctor::is_ready(&checks) { ExitCode::SUCCESS } else { exit::NO.into() })
 }

@@ -1,11 +1,17 @@
 //! Arguments, output and exit codes; nothing else.
 
 mod args;
+mod completions;
+mod context;
 mod diff;
 mod doctor;
 mod exit;
+mod explain;
 mod generate;
 mod git;
+mod input;
+mod lint;
+mod man;
 mod mark;
 mod merge;
 mod output;
@@ -24,19 +30,32 @@ use crate::args::{Cli, Verb};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     tell::init_log(cli.debug);
+    tell::init_color(cli.color);
     let done = match cli.verb {
         Verb::Record(args) => record::run(args, cli.debug),
         Verb::Generate(args) => generate::run(&args),
+        Verb::Explain(args) => explain::run(&args),
+        Verb::Lint(args) => lint::run(&args),
         Verb::Merge(args) => merge::run(&args),
         Verb::Diff(args) => diff::run(&args),
         Verb::Git(args) => git::run(&args),
         Verb::Mark(args) => mark::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Permissive => generate::permissive(),
+        Verb::Completions(args) => completions::run(&args),
+        Verb::Man(args) => man::run(&args),
         Verb::Enter(args) => record::enter(&args),
     };
     done.unwrap_or_else(|error| {
+        if is_broken_pipe(&error) {
+            return ExitCode::SUCCESS; // whoever reads has seen enough
+        }
         tell::error(&error);
         exit::USAGE.into()
     })
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }

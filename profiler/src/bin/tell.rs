@@ -23,6 +23,8 @@ use profiler::{
 };
 use tracing_subscriber::EnvFilter;
 
+use crate::args::Color;
+
 /// Columns of a terminal that does not say how many it has.
 const COLUMNS: usize = 80;
 
@@ -34,6 +36,15 @@ pub fn init_log(debug: bool) {
     if debug {
         let filter = EnvFilter::new("warn,profiler=debug");
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).init();
+    }
+}
+
+/// Decides about colour, for everything that is printed.
+pub fn init_color(color: Color) {
+    match color {
+        Color::Auto => {} // anstream asks the terminal, NO_COLOR and CLICOLOR
+        Color::Always => anstream::ColorChoice::Always.write_global(),
+        Color::Never => anstream::ColorChoice::Never.write_global(),
     }
 }
 

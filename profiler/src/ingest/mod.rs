@@ -2,6 +2,8 @@
 
 pub mod allowlist;
 pub mod error;
+pub mod layout;
+pub mod policy;
 pub mod profile;
 pub mod recording;
 pub mod seccomp;

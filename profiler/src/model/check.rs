@@ -1,9 +1,10 @@
 //! One line of what `doctor` says about a host. Plain data that every part can fill in; nothing is examined here.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// The outcome of a check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckState {
     /// It is there.
@@ -30,7 +31,7 @@ impl CheckState {
 }
 
 /// What was looked at, what was found, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Check {
     /// What was looked at: `kernel`, `BTF`, `docker engine`.
     pub name: String,

@@ -3,6 +3,7 @@
 //! Owns the schema of `profile.json`. It holds no timestamps, counts, process ids or host names, and every
 //! list in it is sorted, so that the same evidence gives the same bytes. It derives nothing: `policy` does.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
@@ -15,7 +16,7 @@ use crate::model::{
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// What a target may do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// [`SCHEMA_VERSION`] of the writer.
@@ -37,7 +38,7 @@ pub struct Profile {
 }
 
 /// The conditions under which the profile holds, and those of the recording.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MadeFor {
     /// The OCI runtimes that it is for, and how they are used; empty for commands. Sorted.
@@ -63,7 +64,7 @@ impl MadeFor {
 }
 
 /// An allowed call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SyscallRule {
     /// Number space.
@@ -77,7 +78,7 @@ pub struct SyscallRule {
 
 /// Why a call is allowed.
 // No unit variants: serde would let them carry unknown keys.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum SyscallReason {
     /// The target made it.
@@ -126,7 +127,7 @@ pub enum SyscallReason {
 }
 
 /// A call that a filter refused while recording.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeniedCall {
     /// Number space.
@@ -143,7 +144,7 @@ pub struct DeniedCall {
 }
 
 /// What is known about capabilities.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Capabilities {
     /// Whether every run could see capability checks. If not, nothing may be dropped on the strength of this list.
@@ -159,7 +160,7 @@ pub struct Capabilities {
 }
 
 /// A capability, with what asked for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CapabilityRule {
     /// Without `CAP_`; `CAPABILITY_NR` for a number without a name.
@@ -169,7 +170,7 @@ pub struct CapabilityRule {
 }
 
 /// A call during which the kernel asked for a capability.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CapabilityReason {
     /// Number space.
@@ -186,7 +187,9 @@ pub struct CapabilityReason {
 }
 
 /// How the calls around a capability check ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// At least one succeeded.
@@ -198,7 +201,7 @@ pub enum Outcome {
 }
 
 /// Something that a reader must know.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Note {
     /// What it is about, for machines.
@@ -208,7 +211,9 @@ pub struct Note {
 }
 
 /// What a note is about, most important first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoteKind {
     /// The recording saw no call of the workload at all.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::arch::Abi;
@@ -16,7 +17,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub type RunId = String;
 
 /// The evidence of the runs of one target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recording {
     /// [`SCHEMA_VERSION`] of the writer.
@@ -34,7 +35,7 @@ pub struct Recording {
 }
 
 /// What is observed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
     /// The kind of target.
@@ -44,7 +45,9 @@ pub struct Target {
 }
 
 /// The kinds of target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum TargetKind {
     /// A command started by the recorder, in a cgroup of its own.
@@ -68,7 +71,7 @@ impl TargetKind {
 }
 
 /// The circumstances of one run. Never part of a committed file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
     /// Start, in seconds since the epoch.
@@ -98,7 +101,7 @@ pub struct Run {
 }
 
 /// The machine that a run was made on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
     /// `uname -r`.
@@ -110,7 +113,7 @@ pub struct Host {
 }
 
 /// What the engine says about the container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Container {
     /// `docker` or `podman`.
@@ -143,7 +146,9 @@ pub struct Container {
 }
 
 /// The filter that a target ran under while it was recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum SeccompSetting {
     /// No filter: hand-over cannot be told from set-up.
@@ -157,7 +162,7 @@ pub enum SeccompSetting {
 }
 
 /// Something that a run could not see.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Missing {
     /// The target already ran when the recording began.
@@ -192,7 +197,9 @@ pub enum Missing {
 }
 
 /// The part of a thread's life in which something happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// The runtime, before the filter is loaded.
@@ -204,7 +211,7 @@ pub enum Phase {
 }
 
 /// A call that entered the kernel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SyscallFact {
     /// Number space of `nr`.
@@ -218,7 +225,7 @@ pub struct SyscallFact {
 }
 
 /// How a run saw something: first when, done by whom, in which tests.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sighting {
     /// Milliseconds since the run was armed; absent when the side table was full.
@@ -233,7 +240,7 @@ pub struct Sighting {
 }
 
 /// A program as the kernel knows it. Hostile text, at most 15 and 63 bytes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Program {
     /// The thread's name, which the program can set.
@@ -243,7 +250,9 @@ pub struct Program {
 }
 
 /// What the kernel answered to a capability check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// The thread has the capability.
@@ -253,7 +262,9 @@ pub enum Verdict {
 }
 
 /// How the kernel asked: told by the function that made the check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum AuditClass {
     /// A real check, whose denial would be audited (`capable`, `ns_capable`, ...).
@@ -271,7 +282,9 @@ pub enum AuditClass {
 }
 
 /// Whose user namespace the capability was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum UserNamespace {
     /// The host's initial one.
@@ -283,7 +296,7 @@ pub enum UserNamespace {
 }
 
 /// A capability check, with what is needed to tell a need from a probe.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CapabilityFact {
     /// Capability number, `CAP_CHOWN` is 0.
@@ -309,7 +322,7 @@ pub struct CapabilityFact {
 }
 
 /// How the syscalls around one kind of check ended in one run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckSighting {
     /// How many checks.
@@ -326,7 +339,7 @@ pub struct CheckSighting {
 }
 
 /// Calls that a filter answered in place of the kernel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DenialFact {
     /// Number space of `nr`.
@@ -342,7 +355,7 @@ pub struct DenialFact {
 }
 
 /// One kind of denial in one run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DenialSighting {
     /// How often.

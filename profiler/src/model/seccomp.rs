@@ -145,6 +145,14 @@ pub struct Filter {
     pub min_kernel: Option<KernelVersion>,
 }
 
+impl Filter {
+    /// Whether it asks for nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Filter::default()
+    }
+}
+
 /// The two numbers of a kernel version that Docker compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KernelVersion {
@@ -219,6 +227,22 @@ impl Action {
 }
 
 impl SeccompFile {
+    /// A file without rules.
+    #[must_use]
+    pub const fn new(default_action: Action) -> SeccompFile {
+        SeccompFile {
+            default_action,
+            default_errno_ret: None,
+            default_errno: None,
+            architectures: Vec::new(),
+            arch_map: Vec::new(),
+            flags: Vec::new(),
+            listener_path: None,
+            listener_metadata: None,
+            syscalls: Vec::new(),
+        }
+    }
+
     /// Whether any call can be kept from the kernel by a rule or by the default.
     ///
     /// Rules that Docker would drop count too: what they depend on may change with the container.

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -13,9 +14,12 @@ use crate::{
 };
 
 /// The JSON form; more fields may come, none goes.
-#[derive(Serialize)]
-struct Document<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "doctor", description = "What `profiler doctor --format json` prints.")]
+pub(super) struct Document<'a> {
+    /// Nothing that recording needs is known to be missing.
     ready: bool,
+    /// In the order in which they were made.
     checks: &'a [Check],
 }
 

@@ -7,9 +7,12 @@
 pub mod diff;
 pub mod doctor;
 pub mod escape;
+pub mod explain;
 pub mod facts;
+pub mod lint;
 mod next;
 pub mod progress;
+pub mod schema;
 mod style;
 pub mod summary;
 mod text;

@@ -340,7 +340,7 @@ proptest! {
 
     #[test]
     fn a_policy_does_not_differ_from_itself(a in any_recording()) {
-        let profile = policy::derive(&a, &Options { learn_denied: true });
+        let profile = policy::derive(&a, &Options { learn_denied: true, ..Options::default() });
         let side = of_profile("a", &profile);
         prop_assert_eq!(diff(&side, &side).entries, vec![]);
         let again = ingest::profile::parse(&render::json::profile(&profile)).expect("own output");

@@ -2,8 +2,12 @@
 
 mod diff;
 mod evidence;
+mod explain;
+mod fuzz;
 mod ingest;
 mod laws;
+mod lint;
 mod policy;
 mod render;
+mod schemas;
 mod seccomp;

@@ -137,7 +137,7 @@ fn message(entry: &Entry) -> String {
 }
 
 /// Text in a message: one line, without links.
-fn plain(text: &str) -> String {
+pub(in crate::report) fn plain(text: &str) -> String {
     let mut out = String::new();
     for c in short(text, TEXT_CHARS).chars() {
         if matches!(c, '\\' | '[' | ']') {
@@ -149,7 +149,7 @@ fn plain(text: &str) -> String {
 }
 
 /// A path as a relative reference: all that is not plain is percent-encoded, a colon too.
-fn uri(path: &str) -> String {
+pub(in crate::report) fn uri(path: &str) -> String {
     let mut out = String::new();
     for byte in path.trim_start_matches("./").trim_start_matches('/').bytes() {
         if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {

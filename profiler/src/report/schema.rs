@@ -1,0 +1,28 @@
+//! The JSON schemas of everything that is written as JSON, derived from the types that are written.
+//!
+//! They are committed under docs/schemas; a test compares them.
+
+use schemars::{JsonSchema, schema_for};
+
+use crate::{
+    model::{profile::Profile, recording::Recording},
+    report::{doctor, explain, lint},
+};
+
+/// File name and text of each schema.
+#[must_use]
+pub fn all() -> Vec<(&'static str, String)> {
+    vec![
+        ("recording.schema.json", of::<Recording>()),
+        ("profile.schema.json", of::<Profile>()),
+        ("doctor.schema.json", of::<doctor::Document<'_>>()),
+        ("explain.schema.json", of::<explain::Entries<'_>>()),
+        ("why-not.schema.json", of::<explain::Answers<'_>>()),
+        ("lint.schema.json", of::<lint::Document<'_>>()),
+    ]
+}
+
+fn of<T: JsonSchema>() -> String {
+    let schema = serde_json::to_string_pretty(&schema_for!(T));
+    schema.map_or_else(|_| String::new(), |text| format!("{text}\n"))
+}

@@ -1,0 +1,127 @@
+//! Answers about policies: whole outputs, and that they agree with the decision function.
+
+use profiler::{
+    ingest,
+    model::{
+        arch::Abi,
+        baseline::docker_default_file,
+        capability,
+        effective::{Context, Engine, decide},
+        explain::{DecidedBy, ExplainError, Subject},
+        policy::{self, Options},
+        seccomp::KernelVersion,
+        symbol, syscall,
+    },
+    render,
+    report::explain,
+};
+use proptest::prelude::*;
+
+use crate::evidence::{BACKEND, parse};
+
+fn context(caps: &[&str]) -> Context {
+    Context {
+        native: Abi::X86_64,
+        capabilities: caps.iter().filter_map(|name| capability::number(name)).collect(),
+        kernel: KernelVersion { major: 6, minor: 18 },
+        engine: Engine::Docker,
+    }
+}
+
+fn plain(write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> String {
+    let mut out = Vec::new();
+    write(&mut out).expect("a vector takes everything");
+    anstream::adapter::strip_str(&String::from_utf8(out).expect("UTF-8")).to_string()
+}
+
+#[test]
+fn a_profile_with_reasons() {
+    // A hostile name of a program and of a test.
+    let text = BACKEND.replacen("\"exe\": \"nginx\"", "\"exe\": \"ng\\u001b[2Jinx\\u202e\"", 1);
+    let profile = policy::derive(&parse(&text), &Options::default());
+    let file = ingest::seccomp::parse(&render::seccomp::render(&profile)).expect("own output");
+    let context = context(&[]);
+    let subject = Subject { file: &file, profile: Some(&profile), context: &context };
+    let mut all = plain(|out| explain::ranked(&subject.ranked(), out));
+    for name in ["setgroups", "CAP_SETGID", "sys_admin", "execve", "mount"] {
+        let entries = subject.named(name).expect(name);
+        all.push_str(&format!("\n# {name}\n{}", plain(|out| explain::detailed(&entries, out))));
+    }
+    assert!(!all.contains(|c: char| c != '\n' && c.is_control()) && !all.contains('\u{202e}'));
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn what_would_happen() {
+    let file = docker_default_file();
+    let context = context(&capability::DOCKER_DEFAULT);
+    let subject = Subject { file, profile: None, context: &context };
+    let mut all = String::new();
+    for (call, arguments) in [
+        ("read", vec![]),
+        ("clone", vec!["CLONE_NEWUSER|0x11"]),
+        ("clone", vec!["0x11"]),
+        ("clone3", vec![]),
+        ("personality", vec![]),
+        ("personality", vec!["UNAME26"]),
+        ("personality", vec!["0x10"]),
+        ("mount", vec![]),
+        ("mseal", vec![]),
+        ("socketcall", vec!["1"]),
+    ] {
+        let values: Vec<u64> = arguments.iter().map(|a| symbol::parse(a).expect(a)).collect();
+        let answers = subject.why_not(call, &values).expect(call);
+        let text = plain(|out| explain::why_not(&answers, out));
+        all.push_str(&format!("# {call} {}\n{text}\n", arguments.join(" ")));
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn what_cannot_be_answered_is_said() {
+    let context = context(&[]);
+    let subject = Subject { file: docker_default_file(), profile: None, context: &context };
+    let error = |name| subject.named(name).expect_err(name).to_string();
+    let list = [
+        error("opnat"),
+        error("SYS_ADMN"),
+        error("CAP_CHOWNN"),
+        error("\u{1b}[2J"),
+        error(""),
+        error("riscv_hwprobe"),
+        subject.why_not("read", &[0; 7]).expect_err("seven").to_string(),
+    ];
+    insta::assert_snapshot!(list.join("\n\n"));
+    assert!(matches!(subject.named("reed"), Err(ExplainError::UnknownName { .. })));
+}
+
+const CALLS: [&str; 8] =
+    ["read", "clone", "clone3", "personality", "socket", "mount", "ptrace", "arch_prctl"];
+
+proptest! {
+    /// The answer is the filter's, and the rule that is named gives it.
+    #[test]
+    fn answers_are_the_filters(
+        call in proptest::sample::select(&CALLS[..]),
+        value in prop_oneof![any::<u64>(), Just(0), Just(8), Just(0x2_0000), Just(0xffff_ffff)],
+        admin in any::<bool>(),
+    ) {
+        let context = context(if admin { &["SYS_ADMIN"] } else { &["CHOWN"] });
+        let file = docker_default_file();
+        let subject = Subject { file, profile: None, context: &context };
+        let effective = decide(file, &context);
+        for answer in subject.why_not(call, &[value; 6]).expect("known") {
+            let nr = syscall::number(answer.abi, call).expect("known");
+            let verdict = effective.verdict(answer.abi, nr, &[value; 6]);
+            prop_assert_eq!(answer.outcome, Some(verdict.to_string()));
+            match answer.by {
+                DecidedBy::Default {} => prop_assert_eq!(verdict, effective.default),
+                DecidedBy::Rule { index } => {
+                    prop_assert!(file.syscalls[index].all_names().any(|name| name == call));
+                    prop_assert!(!answer.left_out.contains(&index));
+                }
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
+    }
+}
