@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, FExitContext, ProbeContext, RetProbeContext},
 };
 use profiler_common::{
-    evidence::{CALLERS, Check, CheckKey, check},
+    evidence::{CALLERS, CheckKey, check},
     globals::opts,
     scope::{Slot, loss},
 };
@@ -14,7 +14,7 @@ use profiler_common::{
 use crate::{
     attribution, joined,
     kernel::{self, Address},
-    maps::{ASKED, CHECKS, SLOTS, add, control, get_or_insert, lost},
+    maps::{ASKED, CHECK_ZERO, CHECKS, SLOTS, add, control, get_or_insert, lost},
     outcome, scope,
 };
 
@@ -105,7 +105,7 @@ fn count(key: &mut CheckKey, verdict: i32) {
     if verdict != 0 {
         key.flags |= check::DENIED;
     }
-    let none = Check { count: 0, succeeded: 0, failed: 0, unsettled: 0, makers: 0 };
+    let Some(none) = CHECK_ZERO.get(0) else { return };
     let Some(check) = get_or_insert(&CHECKS, key, none, loss::CAPABILITIES) else { return };
     let generation = control().outcomes;
     let is_awaited_already = generation != 0 && outcome::await_outcome(key, generation);

@@ -6,14 +6,14 @@
 
 use aya_ebpf::{Global, helpers::bpf_probe_read_user};
 use profiler_common::{
-    evidence::{CALLERS, CallKey, Check, CheckKey, abi, check},
+    evidence::{CALLERS, CallKey, CheckKey, abi, check},
     scope::{Slot, loss},
 };
 
 use crate::{
     attribution, capability, joined,
     kernel::{self, Address},
-    maps::{CHECKS, add, get_or_insert},
+    maps::{CHECK_ZERO, CHECKS, add, get_or_insert},
     scope,
 };
 
@@ -24,11 +24,10 @@ const PR_CAP_AMBIENT_RAISE: u64 = 2;
 /// `capget(2)`: the version whose sets have one word.
 const LINUX_CAPABILITY_VERSION_1: u32 = 0x1998_0330;
 
-/// One half of a `struct __user_cap_data_struct` array.
+/// The end of a `struct __user_cap_data_struct`, after its effective set: the stack has no room for more.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct CapData {
-    effective: u32,
     permitted: u32,
     inheritable: u32,
 }
@@ -82,17 +81,19 @@ fn capset(call: &CallKey) {
     };
     let header = kernel::argument(regs, call.abi, 0);
     let data = kernel::argument(regs, call.abi, 1);
-    // SAFETY: bpf_probe_read_user takes any address and fails on a bad one.
-    let (version, low) = unsafe {
-        (bpf_probe_read_user(header as *const u32), bpf_probe_read_user(data as *const CapData))
+    /// Offsets of the two ends.
+    const LOW: u64 = 4;
+    const HIGH: u64 = 16;
+    let read = |at| {
+        // SAFETY: bpf_probe_read_user takes any address and fails on a bad one.
+        unsafe { bpf_probe_read_user(data.wrapping_add(at) as *const CapData) }
     };
+    // SAFETY: as above.
+    let (version, low) = (unsafe { bpf_probe_read_user(header as *const u32) }, read(LOW));
     let (Ok(version), Ok(low)) = (version, low) else { return };
-    let mut high = CapData { effective: 0, permitted: 0, inheritable: 0 };
+    let mut high = CapData { permitted: 0, inheritable: 0 };
     if version != LINUX_CAPABILITY_VERSION_1 {
-        // SAFETY: as above.
-        let Ok(second) = (unsafe { bpf_probe_read_user((data as *const CapData).add(1)) }) else {
-            return;
-        };
+        let Ok(second) = read(HIGH) else { return };
         high = second;
     }
     let permitted = u64::from(low.permitted) | u64::from(high.permitted) << 32;
@@ -149,7 +150,7 @@ fn note(call: &CallKey, cred: Address, flags: u8, set: u64) {
     };
     key.callers[0] = set;
     let denied = u64::from(flags & check::DENIED != 0);
-    let none = Check { count: 0, succeeded: 0, failed: 0, unsettled: 0, makers: 0 };
+    let Some(none) = CHECK_ZERO.get(0) else { return };
     let Some(check) = get_or_insert(&CHECKS, &key, none, loss::CAPABILITIES) else { return };
     // SAFETY: `check` points to a live map value.
     unsafe {

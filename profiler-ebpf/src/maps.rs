@@ -1,6 +1,6 @@
 //! Every map, with its bound. A full map counts a loss; it never stops what it observes.
 
-use core::intrinsics;
+use core::{borrow::Borrow, intrinsics};
 
 use aya_ebpf::{
     macros::map,
@@ -73,6 +73,10 @@ pub static SIGHTING_ZERO: PerCpuArray<Sighting> = PerCpuArray::with_max_entries(
 #[map]
 pub static CHECKS: HashMap<CheckKey, Check> = HashMap::with_max_entries(8192, ON_DEMAND);
 
+/// An all-zero `Check` to insert: old kernels count the stacks of caller and callee together, up to 512 bytes.
+#[map]
+pub static CHECK_ZERO: PerCpuArray<Check> = PerCpuArray::with_max_entries(1, 0);
+
 /// Checks that the kernel has not answered, by tid. Only with kprobes, which see question and answer apart.
 #[map]
 pub static ASKED: HashMap<u32, CheckKey> = HashMap::with_max_entries(8192, ON_DEMAND);
@@ -130,7 +134,12 @@ pub fn lost(what: u32) {
 
 /// The entry of a key, which is made if need be. A full map counts as a loss of `what`.
 #[inline(always)]
-pub fn get_or_insert<K, V>(map: &HashMap<K, V>, key: &K, new: V, what: u32) -> Option<*mut V> {
+pub fn get_or_insert<K, V>(
+    map: &HashMap<K, V>,
+    key: &K,
+    new: impl Borrow<V>,
+    what: u32,
+) -> Option<*mut V> {
     const NOEXIST: u64 = 1;
     const EEXIST: i32 = -17;
     if let Some(value) = map.get_ptr_mut(key) {
