@@ -27,6 +27,8 @@ use crate::{
 const PACKAGES: [&str; 4] = ["podman", "conmon", "busybox-static", "ca-certificates"];
 /// The parent of its containers' cgroups.
 const PARENT: &str = "libpod_parent";
+/// Where conmons are.
+const CONMONS: &str = "libpod_parent/conmon";
 /// conmon sets no more than this many processes, whatever is asked for.
 const MOST_PROCESSES: u64 = 32768;
 
@@ -152,7 +154,6 @@ impl Podman {
             for entry in dir.read_dir_utf8()? {
                 let entry = entry?;
                 cgroups.push(format!("libpod-{}", entry.file_name()));
-                cgroups.push(format!("libpod-conmon-{}", entry.file_name()));
             }
         }
         Ok(cgroups)
@@ -198,6 +199,8 @@ impl Engine for Podman {
         self.daemon().stop()?;
         if self.place == Place::Machine {
             cgroups::end_containers(PARENT, &cgroups)?;
+            // Every podman's; it stays while there is a conmon in it.
+            cgroups::remove(CONMONS, &[])?;
             cgroups::restore(PARENT, &self.cgroups_file())?;
         }
         self.place.clear()?;
