@@ -13,6 +13,7 @@ mod filter;
 mod floors;
 mod harness;
 mod kernel;
+mod labels;
 mod matrix;
 mod readme;
 mod scope;
@@ -82,6 +83,7 @@ fn tests() -> Vec<Test> {
         badinput::refuse::tests(),
         docker::tests(),
         enforce::tests(),
+        labels::tests(),
         filter::differential::tests(),
         floors::tests(),
         matrix::tests(),

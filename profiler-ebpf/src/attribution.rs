@@ -32,34 +32,42 @@ const EACH: u64 = 0x0001_0001_0001_0001;
 
 /// The current thread as marks know it: without what only a chain of slow loads tells, the executable's inode.
 ///
-/// A program is told by the name of its first thread and by how many execves led to it. Two executables in which both
-/// are the same, or that share a mark of 16 bits, pass for one.
+/// A thread is told by its name and by how many execves led to its program; a program by the name of its first thread. Two
+/// in which both are the same, or that share a mark of 16 bits, pass for one.
 #[derive(Clone, Copy)]
 pub struct Maker {
-    program: u64,
+    task: Address,
     thread: u64,
 }
 
-/// The current thread.
+/// The current task as a maker.
 #[inline(always)]
-pub fn maker() -> Maker {
-    let ([execs, first, second], [own_first, own_second]) = kernel::program();
-    let program = execs
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        .wrapping_add(first.wrapping_mul(0xc2b2_ae3d_27d4_eb4f))
-        .wrapping_add(second.wrapping_mul(0x1656_67b1_9e37_79f9));
-    let thread = program
-        .wrapping_add(own_first.wrapping_mul(0x8555_96a1_c2b2_ae35))
-        .wrapping_add(own_second.wrapping_mul(0x27d4_eb2f_1656_67c5));
-    Maker { program, thread }
+pub fn maker(task: Address) -> Maker {
+    Maker { task, thread: hash(kernel::thread(task)) }
 }
 
 impl Maker {
     /// Whether it was noted, as far as marks tell.
     #[inline(always)]
     pub fn is_among(&self, makers: Makers) -> bool {
-        has(makers, mark(self.thread)) || has(makers, mark(self.program)) || makers == FULL
+        has(makers, mark(self.thread))
+            || makers != 0 && has(makers, self.program())
+            || makers == FULL
     }
+
+    /// The mark of its program, whatever the thread.
+    #[inline(always)]
+    fn program(&self) -> u64 {
+        mark(!hash(kernel::process(self.task)))
+    }
+}
+
+#[inline(always)]
+fn hash([execs, first, second]: [u64; 3]) -> u64 {
+    execs
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .wrapping_add(first.wrapping_mul(0xc2b2_ae3d_27d4_eb4f))
+        .wrapping_add(second.wrapping_mul(0x1656_67b1_9e37_79f9))
 }
 
 /// The upper bits of a hash; never 0.
@@ -71,7 +79,7 @@ fn mark(hash: u64) -> u64 {
 /// Notes the current program for something other than a call, if its word does not show it yet.
 #[inline(always)]
 pub fn see(makers: *mut Makers, call: &CallKey, about: u32) {
-    let maker = maker();
+    let maker = maker(kernel::current());
     // SAFETY: `makers` points into a live map value; an aligned word does not tear.
     if !maker.is_among(unsafe { makers.read_volatile() }) {
         note(makers, call, about, &maker);
@@ -92,7 +100,7 @@ pub fn note(makers: *mut Makers, call: &CallKey, about: u32, maker: &Maker) {
     let mut key = MakerKey { call: *call, about, maker: (inode >> 32) as u32 };
     let Some(first) = MAKERS.get_ptr_mut(&key) else {
         // a full table is asked once for each program
-        return put(makers, mark(if insert(&key) { maker.thread } else { maker.program }));
+        return put(makers, if insert(&key) { mark(maker.thread) } else { maker.program() });
     };
     // SAFETY: `first` points to a live map value; counters that lose an increment do no harm.
     let first = unsafe { &mut *first };
@@ -113,7 +121,7 @@ pub fn note(makers: *mut Makers, call: &CallKey, about: u32, maker: &Maker) {
             }
         }
     }
-    put(makers, mark(if sees_threads { maker.thread } else { maker.program }));
+    put(makers, if sees_threads { mark(maker.thread) } else { maker.program() });
 }
 
 /// Notes the current program, now.

@@ -82,7 +82,7 @@ pub fn answered(ctx: &RetProbeContext) {
 #[inline(always)]
 fn key(ctx: &impl EbpfContext, slot: Slot, question: &Question, inner: u64) -> CheckKey {
     let regs = kernel::current_regs();
-    let (abi, nr) = kernel::call_of(kernel::orig_ax(regs));
+    let (abi, nr) = kernel::call_of(kernel::current(), kernel::orig_ax(regs));
     let mut flags = flags(slot, question);
     if question.capability == CAP_FSETID && kernel::is_chmod_without_setgid(regs, abi, nr) {
         flags |= check::MOOT;

@@ -141,9 +141,9 @@ pub fn is_exec(abi: u8, nr: u32) -> bool {
 
 /// Number space and number of a native `orig_ax`-like value.
 #[inline(always)]
-pub fn call_of(nr: i64) -> (u8, u32) {
+pub fn call_of(task: Address, nr: i64) -> (u8, u32) {
     let nr = nr as u32;
-    if is_compat() {
+    if is_compat(task) {
         (abi::COMPAT, nr)
     } else if nr & X32_BIT != 0 && (nr as i32) > 0 {
         (abi::X32, nr & !X32_BIT)
@@ -157,9 +157,9 @@ pub fn call_of(nr: i64) -> (u8, u32) {
 /// The two offsets that x86 kernels have had (5.10: 8, since 5.11: 16) are plain loads; the verifier
 /// knows the injected constant and drops the other branches.
 #[inline(always)]
-fn is_compat() -> bool {
+fn is_compat(task: Address) -> bool {
     let offset = if is_typed() { TASK_STATUS.load() } else { i32::MAX };
-    let task = current() as *const u8;
+    let task = task as *const u8;
     // SAFETY: `task` is the current task_struct, and the offset comes from this kernel's BTF.
     let status = match offset {
         16 => unsafe { task.add(16).cast::<u32>().read_volatile() },
@@ -198,24 +198,28 @@ pub fn cgroup_parent(cgroup: Address) -> Option<Address> {
 /// As `bpf_get_current_cgroup_id`, in plain loads: the verifier knows the injected offsets, types each
 /// pointer, and lets a load that faults give 0. Measured, the helper takes three times as long.
 #[inline(always)]
-pub fn current_cgroup_id() -> u64 {
-    let cgroups: Address = load(current(), &TASK_CGROUPS);
+pub fn current_cgroup_id(task: Address) -> u64 {
+    let cgroups: Address = load(task, &TASK_CGROUPS);
     let cgroup: Address = load(cgroups, &CSS_SET_DFL_CGRP);
     let node: Address = load(cgroup, &CGROUP_KN);
     load(node, &KERNFS_NODE_ID)
 }
 
-/// What tells the program of the current task from others, in plain loads: the name of the process's first thread and how
-/// many programs it and its ancestors executed; then the name of the current thread.
+/// The name of a task, and how many programs it and its ancestors executed, in plain loads.
 #[inline(always)]
-pub fn program() -> ([u64; 3], [u64; 2]) {
-    let task = current();
+pub fn thread(task: Address) -> [u64; 3] {
     if !is_typed() {
-        let comm = read_at(task + TASK_COMM.load() as u64).unwrap_or_default();
-        return ([0; 3], comm);
+        let [first, second] = read(task, &TASK_COMM).unwrap_or_default();
+        return [0, first, second];
     }
-    let [first, second] = comm(load(task, &TASK_GROUP_LEADER));
-    ([load(task, &TASK_SELF_EXEC_ID), first, second], comm(task))
+    let [first, second] = comm(task);
+    [load(task, &TASK_SELF_EXEC_ID), first, second]
+}
+
+/// The same of the first thread of a task's process.
+#[inline(always)]
+pub fn process(task: Address) -> [u64; 3] {
+    if is_typed() { thread(load(task, &TASK_GROUP_LEADER)) } else { [0; 3] }
 }
 
 /// The name of a thread, as two words: the verifier lets an array of bytes be read so.

@@ -27,8 +27,10 @@ use aya_ebpf::{
 /// A call that passed seccomp.
 #[btf_tracepoint(function = "sys_enter")]
 fn sys_enter(ctx: BtfTracePointContext) -> i32 {
-    if let Some(slot) = scope::current() {
-        syscall::enter(&ctx, slot);
+    // asked for once: it is a call
+    let task = kernel::current();
+    if let Some(slot) = scope::of(task) {
+        syscall::enter(&ctx, task, slot);
     }
     0
 }

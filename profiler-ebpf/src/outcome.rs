@@ -156,7 +156,7 @@ fn succeeded(ret: i64) -> bool {
 
 #[inline(never)]
 fn denied(regs: Address, slot: Slot, ret: i64) {
-    let (abi, nr) = kernel::call_of(kernel::orig_ax(regs));
+    let (abi, nr) = kernel::call_of(kernel::current(), kernel::orig_ax(regs));
     if ret == 0 && kernel::is_exec(abi, nr) {
         return; // a thread that executed takes over the id of its leader, which never returned
     }

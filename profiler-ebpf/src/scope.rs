@@ -30,7 +30,13 @@ pub fn evidence(target: Slot) -> Stamp {
 /// The target that the current task's cgroup belongs to.
 #[inline(always)]
 pub fn current() -> Option<Slot> {
-    slot_of(kernel::current_cgroup_id())
+    of(kernel::current())
+}
+
+/// The target that the cgroup of the current task belongs to.
+#[inline(always)]
+pub fn of(task: Address) -> Option<Slot> {
+    slot_of(kernel::current_cgroup_id(task))
 }
 
 /// The target that a cgroup belongs to.

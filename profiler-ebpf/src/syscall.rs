@@ -8,15 +8,16 @@ use profiler_common::{
 
 use crate::{
     attribution::{self, Maker},
-    implied, joined, kernel,
+    implied, joined,
+    kernel::{self, Address},
     maps::{SEEN, SPARSE, control, get_or_insert},
     outcome, scope,
 };
 
 /// `sys_enter(struct pt_regs *, long id)`.
 #[inline(always)]
-pub fn enter(ctx: &BtfTracePointContext, slot: Slot) {
-    let (abi, nr) = kernel::call_of(ctx.arg(1));
+pub fn enter(ctx: &BtfTracePointContext, task: Address, slot: Slot) {
+    let (abi, nr) = kernel::call_of(task, ctx.arg(1));
     let denials = control().denials;
     if denials != 0 {
         outcome::entered(denials);
@@ -31,7 +32,7 @@ pub fn enter(ctx: &BtfTracePointContext, slot: Slot) {
         phase: joined::noted_phase(),
         reserved: 0,
     };
-    let maker = attribution::maker();
+    let maker = attribution::maker(task);
     if nr as usize >= DENSE_SYSCALLS || abi as usize >= abi::DENSE {
         key.phase = joined::phase(slot);
         return sparse(&key, &maker);

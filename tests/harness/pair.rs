@@ -87,6 +87,11 @@ impl Pair {
         format!("{}_{}", self.runtime, self.engine).replace('-', "_")
     }
 
+    /// `runc` or `crun`.
+    pub fn family(&self) -> &'static str {
+        self.runtime.split('-').next().unwrap_or_default()
+    }
+
     /// Why it cannot be used on this machine.
     pub fn lacks(&self, root: &Utf8Path) -> Option<String> {
         let error = self.variables(root).err()?;

@@ -9,7 +9,7 @@ use crate::harness::{pair::Pair, test::Test};
 
 /// The pairs that there are. Debian 12's crun refuses a machine with cgroup v1 and docker 26's configurations: these are
 /// tested for that in `exact`.
-const PAIRS: [Pair; 14] = [
+const PAIRS: [Pair; 13] = [
     pair("runc", "docker"),
     pair("runc", "docker-cgroup2"),
     pair("crun", "docker-cgroup2"),
@@ -23,7 +23,6 @@ const PAIRS: [Pair; 14] = [
     pair("crun-trixie", "podman-cgroup2"),
     pair("runc", "containerd"),
     pair("crun", "containerd-cgroup2"),
-    pair("runc", "containerd-cgroup2"),
 ];
 
 const fn pair(runtime: &'static str, engine: &'static str) -> Pair {

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     badinput::refuse::{expect_refusal, refused},
     harness::{
+        evidence::Recording,
         machine::{Machine, Need},
         pair::{Options, Pair},
         program::{self, Output},
@@ -30,6 +31,11 @@ pub fn tests() -> Vec<Test> {
             "scope::without_a_cgroup2_tree_nothing_is_recorded",
             &[Need::Bpf, Need::Engine, Need::Tool("unshare", "util-linux")],
             legacy,
+        ),
+        Test::new(
+            "scope::in_a_cgroup_namespace_only_what_exists_is_recorded",
+            &[Need::Bpf, Need::Tool("gcc", "gcc"), Need::Tool("unshare", "util-linux")],
+            namespace,
         ),
         Test::new(
             "scope::a_container_without_a_cgroup_is_refused",
@@ -121,6 +127,29 @@ fn shared(machine: &Machine) -> Result<()> {
     })?;
     let (pid, stranger) = (one.pid().to_string(), other.pid().to_string());
     refused(machine, &["record", "--pid", &pid], &[&tree.path, &stranger, "shares"])
+}
+
+/// The kernel knows a cgroup by another path than a recorder in a namespace of its own.
+fn namespace(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let out = scratch.join("out");
+    let tree = Tree::absent()?;
+    let record = |args: &[&str]| {
+        let words = ["--cgroup", machine.profiler.as_str(), "record", "-o", out.as_str()];
+        let target = ["--cgroup", &tree.path];
+        let args = [&words[..], &target, args].concat();
+        program::run(&mut program::command("unshare", args), LIMIT)
+    };
+    expect_refusal(&record(&[])?, &["cannot be waited for", "--cgroupns=host"])?;
+    ensure!(!out.exists(), "an output directory was made");
+    tree.create()?;
+    let calls = machine.fixture("calls")?;
+    let join = format!("echo $$ > {} && exec {calls} -q 278", tree.procs());
+    record(&["--", "sh", "-c", &join])?.expect(0)?;
+    let recording = Recording::read(&out)?;
+    recording.expect_numbers(&[278])?;
+    ensure!(recording.missing().is_empty(), "it was empty before: {:?}", recording.missing());
+    Ok(())
 }
 
 /// In a mount namespace in which the cgroup2 tree is not.

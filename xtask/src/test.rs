@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What the tests compile with, compare with and look with.
-const PACKAGES: [&str; 13] = [
+const PACKAGES: [&str; 14] = [
     "bpftool",
     "busybox-static",
     "gcc",
@@ -27,6 +27,7 @@ const PACKAGES: [&str; 13] = [
     "libc6-dev-i386",
     "procps",
     "python3",
+    "python3-pytest",
     "python3-seccomp",
     "strace",
 ];

@@ -32,7 +32,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Record a container or a command, and write its profile
+    /// Record a container, a cgroup or a command, and write its profile
     Record(RecordArgs),
     /// Write a profile and its renderings from recordings
     Generate(GenerateArgs),

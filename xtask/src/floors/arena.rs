@@ -5,7 +5,7 @@
 //! runtime's calls: what a filter says is the caller's.
 
 use std::{
-    fs::File,
+    io::Read,
     os::unix::fs::PermissionsExt as _,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
+use rustix::fs::OFlags;
 use serde_json::{Value, json};
 
 use super::{data::When, measure::Case};
@@ -22,6 +23,9 @@ use crate::sh::cmd;
 
 /// The longest that a start may take. One takes about 60 ms.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What our cgroup is called, before a process id.
+const CGROUP: &str = "profiler-floors-";
 
 /// Makes the namespaces' inside; its argument is the root. Busybox runs it to its end, as the root has no shell.
 const SET_UP: &str = r#"
@@ -91,9 +95,12 @@ impl Arena {
                 tree.join("cgroup.procs").exists() && tree.join("cgroup.controllers").exists()
             })
             .context("no cgroup2 tree is mounted\nhint: mount | grep cgroup2")?;
-        let cgroup = tree.join(format!("profiler-floors-{}", std::process::id()));
+        let cgroup = tree.join(format!("{CGROUP}{}", std::process::id()));
+        remove_stale(tree)?;
         fs_err::create_dir_all(&cgroup)?;
-        let holder = cmd("sh")
+        // It does not outlive this process.
+        let holder = cmd("setpriv")
+            .args(["--pdeathsig", "KILL", "sh"])
             .args(["-ec", "echo $$ > \"$1/cgroup.procs\"; exec unshare --mount --cgroup --propagation private sh -ec \"$3\" floors \"$2\"", "floors"])
             .args([cgroup.as_str(), root.as_str(), SET_UP])
             .into_command()
@@ -187,18 +194,38 @@ impl Arena {
     }
 }
 
+/// Ends what measurements left that were interrupted, by the cgroups that are named after them.
+fn remove_stale(tree: &Utf8Path) -> Result<()> {
+    for entry in tree.read_dir_utf8()? {
+        let path = entry?.into_path();
+        let owner = path.file_name().and_then(|name| name.strip_prefix(CGROUP)).map(str::to_owned);
+        if owner.is_some_and(|pid| !Utf8Path::new("/proc").join(pid).exists()) {
+            let _ = std::fs::write(path.join("cgroup.kill"), "1");
+            remove_cgroup(&path);
+        }
+    }
+    Ok(())
+}
+
+/// Removes a cgroup and those in it, as soon as their processes are gone; they are, or are about to be.
+fn remove_cgroup(dir: &Utf8Path) {
+    for _ in 0..100 {
+        for child in dir.read_dir_utf8().into_iter().flatten().flatten() {
+            let _ = std::fs::remove_dir(child.path()); // most are files
+        }
+        if std::fs::remove_dir(dir).is_ok() {
+            return;
+        }
+        sleep(Duration::from_millis(10));
+    }
+}
+
 impl Drop for Arena {
     fn drop(&mut self) {
         let _ = self.holder.kill();
         let _ = self.holder.wait();
         let _ = std::fs::remove_dir_all(&self.traces);
-        // The runtimes removed theirs.
-        for _ in 0..100 {
-            if std::fs::remove_dir(&self.cgroup).is_ok() {
-                break;
-            }
-            sleep(Duration::from_millis(10));
-        }
+        remove_cgroup(&self.cgroup);
     }
 }
 
@@ -218,7 +245,7 @@ impl Bundle<'_> {
                 self.runtime(&["run", "--detach", &self.id], None).and_then(|started| match started
                 {
                     Ok(()) => self.runtime(&["exec", &self.id, "/exit"], trace),
-                    Err(said) => bail!("`{}` does not start: {said}", self.case.program),
+                    Err(said) => Ok(Err(format!("the container does not start: {said}"))),
                 })
             }
         };
@@ -229,11 +256,14 @@ impl Bundle<'_> {
         outcome
     }
 
-    /// Runs the runtime with `args`. Its output goes to a file: what it starts may keep a pipe open.
+    /// Runs the runtime with `args`. Its output is a pipe, as an engine's is: crun gives such a one to the process's user.
+    /// What it starts may keep the pipe open, so what is in there when it ended is all that is read.
     fn runtime(&self, args: &[&str], trace: Option<&Utf8Path>) -> Result<Result<(), String>> {
-        let said = self.arena.root.join(&self.inside).join("said");
-        let output = File::create(&said).with_context(|| format!("cannot create `{said}`"))?;
+        let (mut said, output) = std::io::pipe()?;
+        rustix::fs::fcntl_setfl(&said, OFlags::NONBLOCK)?;
         let mut inner = self.arena.enter(&self.inside, &self.case.program);
+        // A state of its own: crun keeps compiled filters there, and takes one for another that differs in errors only.
+        inner.arg(format!("--root=/{}/state", self.inside));
         if self.case.name == "crun" {
             // No cgroup is needed, and crun 1.8 wants CAP_SYS_RESOURCE for one.
             inner.arg("--cgroup-manager=disabled");
@@ -268,15 +298,17 @@ impl Bundle<'_> {
         };
         Ok(match status {
             Some(status) if status.success() => Ok(()),
-            Some(status) => Err(format!("{status}: {}", summary(&fs_err::read(&said)?))),
+            Some(status) => Err(format!("{status}: {}", summary(&mut said))),
             None => Err(format!("nothing within {} s", PATIENCE.as_secs())),
         })
     }
 }
 
 /// The first lines and the last one: a crash of Go says what it was first, the runtime what follows from it last.
-fn summary(said: &[u8]) -> String {
-    let text = String::from_utf8_lossy(said).into_owned();
+fn summary(said: &mut impl Read) -> String {
+    let mut bytes = vec![0; 0x1_0000];
+    let length = said.read(&mut bytes).unwrap_or(0); // nothing is there
+    let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     match lines.as_slice() {
         [first, second, third, .., last] => [*first, second, third, "...", last].join(" | "),

@@ -19,7 +19,7 @@ const PACKAGES: [&str; 3] = ["busybox-static", "strace", "util-linux"];
 /// For a comparison with what is shipped.
 const CHECK: Effort = Effort { traces: 2, together: 10 };
 /// For what is going to be shipped.
-const WRITE: Effort = Effort { traces: 8, together: 100 };
+const WRITE: Effort = Effort { traces: 4, together: 30 };
 
 /// Arguments of `cargo xtask floors`.
 #[derive(clap::Args)]

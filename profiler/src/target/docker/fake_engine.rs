@@ -167,3 +167,60 @@ fn a_refused_subscription_is_an_error_at_once() {
         assert!(matches!(error, EngineError::Refused { status: 403, .. }), "{error}");
     });
 }
+
+/// A podman on this kernel, with what it says about containers.
+fn podman(further: Answers) -> (tempfile::TempDir, Endpoint) {
+    let version = format!(
+        r#"{{"Components":[{{"Name":"Podman Engine","Version":"4.3.1"}}],"Version":"4.3.1","KernelVersion":"{}"}}"#,
+        uname().release
+    );
+    let mut answers = vec![("/version", 200, version), ("/info", 200, "{}".to_owned())];
+    answers.extend(further);
+    engine(answers)
+}
+
+#[test]
+fn podman_is_asked_in_its_own_words() {
+    let web = format!(
+        r#"{{"Id":"{ID}","Name":"web","OCIRuntime":"/nonexistent/crun","State":{{"Running":true,"Pid":7,"Health":{{"Status":""}}}}}}"#
+    );
+    let gone = r#"{"message":"container 4f1d does not exist in database: no such container"}"#;
+    let (_dir, endpoint) = podman(vec![
+        ("/v4.3.1/libpod/containers/web/json", 200, web),
+        ("/v4.3.1/libpod/containers/gone/json", 500, gone.to_owned()),
+        ("/v4.3.1/libpod/containers/odd/json", 200, "<html>".to_owned()),
+    ]);
+    block_on(async {
+        let podman = connect(&endpoint).await.expect("connected");
+        let web = podman.find("web").await.expect("an answer").expect("a container");
+        assert_eq!((web.id.as_str(), web.pid), (ID, Some(7)));
+        assert_eq!((web.facts.engine.as_str(), web.facts.runtime.as_str()), ("podman", "crun"));
+        assert_eq!(web.facts.runtime_version, "", "nobody could be asked");
+        for name in ["gone", "absent"] {
+            assert_eq!(podman.find(name).await.expect("an answer"), None, "{name}");
+        }
+        let error = podman.find("odd").await.expect_err("not JSON");
+        assert!(matches!(error, EngineError::Request { .. }), "{error}");
+    });
+}
+
+#[test]
+fn podman_is_taken_when_nothing_is_said_and_docker_is_not_there() {
+    let (dir, listening) = podman(vec![]);
+    let Address::Unix(socket) = listening.address else { panic!("a socket") };
+    std::fs::create_dir(dir.path().join("podman")).expect("directory");
+    std::os::unix::fs::symlink(socket, dir.path().join("podman/podman.sock")).expect("link");
+    let environment =
+        Environment { runtime_dir: Some(dir.path().to_owned()), ..Environment::default() };
+    let absent = dir.path().join("absent.sock").to_str().expect("UTF-8").to_owned();
+    let connect = |source| {
+        let docker = Endpoint { address: Address::Unix(absent.clone()), source };
+        let timeout = Duration::from_secs(5);
+        block_on(Docker::connect_or_podman(&docker, &environment, timeout))
+    };
+    let engine = connect(Source::Default).expect("podman");
+    assert_eq!(engine.version().name, "podman");
+    assert_eq!(engine.endpoint().source, Source::Podman);
+    let error = connect(Source::Variable).expect_err("what was asked for is not there");
+    assert!(matches!(error, EngineError::NoSocket { .. }), "{error}");
+}
