@@ -4,10 +4,12 @@
 //! capabilities gives its program those that the bounding set has, or is not executed. What is found goes to
 //! `CHECKS`, a set in an entry, marked as implied and settled: it is known at once whether the call may succeed.
 
+use core::ptr;
+
 use aya_ebpf::{Global, helpers::bpf_probe_read_user};
 use profiler_common::{
-    evidence::{CALLERS, CallKey, CheckKey, abi, check},
-    scope::{Slot, loss},
+    evidence::{CALLERS, CallKey, Check, CheckKey, abi, check},
+    scope::{Slot, loss, slot_of},
 };
 
 use crate::{
@@ -137,6 +139,26 @@ fn note(call: &CallKey, cred: Address, flags: u8, set: u64) {
     if set == 0 {
         return;
     }
+    let denied = u64::from(flags & check::DENIED != 0);
+    let mut about = 0;
+    let check = entry(call, cred, flags, set, &mut about);
+    if check.is_null() {
+        return;
+    }
+    let own = CallKey { slot: slot_of(scope::evidence(call.slot)), ..*call };
+    // SAFETY: `check` points to a live map value.
+    unsafe {
+        add(&raw mut (*check).count, 1);
+        add(&raw mut (*check).succeeded, 1 - denied);
+        add(&raw mut (*check).failed, denied);
+        attribution::see(&raw mut (*check).makers, &own, about);
+    }
+}
+
+/// The entry of a set, null when there is none, and what tells it from others of the same call. Its large key is not on the stack any more when the program
+/// is noted: old kernels count the stacks of a chain of calls together.
+#[inline(never)]
+fn entry(call: &CallKey, cred: Address, flags: u8, set: u64, about: &mut u32) -> *mut Check {
     let user_ns = kernel::read(cred, &kernel::CRED_USER_NS).unwrap_or(0);
     let mut key = CheckKey {
         slot: scope::evidence(call.slot),
@@ -149,14 +171,7 @@ fn note(call: &CallKey, cred: Address, flags: u8, set: u64) {
         callers: [0; CALLERS],
     };
     key.callers[0] = set;
-    let denied = u64::from(flags & check::DENIED != 0);
-    let Some(none) = CHECK_ZERO.get(0) else { return };
-    let Some(check) = get_or_insert(&CHECKS, &key, none, loss::CAPABILITIES) else { return };
-    // SAFETY: `check` points to a live map value.
-    unsafe {
-        add(&raw mut (*check).count, 1);
-        add(&raw mut (*check).succeeded, 1 - denied);
-        add(&raw mut (*check).failed, denied);
-        attribution::see(&raw mut (*check).makers, &key.call(), key.about());
-    }
+    *about = key.about();
+    let Some(none) = CHECK_ZERO.get(0) else { return ptr::null_mut() };
+    get_or_insert(&CHECKS, &key, none, loss::CAPABILITIES).unwrap_or(ptr::null_mut())
 }
