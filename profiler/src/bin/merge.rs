@@ -31,13 +31,9 @@ pub struct MergeArgs {
     pub force: bool,
 }
 
-/// Reads, adds and drops one recording after the other, and writes what they come to.
+/// Joins the recordings and writes what they come to.
 pub fn run(args: &MergeArgs) -> Result<ExitCode> {
-    let mut merger = if args.force { Merger::of_any_target() } else { Merger::default() };
-    for path in &args.recordings {
-        merger.add(read(path)?).with_context(|| format!("cannot add `{}`", path.display()))?;
-    }
-    let text = render::json::recording(&merger.finish()?);
+    let text = render::json::recording(&join(&args.recordings, args.force)?);
     let dir = args.output.parent().unwrap_or(Path::new(""));
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     let name = args.output.file_name().and_then(|name| name.to_str());
@@ -45,6 +41,34 @@ pub fn run(args: &MergeArgs) -> Result<ExitCode> {
         name.context("`-o` needs a file\nhint: profiler merge RECORDING... -o recording.json")?;
     store::write(dir, &[(name, text)])?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Joins files on all processors: each joins a part of them, and then the parts are joined.
+fn join(paths: &[PathBuf], force: bool) -> Result<Recording> {
+    let merger = || if force { Merger::of_any_target() } else { Merger::default() };
+    let part = &|paths: &[PathBuf]| -> Result<Recording> {
+        let mut merger = merger();
+        for path in paths {
+            merger.add(read(path)?).with_context(|| format!("cannot add `{}`", path.display()))?;
+        }
+        Ok(merger.finish()?)
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let size = paths.len().div_ceil(threads).max(1);
+    if paths.len() <= threads {
+        return part(paths);
+    }
+    let parts: Vec<Result<Recording>> = std::thread::scope(|scope| {
+        let started: Vec<_> =
+            paths.chunks(size).map(|paths| scope.spawn(move || part(paths))).collect();
+        let panicked = |_| Err(anyhow::anyhow!("a thread of the merge panicked"));
+        started.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
+    });
+    let mut merger = merger();
+    for part in parts {
+        merger.add(part?)?;
+    }
+    Ok(merger.finish()?)
 }
 
 /// Reads a recording, or that of a result directory.
