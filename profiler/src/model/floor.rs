@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(sizes("runc", "1.1.5", false, User::NonRoot), (20, 3, 18));
         assert_eq!(sizes("runc", "1.1.5", true, User::NonRoot), (6, 3, 5));
         assert_eq!(sizes("runc", "1.1.5+ds1", true, User::Root), (6, 3, 5));
-        assert_eq!(sizes("crun", "1.8.1", false, User::Root), (8, 0, 11));
+        assert_eq!(sizes("crun", "1.8.1", false, User::Root), (10, 0, 11));
         // crun loads the filter of a process that joins early, whatever its no_new_privs.
         assert_eq!(sizes("crun", "1.8.1", true, User::Root), (1, 0, 11));
     }
