@@ -15,6 +15,8 @@ pub struct Commit {
 pub struct Blob {
     /// From the top of the repository.
     pub path: String,
+    /// A symbolic link: what it points at is not in it.
+    pub is_link: bool,
     id: String,
 }
 
@@ -66,9 +68,18 @@ impl Commit {
         &self.name
     }
 
-    /// The regular files at or below a path, which is relative to the working directory.
+    /// The regular files and links at or below a path, which is relative to the working directory.
     pub fn files(&self, path: &str) -> Result<Vec<Blob>> {
-        let listed = git(["ls-tree", "-r", "-z", "--full-name", &self.id, "--", path])?;
+        self.list("--full-name", path)
+    }
+
+    /// The file or link of this path from the top of the repository.
+    pub fn file(&self, path: &str) -> Result<Option<Blob>> {
+        Ok(self.list("--full-tree", path)?.into_iter().find(|blob| blob.path == path))
+    }
+
+    fn list(&self, from: &str, path: &str) -> Result<Vec<Blob>> {
+        let listed = git(["ls-tree", "-r", "-z", from, &self.id, "--", path])?;
         let listed = match listed {
             Ok(listed) => listed,
             Err(said) => bail!(
@@ -83,8 +94,9 @@ impl Commit {
             let entry = String::from_utf8_lossy(entry);
             let Some((head, path)) = entry.split_once('\t') else { continue };
             let words: Vec<&str> = head.split(' ').collect();
-            if let ["100644" | "100755", "blob", id] = words.as_slice() {
-                blobs.push(Blob { path: path.into(), id: (*id).into() });
+            if let [mode @ ("100644" | "100755" | "120000"), "blob", id] = words.as_slice() {
+                let is_link = *mode == "120000";
+                blobs.push(Blob { path: path.into(), is_link, id: (*id).into() });
             }
         }
         Ok(blobs)
