@@ -1,5 +1,7 @@
 //! The filter that a container is recorded under: what it hides is said, by name, with the way out.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use camino::Utf8Path;
 
@@ -7,6 +9,7 @@ use crate::{
     docker::NEEDS,
     harness::{
         machine::Machine,
+        program,
         record::{Record, Recorded},
         test::Test,
     },
@@ -22,6 +25,7 @@ pub fn tests() -> Vec<Test> {
         Test::new("docker::permissive_profile_denies_nothing", &NEEDS, permissive),
         Test::new("docker::unconfined_lacks_the_handover", &NEEDS, unconfined),
         Test::new("docker::custom_filter_is_told", &NEEDS, custom),
+        Test::new("docker::what_was_denied_is_learned", &NEEDS, learned),
     ]
 }
 
@@ -111,6 +115,39 @@ fn custom(machine: &Machine) -> Result<()> {
         );
     }
     expect_setting(&recording.json, "custom")
+}
+
+/// Denied under the engine's default, learned, and then neither denied nor failing.
+fn learned(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let engine = machine.engine()?;
+    let image = engine.fixture_image(machine)?;
+    let run = |dir: &Utf8Path, options: &[&str]| {
+        let container = engine.name("namespaces");
+        let session = Record::containers(machine, dir, &[&container.name])?.start()?;
+        let words = [&["--network=none"], options, &[&image, "/bin/namespaces"]].concat();
+        let printed = container.run(&words)?.expect(0)?.stdout;
+        anyhow::Ok((printed, session.finish()?))
+    };
+    let (printed, recorded) = run(&scratch.join("default"), &[])?;
+    ensure!(printed == "clone3 38\nkeyctl 1\nunshare 1\n", "by default: {printed}");
+    let denied = recorded.recording()?.denied()?;
+    for (name, errno) in [("clone3", 38), ("keyctl", 1), ("unshare", 1)] {
+        ensure!(denied.get(name) == Some(&errno), "`{name}`: the recording says {denied:?}");
+    }
+
+    let profile = scratch.join("learned");
+    let file = scratch.join("default/recording.json");
+    let args = ["generate", file.as_str(), "--learn-denied", "-o", profile.as_str()];
+    program::run(&mut program::command(&machine.profiler, args), Duration::from_secs(30))?
+        .expect(0)?;
+    let seccomp = format!("seccomp={profile}/seccomp.json");
+    let enforced = ["--security-opt", &seccomp, "--cap-drop=ALL"];
+    let (printed, recorded) = run(&scratch.join("enforced"), &enforced)?;
+    ensure!(printed == "clone3 0\nkeyctl 0\nunshare 0\n", "enforced: {printed}");
+    let denied = recorded.recording()?.denied()?;
+    ensure!(denied.is_empty(), "still denied: {denied:?}");
+    Ok(())
 }
 
 fn expect_setting(recording: &serde_json::Value, setting: &str) -> Result<()> {

@@ -25,7 +25,7 @@ use profiler::{
 };
 
 use crate::{
-    exit,
+    exit, input,
     policy::{self, Loading, Policy},
     repository::Commit,
 };
@@ -257,7 +257,7 @@ fn of_tree(path: &str) -> Result<Placed> {
     }
     let mut placed = Placed::new();
     for (place, file) in choose(files.iter().map(String::as_str)) {
-        let text = fs::read_to_string(top.join(&file))?;
+        let text = input::text(&top.join(&file), "is this the right file?")?;
         placed.push((place.clone(), Policy::of_text(place, file, text)?));
     }
     Ok(placed)
@@ -284,8 +284,8 @@ fn choose<'a>(paths: impl Iterator<Item = &'a str>) -> BTreeMap<String, String> 
 }
 
 fn allowlist(path: &Path) -> Result<Allowlist> {
-    let text = fs::read_to_string(path)
-        .context("cannot read the allow file\nhint: it has a list `allow` of `entry`, `reason`, `expires`; see docs/diff.md")?;
+    let hint = "an allow file has a list `allow` of `entry`, `reason`, `expires`; see docs/diff.md";
+    let text = input::text(path, hint)?;
     ingest::allowlist::parse(&text).with_context(|| format!("cannot use `{}`", path.display()))
 }
 

@@ -1,9 +1,11 @@
 //! Reading a git repository, through git itself. Writes nothing.
 
-use std::{ffi::OsStr, process::Command};
+use std::{ffi::OsStr, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 use profiler::model::shell;
+
+use crate::input;
 
 /// A commit, as it was named.
 pub struct Commit {
@@ -16,6 +18,7 @@ pub struct Blob {
     /// From the top of the repository.
     pub path: String,
     id: String,
+    bytes: u64,
 }
 
 /// What git writes when it is asked, or what it says when it fails.
@@ -68,7 +71,7 @@ impl Commit {
 
     /// The regular files at or below a path, which is relative to the working directory.
     pub fn files(&self, path: &str) -> Result<Vec<Blob>> {
-        let listed = git(["ls-tree", "-r", "-z", "--full-name", &self.id, "--", path])?;
+        let listed = git(["ls-tree", "-r", "-z", "--long", "--full-name", &self.id, "--", path])?;
         let listed = match listed {
             Ok(listed) => listed,
             Err(said) => bail!(
@@ -79,12 +82,13 @@ impl Commit {
         };
         let mut blobs = Vec::new();
         for entry in listed.split(|&byte| byte == 0).filter(|entry| !entry.is_empty()) {
-            // mode, type, id, tab, path
+            // mode, type, id, size, tab, path
             let entry = String::from_utf8_lossy(entry);
             let Some((head, path)) = entry.split_once('\t') else { continue };
-            let words: Vec<&str> = head.split(' ').collect();
-            if let ["100644" | "100755", "blob", id] = words.as_slice() {
-                blobs.push(Blob { path: path.into(), id: (*id).into() });
+            let words: Vec<&str> = head.split_whitespace().collect();
+            if let ["100644" | "100755", "blob", id, size] = words.as_slice() {
+                let bytes = size.parse().unwrap_or(u64::MAX);
+                blobs.push(Blob { path: path.into(), id: (*id).into(), bytes });
             }
         }
         Ok(blobs)
@@ -92,6 +96,7 @@ impl Commit {
 
     /// The text of a file.
     pub fn text(&self, blob: &Blob) -> Result<String> {
+        input::fits(Path::new(&blob.path), blob.bytes, "is this the right file?")?;
         match git(["cat-file", "blob", &blob.id])? {
             Ok(bytes) => String::from_utf8(bytes).with_context(|| {
                 format!(
