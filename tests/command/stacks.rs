@@ -24,11 +24,9 @@ pub fn tests() -> Vec<Test> {
 fn names_the_functions(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
     let program = machine.fixture("stack")?;
-    let record = |dir: &str, options: &[&str]| {
-        let record = Record::new(machine, scratch.join(dir)).args(options);
-        record.workload([program.as_str()]).run()?.expect(0)
-    };
-    let with = record("with", &["--stacks"])?;
+    let record = |dir: &str| Record::new(machine, scratch.join(dir));
+    let with =
+        record("with").args(["--stacks"]).workload([program.as_str(), "wait"]).run()?.expect(0)?;
     let stack = stack(&with.recording()?);
     let at = |name: &str| {
         stack.iter().position(|frame| {
@@ -39,7 +37,7 @@ fn names_the_functions(machine: &Machine) -> Result<()> {
     ensure!(call.is_some() && main.is_some() && call < main, "{stack:?}");
     ensure!(stack[0].starts_with("syscall+0x") && stack[0].contains("(libc.so"), "{stack:?}");
 
-    let without = record("without", &[])?;
+    let without = record("without").workload([program.as_str()]).run()?.expect(0)?;
     ensure!(self::stack(&without.recording()?).is_empty(), "there is a stack that nobody wanted");
     with.emitted().expect_same(&without.emitted())
 }
