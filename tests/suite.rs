@@ -76,6 +76,7 @@ fn tests() -> Vec<Test> {
         command::truth::tests(),
         command::transparent::tests(),
         command::stable::tests(),
+        command::stacks::tests(),
         capability::exact::tests(),
         capability::implied::tests(),
         capability::ways::tests(),

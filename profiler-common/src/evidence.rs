@@ -212,6 +212,26 @@ pub struct Denial {
     pub makers: Makers,
 }
 
+/// How many addresses are kept of a user stack.
+pub const FRAMES: usize = 16;
+
+/// The user stack of the first thread that made a call. Value of `STACKS`, keyed by [`CallKey`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Stack {
+    /// `mm_struct.start_stack`, which tells one program of a process from the next.
+    pub program: u64,
+    /// The word at the stack pointer: the caller's address, where the function that makes the call has no frame.
+    pub top: u64,
+    /// The process.
+    pub tgid: u32,
+    /// How many addresses there are; 0 while they are written, and when they could not be read.
+    pub len: u32,
+    /// Innermost first.
+    pub addresses: [u64; FRAMES],
+}
+
+const _: () = assert!(size_of::<Stack>() == 152);
 const _: () = assert!(size_of::<Seen>() == 24_576 && size_of::<CallKey>() == 12);
 const _: () = assert!(size_of::<Sighting>() == 96 && size_of::<CheckKey>() == 80);
 const _: () = assert!(size_of::<Check>() == 40 && size_of::<DenialKey>() == 16);
@@ -229,6 +249,8 @@ mod pod {
     unsafe impl aya::Pod for super::MakerKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Sighting {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Stack {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::CheckKey {}
     // SAFETY: as above.

@@ -26,7 +26,7 @@ macro_rules! offsets {
         /// Calls a macro with the names of all globals, to define them on the kernel side.
         #[macro_export]
         macro_rules! for_each_global {
-            ($m:ident) => { $m! { $($global)* TASK_HELPERS CAPABLE_OPTS } };
+            ($m:ident) => { $m! { $($global)* TASK_HELPERS CAPABLE_OPTS STACKS_WANTED } };
         }
     };
 }
@@ -36,6 +36,9 @@ pub const TASK_HELPERS: &str = "TASK_HELPERS";
 
 /// Global: what the last argument of `cap_capable` means, one of [`opts`].
 pub const CAPABLE_OPTS: &str = "CAPABLE_OPTS";
+
+/// Global: 1 when the user stack of each call that is new is wanted.
+pub const STACKS_WANTED: &str = "STACKS_WANTED";
 
 /// Values of [`CAPABLE_OPTS`]. Anything else is not known.
 pub mod opts {
@@ -60,6 +63,7 @@ offsets! {
     TASK_STACK: "task_struct" "stack" false;
     TASK_MM: "task_struct" "mm" false;
     MM_EXE_FILE: "mm_struct" "exe_file" false;
+    MM_START_STACK: "mm_struct" "start_stack" false;
     TASK_COMM: "task_struct" "comm" true;
     TASK_GROUP_LEADER: "task_struct" "group_leader" true;
     TASK_SELF_EXEC_ID: "task_struct" "self_exec_id" true;

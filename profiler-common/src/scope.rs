@@ -141,8 +141,10 @@ pub mod loss {
     pub const SCOPES: u32 = 4;
     /// Threads: runtime processes or pending outcomes.
     pub const THREADS: u32 = 5;
+    /// User stacks.
+    pub const STACKS: u32 = 6;
     /// How many there are.
-    pub const COUNT: u32 = 6;
+    pub const COUNT: u32 = 7;
 }
 
 const _: () = assert!(size_of::<Scope>() == 104 && size_of::<Joined>() == 16);

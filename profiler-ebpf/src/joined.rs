@@ -156,8 +156,11 @@ pub fn executed(slot: Slot) {
         let is_command = (*target).kind == slot_kind::COMMAND;
         let entry_point = match JOINED.get(tgid) {
             Some(joined) => {
-                let of_runtime =
-                    mnt_ns != joined.mnt_ns || kernel::seccomp_filter(task) != joined.filter;
+                // a service in a cgroup may run children under a filter of their own
+                let is_cgroup =
+                    matches!((*target).kind, slot_kind::CGROUP | slot_kind::RUNNING_CGROUP);
+                let of_runtime = mnt_ns != joined.mnt_ns
+                    || !is_cgroup && kernel::seccomp_filter(task) != joined.filter;
                 if of_runtime {
                     (*target).runtime = 1;
                 }

@@ -105,6 +105,20 @@ pub fn orig_ax(regs: Address) -> i64 {
     register(regs, ORIG_AX) as i64
 }
 
+/// The user stack pointer of a native call.
+#[inline(always)]
+pub fn stack_pointer(regs: Address) -> Address {
+    /// Offset in x86_64's `struct pt_regs`, as with `orig_ax`.
+    const SP: usize = 152;
+    register(regs, SP)
+}
+
+/// Where the stack of the current program begins: another place after each execve. 0 when unknown.
+#[inline(always)]
+pub fn program() -> Address {
+    read::<Address>(current(), &TASK_MM).and_then(|mm| read(mm, &MM_START_STACK)).unwrap_or(0)
+}
+
 /// Whether the registers are those of a chmod whose mode has no set-group-id bit. Native calls only.
 #[inline(always)]
 pub fn is_chmod_without_setgid(regs: Address, abi: u8, nr: u32) -> bool {

@@ -17,6 +17,7 @@ mod maps;
 mod members;
 mod outcome;
 mod scope;
+mod stack;
 mod syscall;
 
 use aya_ebpf::{

@@ -9,7 +9,7 @@ use aya_ebpf::{
 use profiler_common::{
     evidence::{
         CallKey, Check, CheckKey, Denial, DenialKey, MakerKey, Makers, PENDING_CHECKS, Seen,
-        Sighting,
+        Sighting, Stack,
     },
     scope::{BUCKETS, Control, Joined, PATH_LEN, Scope, Slot, Stamp, Target, loss},
 };
@@ -68,6 +68,14 @@ pub static MAKERS: HashMap<MakerKey, Sighting> = HashMap::with_max_entries(32_76
 /// An all-zero `Sighting` to insert: old kernels count the stacks of caller and callee together.
 #[map]
 pub static SIGHTING_ZERO: PerCpuArray<Sighting> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where a call was made first. User space makes it small when nobody wants to know.
+#[map]
+pub static STACKS: HashMap<CallKey, Stack> = HashMap::with_max_entries(4096, ON_DEMAND);
+
+/// An all-zero `Stack` to insert: too large for the stacks of old kernels.
+#[map]
+pub static STACK_ZERO: PerCpuArray<Stack> = PerCpuArray::with_max_entries(1, 0);
 
 /// Capability checks.
 #[map]

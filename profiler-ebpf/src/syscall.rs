@@ -11,7 +11,7 @@ use crate::{
     implied, joined,
     kernel::{self, Address},
     maps::{SEEN, SPARSE, control, get_or_insert},
-    outcome, scope,
+    outcome, scope, stack,
 };
 
 /// `sys_enter(struct pt_regs *, long id)`.
@@ -35,7 +35,10 @@ pub fn enter(ctx: &BtfTracePointContext, task: Address, slot: Slot) {
     let maker = attribution::maker(task);
     if nr as usize >= DENSE_SYSCALLS || abi as usize >= abi::DENSE {
         key.phase = joined::phase(slot);
-        return sparse(&key, &maker);
+        if sparse(&key, &maker) {
+            stack::note(ctx, &key);
+        }
+        return;
     }
     let Some(seen) = SEEN.get_ptr_mut(key.slot) else { return };
     if is_seen(seen, &key, &maker) {
@@ -48,6 +51,7 @@ pub fn enter(ctx: &BtfTracePointContext, task: Address, slot: Slot) {
         && let Some(makers) = cell(seen, &key)
     {
         attribution::note(makers, &key, 0, &maker);
+        stack::note(ctx, &key);
     }
 }
 
@@ -65,17 +69,23 @@ fn cell(seen: *mut Seen, key: &CallKey) -> Option<*mut Makers> {
     if phase >= phase::COUNT || abi >= abi::DENSE || nr >= DENSE_SYSCALLS {
         return None;
     }
-    // SAFETY: `seen` points to a live map value, and all three indexes are within it.
-    Some(unsafe { seen.cast::<Makers>().add((phase * abi::DENSE + abi) * DENSE_SYSCALLS + nr) })
+    // SAFETY: `seen` points to a live map value, and all three indexes are within it. They are added one by one: the
+    // verifier does not see the bound of a sum that the compiler made a bitwise or.
+    Some(unsafe {
+        let abis = seen.cast::<[[Makers; DENSE_SYSCALLS]; abi::DENSE]>().add(phase);
+        abis.cast::<[Makers; DENSE_SYSCALLS]>().add(abi).cast::<Makers>().add(nr)
+    })
 }
 
-/// A number without a cell of its own.
+/// A number without a cell of its own. Whether it was new for this maker.
 #[inline(never)]
-fn sparse(key: &CallKey, maker: &Maker) {
+fn sparse(key: &CallKey, maker: &Maker) -> bool {
     if let Some(makers) = get_or_insert(&SPARSE, key, 0, loss::SYSCALLS)
         // SAFETY: the pointer is to a live map value.
         && !maker.is_among(unsafe { makers.read_volatile() })
     {
         attribution::note(makers, key, 0, maker);
+        return true;
     }
+    false
 }

@@ -129,6 +129,7 @@ fn another(run: &str, call: u32, capability: u8, program: &str, test: &str) -> R
         first_ms: Some(1),
         programs: [Program { comm: program.into(), exe: program.into() }].into(),
         tests: [test.to_owned()].into(),
+        ..Sighting::default()
     };
     recording.syscalls.push(SyscallFact {
         abi: Abi::X86_64,

@@ -3,5 +3,6 @@
 pub mod complete;
 pub mod hostile;
 pub mod stable;
+pub mod stacks;
 pub mod transparent;
 pub mod truth;

@@ -1,4 +1,4 @@
-//! Building the C programs of `fixtures/`: static, so that they run in an empty image and make few calls of their own.
+//! Building the C programs of `fixtures/`: static but for one, so that they run in an empty image and make few calls of their own.
 
 use std::{process::Command, sync::Mutex, time::Duration};
 
@@ -10,15 +10,19 @@ use crate::harness::program;
 /// One builder at a time: tests share the programs.
 static BUILDING: Mutex<()> = Mutex::new(());
 
-const FLAGS: [&str; 5] = ["-O2", "-Wall", "-Wextra", "-Werror", "-static"];
+const FLAGS: [&str; 4] = ["-O2", "-Wall", "-Wextra", "-Werror"];
 
 /// Flags by which a program differs from the rest.
 fn own_flags(name: &str) -> &'static [&'static str] {
     match name {
         // No start-up code, and no call of strlen in place of a loop.
-        "calls" => &["-nostdlib", "-fno-stack-protector", "-fno-tree-loop-distribute-patterns"],
-        "real32" => &["-m32"],
-        _ => &[],
+        "calls" => {
+            &["-static", "-nostdlib", "-fno-stack-protector", "-fno-tree-loop-distribute-patterns"]
+        }
+        "real32" => &["-static", "-m32"],
+        // Linked to libc, and with frames that can be followed.
+        "stack" => &["-fno-omit-frame-pointer", "-fno-optimize-sibling-calls"],
+        _ => &["-static"],
     }
 }
 

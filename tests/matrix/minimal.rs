@@ -26,7 +26,21 @@ const PAIRS: [Pair; 2] = [pair("runc", "docker26"), pair("crun", "docker-cgroup2
 const TOLERATED: [(&str, &[&str]); 2] = [
     (
         "runc",
-        &["epoll_ctl", "epoll_pwait", "fchown", "fcntl", "getpid", "gettid", "nanosleep", "tgkill"],
+        &[
+            "epoll_ctl",
+            "epoll_pwait",
+            "fchown",
+            "fcntl",
+            "getpid",
+            "gettid",
+            "madvise",
+            "munmap",
+            "nanosleep",
+            "rt_sigprocmask",
+            "sched_yield",
+            "sigaltstack",
+            "tgkill",
+        ],
     ),
     ("crun", &["close", "fchown", "ioctl", "umask"]),
 ];

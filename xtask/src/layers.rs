@@ -25,7 +25,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ("ingest", &["model"]),
     ("render", &["model"]),
     ("report", &["model"]),
-    ("fuzz", &["ingest", "render", "model"]),
+    ("fuzz", &["ingest", "render", "session", "model"]),
     // A crate of its own: it names the library, and all of it.
     ("bin", &[]),
 ];

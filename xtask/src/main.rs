@@ -9,6 +9,7 @@ mod demo;
 mod ebpf;
 mod engines;
 mod floors;
+mod fuzz;
 mod images;
 mod layers;
 mod mounts;
@@ -40,6 +41,8 @@ enum Verb {
     Engines(engines::Args),
     /// Measure what OCI runtimes call under the filter, and compare with `profiles/floors`.
     Floors(floors::Args),
+    /// Run each parser's fuzz target for a few seconds.
+    Fuzz(fuzz::Args),
     /// Check who imports whom, and where `unsafe` stands.
     Layers,
     /// Run every test: unit, command line, real kernel, real engines.
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Verb::Ebpf(args) => ebpf::run(&args),
         Verb::Engines(args) => engines::run(&args),
         Verb::Floors(args) => floors::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Layers => layers::run(),
         Verb::Test(args) => test::run(&args),
         Verb::Vm(args) => vm::run(&args),

@@ -113,6 +113,10 @@ pub struct RecordArgs {
     #[arg(long, requires = "containers")]
     pub restart: bool,
 
+    /// Keep the functions from which each call was first made, in recording.json
+    #[arg(long)]
+    pub stacks: bool,
+
     /// Write a byte to this file descriptor when everything is attached
     #[arg(long, value_name = "FD")]
     pub ready_fd: Option<u32>,

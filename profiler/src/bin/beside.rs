@@ -51,7 +51,7 @@ pub fn on_disk(path: &Path, name: &str) -> Result<Option<String>> {
     let file = path.with_file_name(name);
     match file.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        _ => input::text(&file).map(Some),
+        _ => input::text(&file, "is this the right file?").map(Some),
     }
 }
 

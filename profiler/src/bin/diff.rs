@@ -24,7 +24,7 @@ use profiler::{
 use crate::{
     beside,
     context::{self, ContextArgs},
-    exit,
+    exit, input,
     policy::{self, Loading, Policy},
     repository::Commit,
 };
@@ -254,7 +254,7 @@ fn of_tree(path: &str) -> Result<Placed> {
     }
     let mut placed = Placed::new();
     for (place, file) in choose(files.iter().map(String::as_str)) {
-        let text = fs::read_to_string(top.join(&file))?;
+        let text = input::text(&top.join(&file), "is this the right file?")?;
         let policy = Policy::of_text(place.clone(), file.clone(), text)?;
         policy.hold(|name| beside::on_disk(&top.join(&file), name))?;
         placed.push((place, policy));
@@ -283,8 +283,8 @@ fn choose<'a>(paths: impl Iterator<Item = &'a str>) -> BTreeMap<String, String> 
 }
 
 fn allowlist(path: &Path) -> Result<Allowlist> {
-    let text = fs::read_to_string(path)
-        .context("cannot read the allow file\nhint: it has a list `allow` of `entry`, `reason`, `expires`; see docs/diff.md")?;
+    let hint = "an allow file has a list `allow` of `entry`, `reason`, `expires`; see docs/diff.md";
+    let text = input::text(path, hint)?;
     ingest::allowlist::parse(&text).with_context(|| format!("cannot use `{}`", path.display()))
 }
 

@@ -46,7 +46,7 @@ pub fn policy(path: &Path) -> Result<PolicyInput> {
         });
     }
     let path = if path.is_dir() { path.join("profile.json") } else { path.to_owned() };
-    let text = text(&path)?;
+    let text = text(&path, "name a `profile.json`, a result directory or a seccomp file")?;
     let bad = || format!("cannot use `{}`", path.display());
     let (file, profile) = match ingest::policy::parse(&text).with_context(bad)? {
         Policy::Seccomp(file) => (*file, None),
@@ -63,16 +63,21 @@ pub fn policy(path: &Path) -> Result<PolicyInput> {
     Ok(PolicyInput { path, text, file, profile, engine: None })
 }
 
-/// A whole file, at most [`MAX_BYTES`] of it.
-pub fn text(path: &Path) -> Result<String> {
-    let hint = "name a `profile.json`, a result directory or a seccomp file";
+/// A whole file, at most [`MAX_BYTES`] of it. `hint` says what to name instead of one that cannot be read.
+pub fn text(path: &Path, hint: &str) -> Result<String> {
     let failed = || format!("cannot read `{}`\nhint: {hint}", path.display());
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
         .with_context(failed)?;
-    if bytes.len() as u64 > MAX_BYTES {
+    fits(path, bytes.len() as u64, hint)?;
+    String::from_utf8(bytes).with_context(failed)
+}
+
+/// Refuses a file of more than [`MAX_BYTES`].
+pub fn fits(path: &Path, bytes: u64, hint: &str) -> Result<()> {
+    if bytes > MAX_BYTES {
         bail!("`{}` is larger than {} MiB\nhint: {hint}", path.display(), MAX_BYTES >> 20);
     }
-    String::from_utf8(bytes).with_context(failed)
+    Ok(())
 }

@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use profiler::{ingest, model::merge::Merger, model::recording::Recording, render, session::store};
 
+use crate::input;
+
 /// Recordings of one target, of however many shards, replicas, jobs and kernels, are joined in any order; a run that is in
 /// several is counted once.
 #[derive(Debug, Args)]
@@ -74,11 +76,8 @@ fn join(paths: &[PathBuf], force: bool) -> Result<Recording> {
 /// Reads a recording, or that of a result directory.
 pub fn read(path: &Path) -> Result<Recording> {
     let file = if path.is_dir() { path.join("recording.json") } else { path.to_owned() };
-    let text = std::fs::read_to_string(&file).with_context(|| {
-        format!(
-            "cannot read `{}`\nhint: name recordings that `profiler record` wrote: profiler generate DIR/recording.json -o DIR",
-            path.display()
-        )
-    })?;
+    let hint =
+        "name recordings that `profiler record` wrote: profiler generate DIR/recording.json -o DIR";
+    let text = input::text(&file, hint)?;
     ingest::recording::parse(&text).with_context(|| format!("cannot use `{}`", path.display()))
 }

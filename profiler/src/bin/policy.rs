@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use fs_err as fs;
 use profiler::{
     ingest,
     model::{
@@ -18,7 +17,7 @@ use profiler::{
     render,
 };
 
-use crate::beside;
+use crate::{beside, input};
 
 /// The files of a result directory that hold its policy, best first.
 pub const FILES: [&str; 3] = ["profile.json", "recording.json", "seccomp.json"];
@@ -55,12 +54,11 @@ impl Policy {
         }
         let path = Path::new(name);
         let file = if path.is_dir() { in_directory(path)? } else { path.to_owned() };
-        let text = fs::read_to_string(&file).with_context(|| {
-            format!(
-                "cannot read `{name}`\nhint: name a file, a result directory or one of {}; for revisions of git: profiler diff OLD NEW -- PATH",
-                Upstream::ALL.map(Upstream::name).join(", ")
-            )
-        })?;
+        let hint = format!(
+            "name a file, a result directory or one of {}; for revisions of git: profiler diff OLD NEW -- PATH",
+            Upstream::ALL.map(Upstream::name).join(", ")
+        );
+        let text = input::text(&file, &hint)?;
         let policy = Policy::of_text(name.into(), file.display().to_string(), text)?;
         policy.hold(|name| beside::on_disk(&file, name))?;
         Ok(policy)

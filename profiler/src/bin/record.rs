@@ -58,7 +58,11 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     }
     let _prepared = store::prepare(dirs.all(&args.containers).iter().map(PathBuf::as_path))?;
     let ready = args.ready_fd.map(ready::open).transpose()?;
-    let observe = Options { debug, capabilities: args.attach_capabilities.map(Way::from) };
+    let observe = Options {
+        debug,
+        capabilities: args.attach_capabilities.map(Way::from),
+        stacks: args.stacks,
+    };
     let plan = Plan {
         name,
         command: args.command.clone(),

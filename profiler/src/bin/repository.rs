@@ -1,9 +1,11 @@
 //! Reading a git repository, through git itself. Writes nothing.
 
-use std::{ffi::OsStr, process::Command};
+use std::{ffi::OsStr, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 use profiler::model::shell;
+
+use crate::input;
 
 /// A commit, as it was named.
 pub struct Commit {
@@ -18,6 +20,7 @@ pub struct Blob {
     /// A symbolic link: what it points at is not in it.
     pub is_link: bool,
     id: String,
+    bytes: u64,
 }
 
 /// What git writes when it is asked, or what it says when it fails.
@@ -79,7 +82,7 @@ impl Commit {
     }
 
     fn list(&self, from: &str, path: &str) -> Result<Vec<Blob>> {
-        let listed = git(["ls-tree", "-r", "-z", from, &self.id, "--", path])?;
+        let listed = git(["ls-tree", "-r", "-z", "--long", from, &self.id, "--", path])?;
         let listed = match listed {
             Ok(listed) => listed,
             Err(said) => bail!(
@@ -90,13 +93,14 @@ impl Commit {
         };
         let mut blobs = Vec::new();
         for entry in listed.split(|&byte| byte == 0).filter(|entry| !entry.is_empty()) {
-            // mode, type, id, tab, path
+            // mode, type, id, size, tab, path
             let entry = String::from_utf8_lossy(entry);
             let Some((head, path)) = entry.split_once('\t') else { continue };
-            let words: Vec<&str> = head.split(' ').collect();
-            if let [mode @ ("100644" | "100755" | "120000"), "blob", id] = words.as_slice() {
+            let words: Vec<&str> = head.split_whitespace().collect();
+            if let [mode @ ("100644" | "100755" | "120000"), "blob", id, size] = words.as_slice() {
                 let is_link = *mode == "120000";
-                blobs.push(Blob { path: path.into(), is_link, id: (*id).into() });
+                let bytes = size.parse().unwrap_or(u64::MAX);
+                blobs.push(Blob { path: path.into(), is_link, id: (*id).into(), bytes });
             }
         }
         Ok(blobs)
@@ -104,6 +108,7 @@ impl Commit {
 
     /// The text of a file.
     pub fn text(&self, blob: &Blob) -> Result<String> {
+        input::fits(Path::new(&blob.path), blob.bytes, "is this the right file?")?;
         match git(["cat-file", "blob", &blob.id])? {
             Ok(bytes) => String::from_utf8(bytes).with_context(|| {
                 format!(

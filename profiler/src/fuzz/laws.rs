@@ -7,7 +7,8 @@ use crate::{
     ingest::{self, layout::Layout, policy::Policy},
     model::{
         arch::Abi,
-        effective::{Context, Engine},
+        diff::{self, Allowlist, Side},
+        effective::{self, Context, Engine},
         explain, lint, merge, policy,
         profile::Profile,
         recording::Recording,
@@ -15,6 +16,7 @@ use crate::{
         symbol,
     },
     render,
+    session::Request,
 };
 
 /// A parser.
@@ -30,11 +32,25 @@ pub enum Parser {
     Policy,
     /// Arguments of `explain --why-not`.
     Argument,
+    /// The file in which a reviewer accepts differences.
+    Allowlist,
+    /// Renderings with a list of capabilities, as the merge driver takes them apart.
+    Granted,
+    /// A line of the recorder's socket.
+    Request,
 }
 
 /// Every parser.
-pub const PARSERS: [Parser; 5] =
-    [Parser::Recording, Parser::Profile, Parser::Seccomp, Parser::Policy, Parser::Argument];
+pub const PARSERS: [Parser; 8] = [
+    Parser::Recording,
+    Parser::Profile,
+    Parser::Seccomp,
+    Parser::Policy,
+    Parser::Argument,
+    Parser::Allowlist,
+    Parser::Granted,
+    Parser::Request,
+];
 
 /// Reads `bytes`, and asks of what was read what every command asks.
 ///
@@ -53,7 +69,30 @@ pub fn run(parser: Parser, bytes: &[u8]) {
             Err(_) => {}
         },
         Parser::Argument => drop(symbol::parse(text)),
+        Parser::Allowlist => drop(ingest::allowlist::parse(text).map(|it| allowlist(&it))),
+        Parser::Granted => granted(text),
+        Parser::Request => drop(Request::parse(text).map(|it| request(&it))),
     }
+}
+
+fn allowlist(read: &Allowlist) {
+    for allowed in &read.allow {
+        assert_eq!(allowed.expires.to_string().parse(), Ok(allowed.expires), "a date is a date");
+    }
+}
+
+fn granted(text: &str) {
+    let Some((rest, names)) = render::granted::split(text) else { return };
+    let joined = render::granted::join(&rest, &names).unwrap_or_default();
+    // A line's end is written as `\n` alone.
+    if !text.contains('\r') {
+        let again = render::granted::split(&joined);
+        assert_eq!(again, Some((rest, names)), "what is put in is taken out");
+    }
+}
+
+fn request(read: &Request) {
+    assert_eq!(Request::parse(&read.to_string()).as_ref(), Ok(read), "what is sent is understood");
 }
 
 fn recording(read: &Recording) {
@@ -93,6 +132,9 @@ fn seccomp(file: &SeccompFile, profile: Option<&Profile>, text: &str) {
         assert_eq!(layout.edited(&[]), text, "no edit is no change");
     }
     for context in &contexts {
+        let side = Side::of_filter("file".into(), effective::decide(file, context));
+        let entries = diff::diff(&side, &side).entries;
+        assert!(entries.is_empty(), "a file differs from itself: {entries:?}");
         let subject = explain::Subject { file, profile, context };
         drop(subject.ranked());
         for call in ["clone", "socketcall", "personality"] {

@@ -69,6 +69,22 @@ pub const DOCKER_DEFAULT: [&str; 14] = [
     "SYS_CHROOT",
 ];
 
+/// What Docker and podman both give to every container
+/// (<https://github.com/containers/common/blob/v0.50.1/pkg/config/default.go>).
+pub const EVERY_DEFAULT: [&str; 11] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
 /// Prefix of the display form of an unnamed number.
 const UNNAMED: &str = "CAPABILITY_";
 

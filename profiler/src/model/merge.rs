@@ -253,6 +253,13 @@ impl Sighting {
         self.first_ms = self.first_ms.into_iter().chain(other.first_ms).min();
         self.programs.extend(other.programs);
         self.tests.extend(other.tests);
+        // whichever, as long as it is the same one in any order: the one with more names
+        let rank = |stack: &[String]| stack.iter().filter(|frame| *frame == "unknown").count();
+        self.stack = [std::mem::take(&mut self.stack), other.stack]
+            .into_iter()
+            .filter(|stack| !stack.is_empty())
+            .min_by_key(|stack| (rank(stack), stack.clone()))
+            .unwrap_or_default();
     }
 }
 

@@ -136,13 +136,13 @@ fn program_name(program: &Program) -> Option<String> {
 /// Whether a program that wrote back its whole permitted set may insist on it.
 ///
 /// A program that reads the set, changes a bit and writes it back would be content with less; one that has a list
-/// of its own fails with less. Where the container has what engines give to all, the first is likely; where it has been given a
-/// choice, that may be the program's list.
+/// of its own fails with less. Where the container has at least what every engine gives to all, the first is likely; where
+/// it has been given less, that may be the program's list.
 fn insists_on_retained(recording: &Recording, fact: &CapabilityFact) -> bool {
     let chosen = |run: &Run| {
         let container = run.container.as_ref()?;
         let has = |name: &&str| container.capabilities.iter().any(|held| held == *name);
-        Some(!capability::DOCKER_DEFAULT.iter().all(has))
+        Some(!capability::EVERY_DEFAULT.iter().all(has))
     };
     fact.seen.keys().filter_map(|id| recording.runs.get(id)).any(|run| chosen(run) == Some(true))
 }

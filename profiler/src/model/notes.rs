@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::model::{
     floor::{self, RuntimeUse},
+    needs::Users,
     profile::{DeniedCall, MadeFor, Note, NoteKind, Profile, SyscallRule},
     recording::{Missing, Phase, Recording, Target, TargetKind},
     shell, syscall,
@@ -40,6 +41,8 @@ pub fn derive(recording: &Recording, rules: &[SyscallRule], made_for: &MadeFor) 
                 note(NoteKind::Filtered, filtered(names.collect()));
             }
             Missing::IoUring => note(NoteKind::IoUring, io_uring()),
+            // the policy has no stacks
+            Missing::Lost { what, .. } if what == "stacks" => {}
             Missing::Lost { what, .. } => {
                 lost.insert(what.as_str());
             }
@@ -72,6 +75,7 @@ pub fn derive(recording: &Recording, rules: &[SyscallRule], made_for: &MadeFor) 
     if workload.any(|fact| syscall::name(fact.abi, fact.nr) == Some("io_uring_setup")) {
         note(NoteKind::IoUring, io_uring());
     }
+    notes.extend(taken_for_runtime(recording));
     notes.extend(unnamed(rules));
     notes.extend(made_for.runtimes.iter().filter_map(unmeasured));
     notes.extend(no_new_privileges(&made_for.runtimes));
@@ -101,6 +105,26 @@ pub fn union(
     joined.extend(runtimes.iter().filter_map(unmeasured));
     joined.extend(no_new_privileges(runtimes));
     joined.into_iter().collect()
+}
+
+/// In a cgroup nobody says who the runtime is: it is told by what it does, and a service may do the same.
+fn taken_for_runtime(recording: &Recording) -> Option<Note> {
+    if recording.target.kind != TargetKind::Cgroup {
+        return None;
+    }
+    let setup = recording.syscalls.iter().filter(|fact| fact.phase == Phase::Setup);
+    let mut users = Users::default();
+    users.extend(setup.flat_map(|fact| fact.seen.values()));
+    let (programs, _) = users.into_lists();
+    if programs.is_empty() {
+        return None;
+    }
+    let text = format!(
+        "taken for a runtime that sets up the container, so what they did before its entry point is not allowed: {}\n\
+         hint: where one of them is the service itself, let it enter the cgroup by itself",
+        programs.join(", ")
+    );
+    Some(Note { kind: NoteKind::Runtime, text })
 }
 
 fn unnamed(rules: &[SyscallRule]) -> Option<Note> {

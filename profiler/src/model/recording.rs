@@ -182,7 +182,7 @@ pub enum Missing {
     IoUring,
     /// A bounded table was full, `count` times.
     Lost {
-        /// Which table: `syscalls`, `capabilities`, `denials`, `attribution`, `scopes`, `threads`.
+        /// Which table: `syscalls`, `capabilities`, `denials`, `attribution`, `scopes`, `threads`, `stacks`.
         what: String,
         /// How many entries were not stored.
         count: u64,
@@ -237,6 +237,10 @@ pub struct Sighting {
     /// The labels that were in force (`profiler mark`). Hostile text.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub tests: BTreeSet<String>,
+    /// Of a call: the functions from which it was made first, innermost first, `read+0x14 (libc.so.6)`; or `unknown`.
+    /// Empty when it was not wanted. Hostile text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stack: Vec<String>,
 }
 
 /// A program as the kernel knows it. Hostile text, at most 15 and 63 bytes.

@@ -258,7 +258,12 @@ fn warnings(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
         }
     }
     for note in &summary.policy.notes {
-        writeln!(out, "{} {}", paint(FAINT, "note:"), escape::line(note))?;
+        let mut parts = note.split("\nhint: ");
+        let text = parts.next().unwrap_or_default();
+        writeln!(out, "{} {}", paint(FAINT, "note:"), escape::line(text))?;
+        for hint in parts {
+            writeln!(out, "  {} {}", paint(COMMAND, "hint:"), escape::line(hint))?;
+        }
     }
     if found.is_empty() && summary.policy.notes.is_empty() { Ok(()) } else { writeln!(out) }
 }

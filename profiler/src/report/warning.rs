@@ -181,6 +181,16 @@ fn lost_entries(what: &str, count: u64) -> Warning {
             minor: true,
         };
     }
+    if what == "stacks" {
+        let stacks = if count == 1 { "1 stack".to_owned() } else { format!("{count} stacks") };
+        return Warning {
+            text: format!(
+                "{stacks} could not be kept or named, mostly of processes that were gone too soon; the calls are all there"
+            ),
+            hints: vec![],
+            minor: true,
+        };
+    }
     Warning {
         text: format!("{entries} of table `{what}` did not fit: the evidence is incomplete"),
         hints: vec![

@@ -72,8 +72,10 @@ fn sighting() -> impl Strategy<Value = Sighting> {
     let program = (select(vec!["a", "b", ""]), select(vec!["x", "y", ""]))
         .prop_map(|(comm, exe)| Program { comm: comm.into(), exe: exe.into() });
     let test = select(vec!["test_login", "test_logout"]).prop_map(str::to_owned);
-    (option::of(0..3u64), btree_set(program, 0..3), btree_set(test, 0..2))
-        .prop_map(|(first_ms, programs, tests)| Sighting { first_ms, programs, tests })
+    let stack = vec(select(vec!["unknown", "read+0x1 (libc)"]).prop_map(str::to_owned), 0..3);
+    (option::of(0..3u64), btree_set(program, 0..3), btree_set(test, 0..2), stack).prop_map(
+        |(first_ms, programs, tests, stack)| Sighting { first_ms, programs, tests, stack },
+    )
 }
 
 /// One to three of `runs`, each with a value.

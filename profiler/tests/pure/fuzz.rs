@@ -97,6 +97,16 @@ fn mutated(seed: &str, other: &str, dice: &mut Dice) -> String {
 }
 
 #[test]
+fn every_parser_has_a_target_of_the_fuzzer() {
+    for parser in PARSERS {
+        let name = format!("{parser:?}").to_lowercase();
+        let path = format!("{}/../fuzz/fuzz_targets/{name}.rs", env!("CARGO_MANIFEST_DIR"));
+        let target = fs_err::read_to_string(path).expect("a target");
+        assert!(target.contains(&format!("Parser::{parser:?}, bytes")), "{target}");
+    }
+}
+
+#[test]
 fn mutated_files_are_read_or_refused() {
     let seeds = seeds();
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);

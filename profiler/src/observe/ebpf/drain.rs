@@ -16,6 +16,7 @@ use super::{
     error::ObserveError,
     labels::Labels,
     slots::{array, hash, map_error, text},
+    stacks::Stacks,
     symbols::Symbols,
 };
 use crate::{
@@ -37,6 +38,7 @@ const LOSSES: [(u32, &str); loss::COUNT as usize] = [
     (loss::ATTRIBUTION, "attribution"),
     (loss::SCOPES, "scopes"),
     (loss::THREADS, "threads"),
+    (loss::STACKS, "stacks"),
 ];
 
 /// What has been found so far, of targets and the slots of each.
@@ -84,6 +86,8 @@ pub struct Drain<'a> {
     pub armed_ns: u64,
     /// Names of kernel functions.
     pub symbols: &'a mut Symbols,
+    /// Where calls were made first.
+    pub stacks: &'a Stacks,
 }
 
 impl Drain<'_> {
@@ -94,11 +98,12 @@ impl Drain<'_> {
         target: Slot,
         slots: &BTreeMap<Slot, Labels>,
     ) -> Result<Evidence, ObserveError> {
+        self.stacks.learn();
         let seen = Sightings::read(ebpf, slots, self.armed_ns)?;
         let slots: Vec<Slot> = slots.keys().copied().collect();
         let phases = Phases::of(ebpf, &BTreeMap::from([(target, slots.clone())]))?;
         Ok(Evidence {
-            syscalls: syscall_facts(ebpf, &slots, self.run, &seen, &phases)?,
+            syscalls: syscall_facts(ebpf, &slots, self.run, &seen, &phases, self.stacks)?,
             capabilities: capability_facts(ebpf, &slots, self.run, &seen, self.symbols, &phases)?,
             denials: denial_facts(ebpf, &slots, self.run, &seen, &phases)?,
             has_runtime: phases.plain.is_empty(),
@@ -190,12 +195,13 @@ fn syscall_facts(
     run: &str,
     seen: &Sightings<'_>,
     phases: &Phases,
+    stacks: &Stacks,
 ) -> Result<Vec<SyscallFact>, ObserveError> {
     let mut found: BTreeMap<(Abi, u32, Phase), Sighting> = BTreeMap::new();
     for key in calls(ebpf, slots)? {
         let phase = phases.get(key.slot, key.phase);
         let sum = found.entry((abi_of(key.abi), key.nr, phase)).or_default();
-        sum.join(seen.of(key, 0));
+        sum.join(Sighting { stack: stacks.of(&key), ..seen.of(key, 0) });
     }
     Ok(found
         .into_iter()
@@ -300,15 +306,22 @@ fn denial_facts(
         .collect())
 }
 
-/// What found its table full, by the kernel side's count; `unlabelled` adds to what lacks attribution.
-pub fn losses(ebpf: &mut Ebpf, unlabelled: u64) -> Result<Vec<Missing>, ObserveError> {
+/// What found its table full, by the kernel side's count; `unlabelled` adds to what lacks attribution, `unnamed` to
+/// lost stacks.
+pub fn losses(
+    ebpf: &mut Ebpf,
+    unlabelled: u64,
+    unnamed: u64,
+) -> Result<Vec<Missing>, ObserveError> {
     let counters = array::<u64>(ebpf, "LOSSES")?;
     let mut missing = Vec::new();
     for (index, what) in LOSSES {
         let mut count = counters.get(&index, 0).map_err(map_error("LOSSES"))?;
-        if index == loss::ATTRIBUTION {
-            count += unlabelled;
-        }
+        count += match index {
+            loss::ATTRIBUTION => unlabelled,
+            loss::STACKS => unnamed,
+            _ => 0,
+        };
         if count > 0 {
             missing.push(Missing::Lost { what: what.to_owned(), count });
         }
@@ -364,7 +377,7 @@ fn sighting(raw: &RawSighting, armed_ns: u64) -> Sighting {
     Sighting {
         first_ms: Some(raw.at_ns.saturating_sub(armed_ns) / 1_000_000),
         programs: BTreeSet::from([program]),
-        tests: BTreeSet::new(),
+        ..Sighting::default()
     }
 }
 

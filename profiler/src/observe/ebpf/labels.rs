@@ -165,7 +165,9 @@ impl Slots {
             lineage.harvested.absorb(drain.facts(ebpf, *target, &slots)?);
             vacant.extend(slots.into_keys().map(|slot| (slot, Next::Free)));
         }
-        clear(ebpf, &vacant.iter().map(|(slot, _)| *slot).collect())?;
+        let emptied = vacant.iter().map(|(slot, _)| *slot).collect();
+        clear(ebpf, &emptied)?;
+        drain.stacks.clear(&emptied);
         for (slot, next) in vacant {
             let uses = &mut self.uses[slot as usize];
             *uses = uses.wrapping_add(1);

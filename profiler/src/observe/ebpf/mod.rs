@@ -12,6 +12,7 @@ mod error;
 mod labels;
 mod observer;
 mod slots;
+mod stacks;
 mod symbols;
 
 pub use attach::Way;

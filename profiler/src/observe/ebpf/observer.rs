@@ -10,7 +10,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use fs_err as fs;
 use profiler_common::{
-    globals::{CAPABLE_OPTS, OFFSETS, TASK_HELPERS},
+    globals::{CAPABLE_OPTS, OFFSETS, STACKS_WANTED, TASK_HELPERS},
     scope::{Control, Slot},
 };
 
@@ -20,6 +20,7 @@ use super::{
     error::ObserveError,
     labels::Labels,
     slots::{self, Candidate, SlotKind, Slots, array, map_error},
+    stacks::Stacks,
     symbols::Symbols,
 };
 use crate::{
@@ -38,6 +39,8 @@ pub struct Options {
     pub debug: bool,
     /// See capability checks this way or not at all, where another would be taken.
     pub capabilities: Option<Way>,
+    /// Keep the user stack of the first occurrence of each call.
+    pub stacks: bool,
 }
 
 /// Loaded and attached programs. Dropping it detaches everything.
@@ -50,6 +53,7 @@ pub struct Observer {
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     capabilities: Attached,
     symbols: Symbols,
+    stacks: Stacks,
 }
 
 impl Observer {
@@ -75,9 +79,15 @@ impl Observer {
         }
         loader.override_global(TASK_HELPERS, &helpers, false);
         loader.override_global(CAPABLE_OPTS, &opts, false);
+        let stacks_wanted = i32::from(options.stacks);
+        loader.override_global(STACKS_WANTED, &stacks_wanted, false);
+        if !options.stacks {
+            loader.map_max_entries("STACKS", 1);
+        }
         let level = if options.debug { 4_u8 } else { 0 };
         loader.override_global("AYA_LOG_LEVEL", &level, true);
         let mut ebpf = loader.load(OBJECT).map_err(load_error)?;
+        let stacks = if options.stacks { Stacks::start(&mut ebpf)? } else { Stacks::default() };
         let logger = if options.debug { EbpfLogger::init(&mut ebpf).ok() } else { None };
 
         let mut observer = Observer {
@@ -89,6 +99,7 @@ impl Observer {
             logger,
             capabilities: Attached::default(),
             symbols: Symbols::default(),
+            stacks,
         };
         observer.attach_all(&btf, options.capabilities)?;
         Ok(observer)
@@ -317,7 +328,7 @@ impl Observer {
     /// # Errors
     /// When the maps cannot be read or written.
     pub fn label(&mut self, labels: &Labels, run: &str, armed_ns: u64) -> Result<(), ObserveError> {
-        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols };
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols, stacks: &self.stacks };
         self.slots.label(&mut self.ebpf, labels, &mut drain)
     }
 
@@ -326,7 +337,7 @@ impl Observer {
     /// # Errors
     /// When the maps cannot be read or written.
     pub fn tidy(&mut self, run: &str, armed_ns: u64) -> Result<(), ObserveError> {
-        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols };
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols, stacks: &self.stacks };
         self.slots.reuse(&mut self.ebpf, &mut drain)
     }
 
@@ -366,12 +377,14 @@ impl Observer {
         armed_ns: u64,
         unlabelled: u64,
     ) -> Result<Evidence, ObserveError> {
-        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols };
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols, stacks: &self.stacks };
         let mut evidence = Evidence::default();
         for slot in slots {
             evidence.absorb(self.slots.evidence(&mut self.ebpf, *slot, &mut drain)?);
         }
-        evidence.missing.extend(drain::losses(&mut self.ebpf, unlabelled + self.slots.unlabelled)?);
+        let unlabelled = unlabelled + self.slots.unlabelled;
+        let losses = drain::losses(&mut self.ebpf, unlabelled, self.stacks.lost())?;
+        evidence.missing.extend(losses);
         if self.capabilities.by.is_none() {
             evidence.missing.push(Missing::Capabilities { reason: self.capabilities.refusals() });
         }
