@@ -197,7 +197,7 @@ Examples:
 
 Exit status: 0 done; 2 usage, such as a name that does not exist.")]
 pub struct ExplainArgs {
-    /// A profile.json, a result directory, or a seccomp file of any kind
+    /// A profile.json, a result directory, a seccomp file of any kind, or docker-default and its like
     pub profile: PathBuf,
 
     /// The call or capability to explain (default: all that is allowed)
@@ -232,7 +232,7 @@ Examples:
 
 Exit status: 0 nothing as bad as --fail-on; 1 findings; 2 usage, or a file that cannot be read.")]
 pub struct LintArgs {
-    /// Seccomp files of any kind, profile.json, result directories
+    /// Seccomp files of any kind, profile.json, result directories, docker-default and its like
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
