@@ -350,7 +350,193 @@ fn a_new_profile_is_compared_with_nothing() {
         .stdout;
     assert!(new.starts_with("profiles/backend (absent) -> HEAD:profiles/backend:"), "{new}");
     assert!(new.contains("clone3") && new.contains("CAP_SETUID"), "{new}");
-    place.profiler(&["diff", "HEAD", "HEAD~1", "--fail-on", "growth", "--", "profiles"]).with(0);
+}
+
+const GATE: [&str; 7] = ["diff", "main", "HEAD", "--fail-on", "growth", "--", "profiles"];
+
+/// A repository with the backend's profile on `main`, on a branch of its own.
+fn branch() -> Place {
+    let place = Place::repository();
+    place.commit(&backend(), "base");
+    place.git(&["checkout", "-q", "-b", "feature"]);
+    place
+}
+
+impl Place {
+    fn commit_all(&self) {
+        self.git(&["add", "-A"]);
+        self.git(&["commit", "-q", "-m", "change"]);
+    }
+}
+
+#[test]
+fn the_deployed_filter_is_held_against_the_profile() {
+    let place = branch();
+    let dir = "profiles/backend";
+    let file = format!("{dir}/seccomp.json");
+    let committed = place.read(&file);
+    // Another layout of the same decisions is none of the gate's business.
+    let value: serde_json::Value = serde_json::from_str(&committed).expect("JSON");
+    place.write(&file, &value.to_string());
+    place.commit_all();
+    place.profiler(&GATE).with(0);
+
+    let edited = committed.replacen("\"names\": [", "\"names\": [\"mount\", \"bpf\",", 1);
+    assert_ne!(edited, committed);
+    place.write(&file, &edited);
+    place.commit_all();
+    let profile = format!("{dir}/profile.json");
+    for args in [
+        &GATE[..],
+        &["diff", "main", "--fail-on", "growth", "--", dir],
+        &["diff", "main", "HEAD", "--fail-on", "growth", "--", &profile],
+        &["diff", dir, "docker-default"],
+        &["lint", dir],
+        &["explain", dir],
+    ] {
+        let said = place.profiler(args).with(2).stderr;
+        assert!(said.contains("`seccomp.json` is not what `"), "{args:?}: {said}");
+        assert!(said.contains("syscall/x86_64/bpf, syscall/x86_64/mount"), "{args:?}: {said}");
+    }
+    // What only some engine or container makes of it counts too.
+    let rule = r#""syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}},"#;
+    place.write(&file, &committed.replacen("\"syscalls\": [", rule, 1));
+    place.commit_all();
+    assert!(place.profiler(&GATE).with(2).stderr.contains("mount"));
+
+    // The change that mends it passes.
+    place.write(&file, &committed);
+    place.commit_all();
+    place.profiler(&["diff", "HEAD~1", "HEAD", "--fail-on", "growth", "--", dir]).with(0);
+    place.profiler(&["lint", "--fail-on", "error", dir]);
+    place.profiler(&["explain", dir]).with(0);
+}
+
+#[test]
+fn the_deployed_capabilities_are_held_against_the_profile() {
+    for (name, key, item) in
+        [("compose.yaml", "cap_add:", "- SYS_ADMIN"), ("kubernetes.yaml", "add:", "- SYS_ADMIN")]
+    {
+        let place = branch();
+        let file = format!("profiles/backend/{name}");
+        let text = place.read(&file);
+        let line = text.lines().find(|line| line.trim() == key).expect("some are added");
+        let indent = &line[..line.len() - line.trim_start().len()];
+        place.write(&file, &text.replacen(line, &format!("{line}\n{indent}  {item}"), 1));
+        place.commit_all();
+        let said = place.profiler(&GATE).with(2).stderr;
+        assert!(said.contains(&format!("`{name}` is not what")), "{said}");
+        assert!(said.contains("add SYS_ADMIN"), "{said}");
+    }
+}
+
+#[test]
+fn conditions_hold_for_containers_as_they_are() {
+    let place = branch();
+    let filter = |rules: &str| {
+        let text = format!(
+            r#"{{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [
+            {{"names": ["read"], "action": "SCMP_ACT_ALLOW"}}{rules}]}}"#
+        );
+        place.write("profiles/plain/seccomp.json", &text);
+        place.commit_all();
+    };
+    filter("");
+    let gate = |more: &[&str]| {
+        let args = ["diff", "main~0", "HEAD", "--arch", "x86_64", "--fail-on", "growth"];
+        place.profiler(&[&args[..], more, &["--", "profiles/plain"]].concat())
+    };
+    place.git(&["branch", "-f", "main"]);
+    let rule =
+        |key: &str| format!(r#", {{"names": ["mount"], "action": "SCMP_ACT_ALLOW", {key}}}"#);
+    for (key, context) in [
+        (r#""includes": {"caps": ["CAP_CHOWN"]}"#, "allow\n"),
+        (
+            r#""includes": {"caps": ["CAP_SYS_ADMIN"]}"#,
+            "allow, with all capabilities on kernel 4.0\n",
+        ),
+        (r#""excludes": {"caps": ["CAP_CHOWN"]}"#, "allow, with no capability on kernel 4.0\n"),
+        (r#""excludes": {"minKernel": "4.8"}"#, "allow, with no capability on kernel 4.0\n"),
+    ] {
+        filter(&rule(key));
+        let said = gate(&[]).with(1).stdout;
+        assert!(said.contains(context), "{key}: {said}");
+    }
+    // What is named is what is looked at, by the names of before too.
+    gate(&["--kernel", "6.1"]).with(0);
+    gate(&["--kernel", "4.4"]).with(1);
+    filter(&rule(r#""includes": {"caps": ["CAP_CHOWN"]}"#));
+    gate(&["--cap", "none"]).with(0);
+    gate(&["--capabilities", "docker,SYS_ADMIN", "--engine", "docker"]).with(1);
+    // An engine's default is what a container has under it.
+    place.write(
+        "x.json",
+        r#"{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64"],
+        "syscalls": [{"names": ["chroot"], "action": "SCMP_ACT_ALLOW"}]}"#,
+    );
+    let args = ["diff", "docker-default", "x.json", "--arch", "x86_64", "--cap", "docker"];
+    place.profiler(&[&args[..], &["--fail-on", "growth"]].concat()).with(0);
+    let said = place.profiler(&args[..5]).with(1).stdout;
+    assert!(!said.contains("chroot"), "{said}");
+}
+
+#[test]
+fn a_policy_that_is_gone_or_a_link_does_not_pass() {
+    let place = branch();
+    place.git(&["rm", "-q", "-r", "profiles"]);
+    place.git(&["commit", "-q", "-m", "gone"]);
+    let said = place.profiler(&GATE).with(1).stdout;
+    assert!(said.contains("under the engine's default, or under no filter"), "{said}");
+    place.write("allow.yaml", "allow: [{entry: policy, reason: retired, expires: 9999-12-31}]");
+    place.profiler(&[&GATE[..5], &["--allow", "allow.yaml", "--", "profiles"]].concat()).with(0);
+
+    for (link, target) in
+        [("profiles/backend/profile.json", "../../other.json"), ("profiles/backend", "../other")]
+    {
+        let place = branch();
+        let path = place.path(link);
+        if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }
+            .expect("removes");
+        std::os::unix::fs::symlink(target, &path).expect("links");
+        let refused = format!("`{link}` in `the working tree` is a symbolic link");
+        let said = place.profiler(&["diff", "main", "--", "profiles"]).with(2).stderr;
+        assert!(said.contains(&refused), "{said}");
+        place.commit_all();
+        let said = place.profiler(&GATE).with(2).stderr;
+        assert!(said.contains(&format!("`{link}` in `HEAD` is a symbolic link")), "{said}");
+    }
+}
+
+#[test]
+fn an_allow_file_names_what_exists() {
+    let place = Place::new();
+    for entry in
+        ["syscall/*", "syscall/x86_64/*", "syscall/mounts", "capability/*", "syscall/z/read"]
+    {
+        place.write(
+            "a.yaml",
+            &format!("allow: [{{entry: {entry}, reason: r, expires: 9999-12-31}}]"),
+        );
+        let args = ["diff", "docker-default", "docker-default", "--allow", "a.yaml"];
+        let said = place.profiler(&args).with(2).stderr;
+        assert!(said.contains(&format!("accepts `{entry}`, which names no call")), "{said}");
+    }
+}
+
+#[test]
+fn engines_defaults_and_numbers_are_explained() {
+    let place = branch();
+    for name in ["docker-default", "podman-default", "containerd-default"] {
+        let said = place.profiler(&["explain", name, "mount", "--arch", "x86_64"]).with(0).stdout;
+        assert!(said.contains("mount"), "{said}");
+        let said = place.profiler(&["lint", "--fail-on", "error", name]);
+        assert_ne!(said.status, 2, "{}", said.stderr);
+    }
+    for args in [&["4242"][..], &["--why-not", "4242"]] {
+        let args = [&["explain", "profiles/backend", "--arch", "x86_64"], args].concat();
+        let said = place.profiler(&args).with(0).stdout;
+        assert!(said.contains("syscall_4242"), "{said}");
+    }
 }
 
 #[test]

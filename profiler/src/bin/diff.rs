@@ -1,37 +1,33 @@
 //! `profiler diff`: two policies, or the policies of two revisions.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use fs_err as fs;
 use profiler::{
     ingest,
     model::{
-        arch::Abi,
-        capability,
-        diff::{self, Allowlist, Date, FailOn, Gate, Side},
-        effective::{Context, Engine},
+        diff::{self, Allowlist, Date, Diff, FailOn, Gate, Side},
+        effective::Context,
         facts::Risk,
-        seccomp::KernelVersion,
     },
     report::diff::{Compared, Report, Source, json, markdown, sarif, write},
 };
 
 use crate::{
+    beside,
+    context::{self, ContextArgs},
     exit, input,
     policy::{self, Loading, Policy},
     repository::Commit,
 };
-
-/// The kernel that a file is evaluated for when nobody says: newer than any `minKernel`.
-const NEWEST: KernelVersion = KernelVersion { major: u32::MAX, minor: 0 };
 
 /// OLD and NEW are each a profile.json, a recording.json, a result directory, any seccomp file (Docker, OCI, podman, a
 /// SeccompProfile in YAML), docker-default, podman-default or containerd-default. With PATH they are revisions of git, and
@@ -64,21 +60,8 @@ pub struct DiffArgs {
     #[arg(long, value_name = "FILE")]
     pub allow: Option<PathBuf>,
 
-    /// Evaluate `minKernel` for this kernel (default: the newest)
-    #[arg(long, value_name = "VERSION", value_parser = kernel)]
-    pub kernel: Option<KernelVersion>,
-
-    /// Evaluate `includes` and `excludes` for a container with these capabilities: names, `docker` for its fourteen, `all`
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    pub capabilities: Vec<String>,
-
-    /// Evaluate for a machine of this architecture (default: the host's, if the policies are for it)
-    #[arg(long, value_name = "ABI", value_parser = abi)]
-    pub arch: Option<Abi>,
-
-    /// Read files as this engine does (default: by their keys)
-    #[arg(long, value_enum)]
-    pub engine: Option<Reader>,
+    #[command(flatten)]
+    pub context: ContextArgs,
 
     /// Compare what is at or below PATH in two revisions
     #[arg(last = true, value_name = "PATH")]
@@ -95,16 +78,6 @@ pub enum DiffFormat {
     Json,
     /// For code scanning
     Sarif,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Reader {
-    /// archMap, includes, excludes, minKernel
-    Docker,
-    /// The same without minKernel, with errno
-    Podman,
-    /// None of these: containerd, CRI-O
-    Oci,
 }
 
 /// What is compared with what; `None` is nothing.
@@ -126,15 +99,15 @@ pub fn run(args: &DiffArgs) -> Result<ExitCode> {
     let mut diffs = Vec::new();
     for (old, new, place) in &pairs {
         let policies: Vec<&Policy> = old.iter().chain(new).collect();
-        let loading = loading(args, &policies)?;
-        let side = |policy: &Option<Policy>| policy.as_ref().map(|p| p.side(&loading)).transpose();
-        let (old, new) = match (side(old)?, side(new)?) {
-            (Some(old), Some(new)) => (old, new),
-            (Some(old), None) => (old.clone(), Side::nothing(format!("{place} (absent)"), &old)),
-            (None, Some(new)) => (Side::nothing(format!("{place} (absent)"), &new), new),
-            (None, None) => continue,
-        };
-        diffs.push(diff::diff(&old, &new));
+        let native = args.context.arch.map_or_else(|| policy::native(&policies), Ok)?;
+        let compare = |context| compare(old.as_ref(), new.as_ref(), place, &loading(args, context));
+        let mut diff = compare(args.context.of(native, context::dockers()))?;
+        if args.fail_on != FailOn::Any {
+            for (context, words) in args.context.gates(native) {
+                diff.grow(compare(context)?, &words);
+            }
+        }
+        diffs.push(diff);
     }
     let unused = gate.unused(&diffs);
     let compared = diffs.iter().zip(&pairs).map(|(diff, (_, new, _))| {
@@ -158,38 +131,24 @@ fn print(report: &Report<'_>, format: DiffFormat) -> Result<()> {
     done.and_then(|()| out.flush()).context("cannot write to stdout")
 }
 
-fn loading(args: &DiffArgs, policies: &[&Policy]) -> Result<Loading> {
-    let native = args.arch.map_or_else(|| policy::native(policies), Ok)?;
-    let engine = args.engine.map(|reader| match reader {
-        Reader::Docker => Engine::Docker,
-        Reader::Podman => Engine::Podman,
-        Reader::Oci => Engine::Oci,
-    });
-    let kernel = args.kernel.unwrap_or(NEWEST);
-    let capabilities = capabilities(&args.capabilities)?;
-    Ok(Loading {
-        context: Context { native, capabilities, kernel, engine: Engine::Docker },
-        engine,
+fn compare(
+    old: Option<&Policy>,
+    new: Option<&Policy>,
+    place: &str,
+    loading: &Loading,
+) -> Result<Diff> {
+    let side = |policy: Option<&Policy>| policy.map(|policy| policy.side(loading)).transpose();
+    let absent = format!("{place} (absent)");
+    Ok(match (side(old)?, side(new)?) {
+        (Some(old), Some(new)) => diff::diff(&old, &new),
+        (Some(old), None) => diff::gone(&old, absent),
+        (None, Some(new)) => diff::diff(&Side::nothing(absent, &new), &new),
+        (None, None) => bail!("nothing is compared at `{place}`"),
     })
 }
 
-fn capabilities(names: &[String]) -> Result<BTreeSet<u8>> {
-    let mut held = BTreeSet::new();
-    for name in names {
-        match name.as_str() {
-            "all" => held.extend((0..).take(capability::NAMES.len())),
-            "docker" => held.extend(
-                capability::DOCKER_DEFAULT.iter().filter_map(|name| capability::number(name)),
-            ),
-            _ => match capability::number(name) {
-                Some(number) => held.extend([number]),
-                None => bail!(
-                    "`{name}` is no capability\nhint: --capabilities NET_ADMIN,SYS_PTRACE, or docker, or all"
-                ),
-            },
-        };
-    }
-    Ok(held)
+fn loading(args: &DiffArgs, context: Context) -> Loading {
+    Loading { context, engine: args.context.engine() }
 }
 
 /// The policies at or below each path, in both revisions, or in the second's stead the working tree.
@@ -200,7 +159,11 @@ fn revisions(old: &str, new: Option<&str>, paths: &[String]) -> Result<Vec<Pair>
     for path in paths {
         let before = of_commit(&old, path)?;
         let after = match &new {
-            Some(new) => of_commit(new, path)?,
+            Some(new) => {
+                let placed = of_commit(new, path)?;
+                hold(new, path, &placed)?;
+                placed
+            }
             None => of_tree(path)?,
         };
         if before.is_empty() && after.is_empty() {
@@ -226,20 +189,52 @@ type Placed = Vec<(String, Policy)>;
 
 fn of_commit(commit: &Commit, path: &str) -> Result<Placed> {
     let blobs = commit.files(path)?;
-    let chosen = choose(blobs.iter().map(|blob| blob.path.as_str()));
+    let files = || blobs.iter().filter(|blob| !blob.is_link);
     let mut placed = Placed::new();
-    for (place, file) in chosen {
-        let Some(blob) = blobs.iter().find(|blob| blob.path == file) else { continue };
+    for (place, file) in choose(files().map(|blob| blob.path.as_str())) {
+        let Some(blob) = files().find(|blob| blob.path == file) else { continue };
         let label = format!("{}:{place}", commit.name());
         placed.push((place, Policy::of_text(label, file.clone(), commit.text(blob)?)?));
     }
     Ok(placed)
 }
 
-/// The same of the working tree. Links are not followed.
+/// Of a revision that is judged: nothing in it may be other than it looks. The old one need not be sound, else nothing that mends
+/// it could pass.
+fn hold(commit: &Commit, path: &str, placed: &Placed) -> Result<()> {
+    if let Some(link) = commit.files(path)?.iter().find(|blob| blob.is_link) {
+        return Err(link_error(&link.path, commit.name()));
+    }
+    for (_, policy) in placed {
+        let Some((path, _)) = &policy.file else { continue };
+        policy.hold(|name| match commit.file(&sibling(path, name))? {
+            Some(blob) if blob.is_link => Err(link_error(&blob.path, commit.name())),
+            Some(blob) => commit.text(&blob).map(Some),
+            None => Ok(None),
+        })?;
+    }
+    Ok(())
+}
+
+fn link_error(path: &str, place: &str) -> anyhow::Error {
+    anyhow!(
+        "`{}` in `{place}` is a symbolic link, which is not followed\nhint: make it a file, or name a PATH without it",
+        path.escape_debug()
+    )
+}
+
+fn sibling(path: &str, name: &str) -> String {
+    path.rsplit_once('/').map_or_else(|| name.to_owned(), |(dir, _)| format!("{dir}/{name}"))
+}
+
+/// The same of the working tree, with what [`hold`] refuses.
 fn of_tree(path: &str) -> Result<Placed> {
     let top = PathBuf::from(crate::repository::top()?);
     let top = top.canonicalize().with_context(|| format!("cannot find `{}`", top.display()))?;
+    let refuse = |path: &Path| link_error(&path.to_string_lossy(), "the working tree");
+    if Path::new(path).is_symlink() {
+        return Err(refuse(Path::new(path)));
+    }
     let Ok(start) = Path::new(path).canonicalize() else { return Ok(vec![]) };
     let mut files = Vec::new();
     let mut open = vec![start];
@@ -249,6 +244,8 @@ fn of_tree(path: &str) -> Result<Placed> {
             for entry in fs::read_dir(&at)? {
                 open.push(entry?.path());
             }
+        } else if kind.is_symlink() {
+            return Err(refuse(at.strip_prefix(&top).unwrap_or(&at)));
         } else if kind.is_file()
             && let Some(path) = at.strip_prefix(&top).ok().and_then(Path::to_str)
         {
@@ -258,7 +255,9 @@ fn of_tree(path: &str) -> Result<Placed> {
     let mut placed = Placed::new();
     for (place, file) in choose(files.iter().map(String::as_str)) {
         let text = input::text(&top.join(&file), "is this the right file?")?;
-        placed.push((place.clone(), Policy::of_text(place, file, text)?));
+        let policy = Policy::of_text(place.clone(), file.clone(), text)?;
+        policy.hold(|name| beside::on_disk(&top.join(&file), name))?;
+        placed.push((place, policy));
     }
     Ok(placed)
 }
@@ -306,16 +305,4 @@ fn fail_on(text: &str) -> Result<FailOn, String> {
                 .into())
         }
     }
-}
-
-fn kernel(text: &str) -> Result<KernelVersion, String> {
-    KernelVersion::of_release(text).ok_or_else(|| "expected a version like `5.10`".into())
-}
-
-fn abi(text: &str) -> Result<Abi, String> {
-    let names = || Abi::ALL.map(Abi::name).join(", ");
-    Abi::ALL
-        .into_iter()
-        .find(|abi| abi.name() == text)
-        .ok_or_else(|| format!("expected one of {}", names()))
 }

@@ -17,7 +17,7 @@ use crate::{
 pub fn run(args: &ExplainArgs) -> Result<ExitCode> {
     let policy = input::policy(&args.profile)?;
     let profile = policy.profile.as_ref();
-    let context = args.context.one(&policy.file, profile).context("the file is for no machine")?;
+    let context = args.context.one(&policy).context("the file is for no machine")?;
     let subject = Subject { file: &policy.file, profile, context: &context };
     let mut out = anstream::stdout();
     if let [name, arguments @ ..] = args.why_not.as_slice() {

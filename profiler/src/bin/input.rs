@@ -9,9 +9,11 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use profiler::{
     ingest::{self, policy::Policy},
-    model::{profile::Profile, seccomp::SeccompFile},
+    model::{baseline::Upstream, effective::Engine, profile::Profile, seccomp::SeccompFile},
     render,
 };
+
+use crate::beside;
 
 /// The largest file that is read. A recording of a big service has 200 KiB.
 const MAX_BYTES: u64 = 64 << 20;
@@ -26,10 +28,23 @@ pub struct PolicyInput {
     pub file: SeccompFile,
     /// The profile.
     pub profile: Option<Profile>,
+    /// Who reads it, where that is known: an engine's default.
+    pub engine: Option<Engine>,
 }
 
-/// Reads `profile.json`, a result directory (its `profile.json`), or a seccomp file of any kind.
+/// Reads `profile.json`, a result directory (its `profile.json`), or a seccomp file of any kind; or takes an engine's default
+/// by its name. What is deployed beside a `profile.json` must be what that gives.
 pub fn policy(path: &Path) -> Result<PolicyInput> {
+    let named = Upstream::ALL.into_iter().find(|upstream| path == Path::new(upstream.name()));
+    if let Some(upstream) = named {
+        return Ok(PolicyInput {
+            path: path.to_owned(),
+            text: String::new(),
+            file: upstream.file().clone(),
+            profile: None,
+            engine: Some(upstream.engine()),
+        });
+    }
     let path = if path.is_dir() { path.join("profile.json") } else { path.to_owned() };
     let text = text(&path, "name a `profile.json`, a result directory or a seccomp file")?;
     let bad = || format!("cannot use `{}`", path.display());
@@ -37,10 +52,15 @@ pub fn policy(path: &Path) -> Result<PolicyInput> {
         Policy::Seccomp(file) => (*file, None),
         Policy::Profile(profile) => {
             let file = ingest::seccomp::parse(&render::seccomp::render(&profile));
+            if path.file_name().is_some_and(|name| name == "profile.json") {
+                beside::hold(&profile, &path.display().to_string(), |name| {
+                    beside::on_disk(&path, name)
+                })?;
+            }
             (file.with_context(bad)?, Some(*profile))
         }
     };
-    Ok(PolicyInput { path, text, file, profile })
+    Ok(PolicyInput { path, text, file, profile, engine: None })
 }
 
 /// A whole file, at most [`MAX_BYTES`] of it. `hint` says what to name instead of one that cannot be read.

@@ -69,8 +69,9 @@ pub fn run(args: &LintArgs) -> Result<ExitCode> {
 
 fn of(args: &LintArgs, policy: &PolicyInput) -> Vec<Finding> {
     let profile = policy.profile.as_ref();
-    let contexts = args.context.all(&policy.file, profile);
-    let mut subject = Subject::new(&policy.file, profile, args.context.engine(), contexts);
+    let contexts = args.context.all(policy);
+    let mut subject =
+        Subject::new(&policy.file, profile, args.context.engine().or(policy.engine), contexts);
     subject.libseccomp = args.libseccomp;
     subject.runtimes = args.runtime.as_ref().map(|choice| {
         let uses: Vec<(String, String)> = match choice {
@@ -91,7 +92,7 @@ fn of(args: &LintArgs, policy: &PolicyInput) -> Vec<Finding> {
 /// The text with the fixes made; `None` when it is not JSON. What no fix means to change must stay as it was.
 fn mend(args: &LintArgs, policy: &PolicyInput, findings: &[Finding]) -> Result<Option<String>> {
     let Some(layout) = Layout::of(&policy.text) else { return Ok(None) };
-    let contexts = args.context.all(&policy.file, None);
+    let contexts = args.context.all(policy);
     let mut edits: Vec<Edit> = findings.iter().filter_map(|finding| finding.fix.clone()).collect();
     let meant = |abi, nr| {
         let name = profiler::model::syscall::name(abi, nr);

@@ -1,6 +1,7 @@
 //! Arguments, output and exit codes; nothing else.
 
 mod args;
+mod beside;
 mod completions;
 mod context;
 mod diff;

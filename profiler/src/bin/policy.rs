@@ -17,7 +17,7 @@ use profiler::{
     render,
 };
 
-use crate::input;
+use crate::{beside, input};
 
 /// The files of a result directory that hold its policy, best first.
 pub const FILES: [&str; 3] = ["profile.json", "recording.json", "seccomp.json"];
@@ -38,7 +38,7 @@ enum Kind {
     Upstream(Upstream),
 }
 
-/// Conditions that the user gave for loading the policies.
+/// How the policies are loaded.
 pub struct Loading {
     /// As everything but the reader.
     pub context: Context,
@@ -59,7 +59,23 @@ impl Policy {
             Upstream::ALL.map(Upstream::name).join(", ")
         );
         let text = input::text(&file, &hint)?;
-        Policy::of_text(name.into(), file.display().to_string(), text)
+        let policy = Policy::of_text(name.into(), file.display().to_string(), text)?;
+        policy.hold(|name| beside::on_disk(&file, name))?;
+        Ok(policy)
+    }
+
+    /// Refuses a profile whose renderings, which `read` finds beside it, are not what it gives.
+    pub fn hold(&self, read: impl Fn(&str) -> Result<Option<String>>) -> Result<()> {
+        let (Kind::Profile(profile), Some((path, _))) = (&self.kind, &self.file) else {
+            return Ok(());
+        };
+        let name = path.rsplit('/').next().unwrap_or(path);
+        // of a recording, only where there is no profile that was made of it
+        if name == "profile.json" || (name == "recording.json" && read("profile.json")?.is_none()) {
+            beside::hold(profile, path, read)
+                .with_context(|| format!("cannot use `{}`", self.label))?;
+        }
+        Ok(())
     }
 
     /// A policy by the text of its file.

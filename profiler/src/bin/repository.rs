@@ -17,6 +17,8 @@ pub struct Commit {
 pub struct Blob {
     /// From the top of the repository.
     pub path: String,
+    /// A symbolic link: what it points at is not in it.
+    pub is_link: bool,
     id: String,
     bytes: u64,
 }
@@ -69,9 +71,18 @@ impl Commit {
         &self.name
     }
 
-    /// The regular files at or below a path, which is relative to the working directory.
+    /// The regular files and links at or below a path, which is relative to the working directory.
     pub fn files(&self, path: &str) -> Result<Vec<Blob>> {
-        let listed = git(["ls-tree", "-r", "-z", "--long", "--full-name", &self.id, "--", path])?;
+        self.list("--full-name", path)
+    }
+
+    /// The file or link of this path from the top of the repository.
+    pub fn file(&self, path: &str) -> Result<Option<Blob>> {
+        Ok(self.list("--full-tree", path)?.into_iter().find(|blob| blob.path == path))
+    }
+
+    fn list(&self, from: &str, path: &str) -> Result<Vec<Blob>> {
+        let listed = git(["ls-tree", "-r", "-z", "--long", from, &self.id, "--", path])?;
         let listed = match listed {
             Ok(listed) => listed,
             Err(said) => bail!(
@@ -86,9 +97,10 @@ impl Commit {
             let entry = String::from_utf8_lossy(entry);
             let Some((head, path)) = entry.split_once('\t') else { continue };
             let words: Vec<&str> = head.split_whitespace().collect();
-            if let ["100644" | "100755", "blob", id, size] = words.as_slice() {
+            if let [mode @ ("100644" | "100755" | "120000"), "blob", id, size] = words.as_slice() {
+                let is_link = *mode == "120000";
                 let bytes = size.parse().unwrap_or(u64::MAX);
-                blobs.push(Blob { path: path.into(), id: (*id).into(), bytes });
+                blobs.push(Blob { path: path.into(), is_link, id: (*id).into(), bytes });
             }
         }
         Ok(blobs)

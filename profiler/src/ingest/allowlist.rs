@@ -1,6 +1,9 @@
 //! Reads the file in which a reviewer accepts differences.
 
-use crate::{ingest::error::IngestError, model::diff::Allowlist};
+use crate::{
+    ingest::error::IngestError,
+    model::{arch::Abi, capability, diff::Allowlist, syscall},
+};
 
 const WHAT: &str = "allow file";
 
@@ -19,16 +22,27 @@ pub fn parse(text: &str) -> Result<Allowlist, IngestError> {
         }
         let (head, tail) = allowed.entry.split_once('/').unwrap_or((&allowed.entry, ""));
         let is_form = match head {
-            "syscall" | "architecture" | "capability" => !tail.is_empty(),
-            "default" | "flags" | "listener" | "no-new-privileges" | "capabilities" => {
+            "syscall" => names_call(tail),
+            "capability" => capability::is_canonical(tail),
+            "architecture" => !tail.is_empty(),
+            "policy" | "default" | "flags" | "listener" | "no-new-privileges" | "capabilities" => {
                 tail.is_empty()
             }
             _ => false,
         };
         if !is_form {
             let value = allowed.entry.clone();
-            return Err(IngestError::Value { what: WHAT, field: "entry", value });
+            return Err(IngestError::AcceptsNothing { entry: value });
         }
     }
     Ok(list)
+}
+
+/// Whether `ABI/NAME` or `NAME` is a call as a diff names it. There are no patterns.
+fn names_call(text: &str) -> bool {
+    let is_named = |abi, name| syscall::parse(abi, name).is_some();
+    match text.split_once('/') {
+        Some((abi, name)) => Abi::ALL.into_iter().any(|a| a.name() == abi && is_named(a, name)),
+        None => Abi::ALL.into_iter().any(|abi| is_named(abi, text)),
+    }
 }

@@ -32,6 +32,16 @@ pub enum IngestError {
         #[source]
         source: Box<serde_saphyr::Error>,
     },
+    /// An entry of an allow file that no difference is called.
+    #[error(
+        "the allow file accepts `{}`, which names no call, capability or setting\n\
+         hint: name each, as `profiler diff --format json` does: syscall/x86_64/mount; there are no patterns",
+        .entry.escape_debug()
+    )]
+    AcceptsNothing {
+        /// The entry. Hostile text.
+        entry: String,
+    },
     /// JSON, but not this kind of file.
     #[error("not a {what}: there is no number `schema_version`\nhint: is this the right file?")]
     NoVersion {

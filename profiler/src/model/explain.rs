@@ -222,12 +222,15 @@ impl Subject<'_> {
         Ok(calls.into_iter().map(|(abi, nr)| self.judge(&effective, abi, nr, arguments)).collect())
     }
 
-    /// The numbers of a name on the ABIs that the filter admits.
+    /// The numbers of a name, or of a number as it is typed, on the ABIs that the filter admits.
     fn calls(&self, effective: &Effective, name: &str) -> Result<Vec<(Abi, u32)>, ExplainError> {
         let found: Vec<(Abi, u32)> = effective
             .abis
             .iter()
-            .filter_map(|&abi| syscall::parse(abi, name).map(|nr| (abi, nr)))
+            .filter_map(|&abi| {
+                let number = syscall::parse(abi, name).or_else(|| name.parse().ok())?;
+                Some((abi, number))
+            })
             .collect();
         if !found.is_empty() {
             return Ok(found);

@@ -36,6 +36,17 @@ pub fn diff(old: &Side, new: &Side) -> Diff {
     Diff { old: old.label.clone(), new: new.label.clone(), entries, notes }
 }
 
+/// The differences when a policy is no more. Each call goes, and yet more may pass: nothing says what runs in its stead.
+#[must_use]
+pub fn gone(old: &Side, label: String) -> Diff {
+    let mut diff = diff(old, &Side::nothing(label, old));
+    let reason = "the container runs under the engine's default, or under no filter";
+    let risk = (Risk::Critical, reason);
+    let entry = setting(Subject::Policy, "in force".into(), "gone".into(), true, risk);
+    diff.entries.insert(0, entry);
+    diff
+}
+
 fn uncompared(label: &str) -> String {
     format!(
         "capabilities were not compared: `{label}` is a seccomp file, which says nothing of them"

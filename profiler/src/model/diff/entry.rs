@@ -17,6 +17,19 @@ pub struct Diff {
     pub notes: Vec<String>,
 }
 
+impl Diff {
+    /// Adds what grows in `other`, the same comparison in another context, and does not grow here. The entry says in which.
+    pub fn grow(&mut self, other: Diff, context: &str) {
+        for mut entry in other.entries {
+            let is_known = |known: &Entry| known.grows && known.subject == entry.subject;
+            if entry.grows && !self.entries.iter().any(is_known) {
+                entry.change.new.push_str(&format!(", {context}"));
+                self.entries.push(entry);
+            }
+        }
+    }
+}
+
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -37,6 +50,8 @@ pub struct Entry {
 /// What a difference is about. Its `Display` is the name by which an allow file accepts it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
+    /// That there is a policy at all.
+    Policy,
     /// What happens to a call that no rule names.
     Default,
     /// An ABI, or an architecture without a table as the file spells it. Hostile text.
@@ -71,6 +86,7 @@ impl Subject {
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Subject::Policy => f.write_str("policy"),
             Subject::Default => f.write_str("default"),
             Subject::Architecture(name) => write!(f, "architecture/{name}"),
             Subject::Flags => f.write_str("flags"),

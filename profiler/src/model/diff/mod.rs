@@ -11,7 +11,7 @@ mod regions;
 mod risk;
 mod side;
 
-pub use compare::diff;
+pub use compare::{diff, gone};
 pub use entry::{Change, Diff, Entry, Kind, Subject};
 pub use gate::{Allowed, Allowlist, Date, FailOn, Gate, Verdict};
 pub use regions::{Comparison, Extent, Relation, compare};

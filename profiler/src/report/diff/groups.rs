@@ -83,6 +83,7 @@ const fn verdict_order(verdict: &Verdict) -> u8 {
 
 fn name(subject: &Subject) -> String {
     match subject {
+        Subject::Policy => "policy".into(),
         Subject::Default => "default action".into(),
         Subject::Architecture(name) => format!("architecture {name}"),
         Subject::Flags => "flags".into(),
