@@ -494,7 +494,7 @@ fn an_allow_file_says_what_why_and_until_when() {
         ("allow: [{entry: syscall/mount, reason: x}]", "expires"),
         ("allow: [{entry: syscall/mount, expires: 2026-01-01}]", "reason"),
         ("allow: [{entry: syscall/mount, reason: ' ', expires: 2026-01-01}]", "reason"),
-        ("allow: [{entry: mount, reason: x, expires: 2026-01-01}]", "`mount`, which names no call"),
+        ("allow: [{entry: mount, reason: x, expires: 2026-01-01}]", "names no call"),
         ("allow: [{entry: syscall/mount, reason: x, expires: tomorrow}]", "no date"),
         ("allow: [{entry: syscall/mount, reason: x, expires: 2026-01-01, by: y}]", "by"),
         ("[]", "mapping"),
