@@ -69,9 +69,9 @@ pub const DOCKER_DEFAULT: [&str; 14] = [
     "SYS_CHROOT",
 ];
 
-/// What Docker and podman both give to every container
+/// What podman 4 and later give to a container that asks for nothing; Docker gives all of these, too
 /// (<https://github.com/containers/common/blob/v0.50.1/pkg/config/default.go>).
-pub const EVERY_DEFAULT: [&str; 11] = [
+pub const PODMAN_DEFAULT: [&str; 11] = [
     "CHOWN",
     "DAC_OVERRIDE",
     "FOWNER",

@@ -142,7 +142,7 @@ fn insists_on_retained(recording: &Recording, fact: &CapabilityFact) -> bool {
     let chosen = |run: &Run| {
         let container = run.container.as_ref()?;
         let has = |name: &&str| container.capabilities.iter().any(|held| held == *name);
-        Some(!capability::EVERY_DEFAULT.iter().all(has))
+        Some(!capability::PODMAN_DEFAULT.iter().all(has))
     };
     fact.seen.keys().filter_map(|id| recording.runs.get(id)).any(|run| chosen(run) == Some(true))
 }

@@ -38,21 +38,6 @@ pub struct ContainerInfo {
     pub facts: Container,
 }
 
-/// The capabilities of a container that asks for nothing, podman 4 and later: pkg/config/default.go of containers/common.
-const PODMAN_DEFAULT: [&str; 11] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "NET_BIND_SERVICE",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
-];
-
 /// `None` when the answer names no container.
 pub(super) fn container_info(
     answer: ContainerInspectResponse,
@@ -184,8 +169,11 @@ fn capabilities(host: &HostConfig, engine: &EngineInfo) -> Vec<String> {
     let add = normalised(host.cap_add.as_deref());
     let drop = normalised(host.cap_drop.as_deref());
     let all = || capability::NAMES.iter().map(|name| (*name).to_owned());
-    let default: &[&str] =
-        if engine.name == "podman" { &PODMAN_DEFAULT } else { &capability::DOCKER_DEFAULT };
+    let default: &[&str] = if engine.name == "podman" {
+        &capability::PODMAN_DEFAULT
+    } else {
+        &capability::DOCKER_DEFAULT
+    };
     let set: BTreeSet<String> = if host.privileged.unwrap_or(false) {
         all().collect()
     } else if add.contains("ALL") {
@@ -437,6 +425,9 @@ mod tests {
         let everything = of(r#"{"Privileged":true,"CapDrop":["ALL"]}"#);
         assert_eq!(everything.len(), 41);
         assert!(everything.is_sorted());
-        assert_eq!(with_host("{}", &engine("podman", "4.3.1")).capabilities, PODMAN_DEFAULT);
+        assert_eq!(
+            with_host("{}", &engine("podman", "4.3.1")).capabilities,
+            capability::PODMAN_DEFAULT
+        );
     }
 }
