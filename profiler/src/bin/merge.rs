@@ -35,7 +35,7 @@ pub struct MergeArgs {
 
 /// Joins the recordings and writes what they come to.
 pub fn run(args: &MergeArgs) -> Result<ExitCode> {
-    let text = render::json::recording(&join(&args.recordings, args.force)?);
+    let text = render::json::merged(&join(&args.recordings, args.force)?);
     let dir = args.output.parent().unwrap_or(Path::new(""));
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     let name = args.output.file_name().and_then(|name| name.to_str());

@@ -20,6 +20,9 @@ pub(super) fn parse_versioned<T: DeserializeOwned + Serialize>(
     known: u32,
     text: &str,
 ) -> Result<T, IngestError> {
+    if let Some(parsed) = parse_own(known, text) {
+        return Ok(parsed);
+    }
     let value = parse_value(what, text)?;
     let found = value.get("schema_version").and_then(Value::as_u64);
     match found.ok_or(IngestError::NoVersion { what })? {
@@ -36,6 +39,36 @@ pub(super) fn parse_versioned<T: DeserializeOwned + Serialize>(
         Some(key) => Err(IngestError::UnknownKey { what, key }),
         None => Ok(parsed),
     }
+}
+
+/// The short way for a file as profiler writes it, of this version: written again it is the same but for white space, so nothing
+/// was lost and no key is there twice. `None` says nothing about a file.
+fn parse_own<T: DeserializeOwned + Serialize>(known: u32, text: &str) -> Option<T> {
+    let parsed: T = serde_json::from_str(text).ok()?;
+    let written = serde_json::to_string(&parsed).ok()?;
+    let is_known = written.starts_with(&format!("{{\"schema_version\":{known},"));
+    (is_known && is_same_but_for_space(text, &written)).then_some(parsed)
+}
+
+/// Whether `text` is `compact` with white space between tokens.
+fn is_same_but_for_space(text: &str, compact: &str) -> bool {
+    let mut rest = compact.bytes();
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in text.bytes() {
+        if !in_string && byte.is_ascii_whitespace() {
+            continue;
+        }
+        if rest.next() != Some(byte) {
+            return false;
+        }
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ => {}
+        }
+    }
+    rest.next().is_none()
 }
 
 /// Reads `text` as JSON in which no object has a key twice.
@@ -132,5 +165,27 @@ impl<'de> Visitor<'de> for NoDuplicatesVisitor {
             object.insert(key, value);
         }
         Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_white_space_between_tokens_may_differ() {
+        let compact = r#"{"a":[1,"x \\\" y"]}"#;
+        for same in [compact, "{\n \"a\" : [1,\t\"x \\\\\\\" y\"]\n}\n"] {
+            assert!(is_same_but_for_space(same, compact), "{same}");
+        }
+        for other in [
+            r#"{"a":[1,"x\\\" y"]}"#,
+            r#"{"a":[1,"x \\\" y"]}}"#,
+            r#"{"a":[1,"x \\\" y"]"#,
+            r#"{"a":[1,"x  \\\" y"]}"#,
+            "",
+        ] {
+            assert!(!is_same_but_for_space(other, compact), "{other}");
+        }
     }
 }

@@ -14,7 +14,13 @@ use crate::model::{merge, profile::Profile, recording::Recording, text::acts};
 /// `recording.json`, in canonical order.
 #[must_use]
 pub fn recording(recording: &Recording) -> String {
-    layout(&merge::canonical(recording.clone()), Lines::Facts)
+    merged(&merge::canonical(recording.clone()))
+}
+
+/// The same for one that is in canonical order, as [`merge::Merger`] leaves it.
+#[must_use]
+pub fn merged(recording: &Recording) -> String {
+    layout(recording, Lines::Facts)
 }
 
 /// `profile.json`.
