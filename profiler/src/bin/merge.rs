@@ -1,6 +1,7 @@
 //! `profiler merge`: recordings of shards, replicas, jobs and kernels into one.
 
 use std::{
+    mem::ManuallyDrop,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -35,7 +36,9 @@ pub struct MergeArgs {
 
 /// Joins the recordings and writes what they come to.
 pub fn run(args: &MergeArgs) -> Result<ExitCode> {
-    let text = render::json::merged(&join(&args.recordings, args.force)?);
+    // the process ends soon: freeing millions of small strings one by one would take a tenth of the time
+    let joined = ManuallyDrop::new(join(&args.recordings, args.force)?);
+    let text = render::json::merged(&joined);
     let dir = args.output.parent().unwrap_or(Path::new(""));
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     let name = args.output.file_name().and_then(|name| name.to_str());
