@@ -3,11 +3,12 @@
 //!
 //! seccomp runs before `sys_enter`, so a call that it answers has an exit without an entry. A thread
 //! counts only after one of its entries or exits was seen, so that a call in flight when the program
-//! is attached, or the first return of a new thread, is not taken for a denial.
+//! is attached, or the first return of a new thread, is not taken for a denial. Where the answer is the thread's end,
+//! the kernel has marked the thread.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::BtfTracePointContext};
 use profiler_common::{
-    evidence::{CallKey, CheckKey, Denial, DenialKey, PENDING_CHECKS},
+    evidence::{ARGUMENTS, CallKey, CheckKey, Denial, DenialKey, KILLED, PENDING_CHECKS},
     scope::{Slot, loss, slot_of},
 };
 
@@ -67,7 +68,7 @@ pub fn exit(ctx: &BtfTracePointContext, slot: Slot) {
     }
     // SAFETY: only this thread writes its entry.
     if unsafe { INSIDE.get(tid) } == Some(&outside(generation)) {
-        denied(regs, slot, ret);
+        answered(regs, slot, ret);
     } else {
         set(tid, outside(generation));
     }
@@ -75,6 +76,11 @@ pub fn exit(ctx: &BtfTracePointContext, slot: Slot) {
 
 /// The current task ends: its calls will not return.
 pub fn exited() {
+    if kernel::is_killed_by_seccomp(kernel::current())
+        && let Some(slot) = scope::current()
+    {
+        denied(kernel::current_regs(), slot, KILLED);
+    }
     let tid = bpf_get_current_pid_tgid() as u32;
     let control = control();
     if control.denials != 0 {
@@ -154,13 +160,23 @@ fn succeeded(ret: i64) -> bool {
     !(-MAX_ERRNO..0).contains(&ret) || matches!(ret, -115 | -4 | -516..=-512)
 }
 
-#[inline(never)]
-fn denied(regs: Address, slot: Slot, ret: i64) {
-    let (abi, nr) = kernel::call_of(kernel::current(), kernel::orig_ax(regs));
+/// A call returned that had not entered.
+#[inline(always)]
+fn answered(regs: Address, slot: Slot, ret: i64) {
+    let task = kernel::current();
+    let (abi, nr) = kernel::call_of(task, kernel::orig_ax(regs));
     if ret == 0 && kernel::is_exec(abi, nr) {
         return; // a thread that executed takes over the id of its leader, which never returned
     }
-    let errno = if (-MAX_ERRNO..0).contains(&ret) { -ret as i32 } else { 0 };
+    if kernel::is_killed_by_seccomp(task) {
+        return; // noted when it ends
+    }
+    denied(regs, slot, if (-MAX_ERRNO..0).contains(&ret) { -ret as i32 } else { 0 });
+}
+
+#[inline(never)]
+fn denied(regs: Address, slot: Slot, errno: i32) {
+    let (abi, nr) = kernel::call_of(kernel::current(), kernel::orig_ax(regs));
     let call = CallKey {
         slot: slot_of(scope::evidence(slot)),
         nr,
@@ -169,12 +185,16 @@ fn denied(regs: Address, slot: Slot, ret: i64) {
         reserved: 0,
     };
     let key = DenialKey { call, errno };
-    let Some(denial) = get_or_insert(&DENIALS, &key, Denial { count: 0, makers: 0 }, loss::DENIALS)
-    else {
-        return;
-    };
-    // SAFETY: the pointer is to a live map value.
+    let new = Denial { count: 0, makers: 0, arguments: [0; ARGUMENTS] };
+    let Some(denial) = get_or_insert(&DENIALS, &key, new, loss::DENIALS) else { return };
+    // SAFETY: the pointer is to a live map value; of two first ones at the same time either may stay.
     unsafe {
+        if (&raw const (*denial).count).read_volatile() == 0 {
+            let arguments = (&raw mut (*denial).arguments).cast::<u64>();
+            for i in 0..ARGUMENTS {
+                arguments.add(i).write_volatile(kernel::argument(regs, abi, i));
+            }
+        }
         add(&raw mut (*denial).count, 1);
         attribution::see(&raw mut (*denial).makers, &key.call, key.about());
     }

@@ -19,6 +19,7 @@ use super::{
     drain::{self, Drain},
     error::ObserveError,
     labels::Labels,
+    misses::misses,
     slots::{self, Candidate, SlotKind, Slots, array, map_error},
     stacks::Stacks,
     symbols::Symbols,
@@ -54,6 +55,7 @@ pub struct Observer {
     capabilities: Attached,
     symbols: Symbols,
     stacks: Stacks,
+    skipped: u64,
 }
 
 impl Observer {
@@ -100,6 +102,7 @@ impl Observer {
             capabilities: Attached::default(),
             symbols: Symbols::default(),
             stacks,
+            skipped: 0,
         };
         observer.attach_all(&btf, options.capabilities)?;
         Ok(observer)
@@ -355,6 +358,7 @@ impl Observer {
     pub fn stop(&mut self) -> Result<(), ObserveError> {
         self.control = Control::default();
         self.write_control()?;
+        self.skipped = misses(&self.ebpf);
         self.sys_exit = None;
         for point in POINTS {
             for way in point.ways {
@@ -385,6 +389,10 @@ impl Observer {
         let unlabelled = unlabelled + self.slots.unlabelled;
         let losses = drain::losses(&mut self.ebpf, unlabelled, self.stacks.lost())?;
         evidence.missing.extend(losses);
+        let skipped = self.skipped.max(misses(&self.ebpf));
+        if skipped > 0 {
+            evidence.missing.push(Missing::Skipped { count: skipped });
+        }
         if self.capabilities.by.is_none() {
             evidence.missing.push(Missing::Capabilities { reason: self.capabilities.refusals() });
         }
