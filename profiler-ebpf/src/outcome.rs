@@ -79,7 +79,8 @@ pub fn exited() {
     if kernel::is_killed_by_seccomp(kernel::current())
         && let Some(slot) = scope::current()
     {
-        denied(kernel::current_regs(), slot, KILLED);
+        // not `joined::phase`: the process may be no member any more, as its other threads may all have ended meanwhile
+        denied(kernel::current_regs(), slot, joined::noted_phase(), KILLED);
     }
     let tid = bpf_get_current_pid_tgid() as u32;
     let control = control();
@@ -171,19 +172,14 @@ fn answered(regs: Address, slot: Slot, ret: i64) {
     if kernel::is_killed_by_seccomp(task) {
         return; // noted when it ends
     }
-    denied(regs, slot, if (-MAX_ERRNO..0).contains(&ret) { -ret as i32 } else { 0 });
+    let errno = if (-MAX_ERRNO..0).contains(&ret) { -ret as i32 } else { 0 };
+    denied(regs, slot, joined::phase(slot), errno);
 }
 
 #[inline(never)]
-fn denied(regs: Address, slot: Slot, errno: i32) {
+fn denied(regs: Address, slot: Slot, phase: u8, errno: i32) {
     let (abi, nr) = kernel::call_of(kernel::current(), kernel::orig_ax(regs));
-    let call = CallKey {
-        slot: slot_of(scope::evidence(slot)),
-        nr,
-        abi,
-        phase: joined::phase(slot),
-        reserved: 0,
-    };
+    let call = CallKey { slot: slot_of(scope::evidence(slot)), nr, abi, phase, reserved: 0 };
     let key = DenialKey { call, errno };
     let new = Denial { count: 0, makers: 0, arguments: [0; ARGUMENTS] };
     let Some(denial) = get_or_insert(&DENIALS, &key, new, loss::DENIALS) else { return };
