@@ -153,6 +153,15 @@ pub fn is_exec(abi: u8, nr: u32) -> bool {
     }
 }
 
+/// Whether a call is prctl or seccomp.
+#[inline(always)]
+pub fn may_load_filter(abi: u8, nr: u32) -> bool {
+    match abi {
+        abi::COMPAT => matches!(nr, 172 | 354),
+        _ => matches!(nr, 157 | 317),
+    }
+}
+
 /// Number space and number of a native `orig_ax`-like value.
 #[inline(always)]
 pub fn call_of(task: Address, nr: i64) -> (u8, u32) {

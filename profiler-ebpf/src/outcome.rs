@@ -5,6 +5,9 @@
 //! counts only after one of its entries or exits was seen, so that a call in flight when the program
 //! is attached, or the first return of a new thread, is not taken for a denial. Where the answer is the thread's end,
 //! the kernel has marked the thread.
+//!
+//! Where tracepoints can be preempted, an entry may be skipped, too (`Control::second_look`). Then such an exit is a denial only
+//! if the thread has a filter and got an error that filters give; else the call is noted late.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::BtfTracePointContext};
 use profiler_common::{
@@ -16,7 +19,7 @@ use crate::{
     attribution, joined,
     kernel::{self, Address},
     maps::{CHECKS, DENIALS, INSIDE, PENDING, PENDING_ZERO, add, control, get_or_insert, lost},
-    scope,
+    scope, syscall,
 };
 
 /// Value of `INSIDE` for a thread that is in a call, in this generation of `Control::denials`.
@@ -61,6 +64,9 @@ pub fn exit(ctx: &BtfTracePointContext, slot: Slot) {
     let tid = bpf_get_current_pid_tgid() as u32;
     if control.outcomes != 0 {
         settle(tid, control.outcomes, ret);
+    }
+    if control.second_look != 0 {
+        look_again(regs, slot, ret);
     }
     let generation = control.denials;
     if generation == 0 {
@@ -172,8 +178,34 @@ fn answered(regs: Address, slot: Slot, ret: i64) {
     if kernel::is_killed_by_seccomp(task) {
         return; // noted when it ends
     }
+    if control().second_look != 0 && !may_be_denied(task, ret) {
+        return; // skipped
+    }
     let errno = if (-MAX_ERRNO..0).contains(&ret) { -ret as i32 } else { 0 };
     denied(regs, slot, joined::phase(slot), errno);
+}
+
+/// A call returns that may not have been seen to enter.
+#[inline(always)]
+fn look_again(regs: Address, slot: Slot, ret: i64) {
+    let task = kernel::current();
+    let (abi, nr) = kernel::call_of(task, kernel::orig_ax(regs));
+    // a program that was just executed, or a return from a signal's handler, has made no call
+    if kernel::is_exec(abi, nr) && ret == 0 || nr == u32::MAX || may_be_denied(task, ret) {
+        return;
+    }
+    if !syscall::is_known(slot, abi, nr) {
+        syscall::returned(slot, abi, nr);
+    }
+}
+
+/// Whether a filter may have answered: it gives an error, and hardly another than these.
+#[inline(always)]
+fn may_be_denied(task: Address, ret: i64) -> bool {
+    const EPERM: i64 = -1;
+    const EACCES: i64 = -13;
+    const ENOSYS: i64 = -38;
+    matches!(ret, EPERM | EACCES | ENOSYS) && kernel::seccomp_filter(task) != 0
 }
 
 #[inline(never)]
