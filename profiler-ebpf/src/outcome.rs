@@ -178,7 +178,7 @@ fn answered(regs: Address, slot: Slot, ret: i64) {
     if kernel::is_killed_by_seccomp(task) {
         return; // noted when it ends
     }
-    if control().second_look != 0 && !may_be_denied(task, ret) {
+    if control().second_look != 0 && !may_be_denied(task, nr, ret) {
         return; // skipped
     }
     let errno = if (-MAX_ERRNO..0).contains(&ret) { -ret as i32 } else { 0 };
@@ -191,7 +191,7 @@ fn look_again(regs: Address, slot: Slot, ret: i64) {
     let task = kernel::current();
     let (abi, nr) = kernel::call_of(task, kernel::orig_ax(regs));
     // a program that was just executed, or a return from a signal's handler, has made no call
-    if kernel::is_exec(abi, nr) && ret == 0 || nr == u32::MAX || may_be_denied(task, ret) {
+    if kernel::is_exec(abi, nr) && ret == 0 || nr == u32::MAX || may_be_denied(task, nr, ret) {
         return;
     }
     if !syscall::is_known(slot, abi, nr) {
@@ -199,13 +199,14 @@ fn look_again(regs: Address, slot: Slot, ret: i64) {
     }
 }
 
-/// Whether a filter may have answered: it gives an error, and hardly another than these.
+/// Whether a filter may have answered: it gives an error, and hardly another than these; or SIGSYS, for which the registers are as
+/// they were.
 #[inline(always)]
-fn may_be_denied(task: Address, ret: i64) -> bool {
+fn may_be_denied(task: Address, nr: u32, ret: i64) -> bool {
     const EPERM: i64 = -1;
     const EACCES: i64 = -13;
     const ENOSYS: i64 = -38;
-    matches!(ret, EPERM | EACCES | ENOSYS) && kernel::seccomp_filter(task) != 0
+    (matches!(ret, EPERM | EACCES | ENOSYS) || ret == i64::from(nr)) && kernel::seccomp_filter(task) != 0
 }
 
 #[inline(never)]
