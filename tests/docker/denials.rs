@@ -69,7 +69,7 @@ fn in_flight(machine: &Machine) -> Result<()> {
         &script,
     ])?;
     thread::sleep(Duration::from_millis(300));
-    for round in 0..5 {
+    for round in 0..3 {
         let out = scratch.join(&format!("out{round}"));
         let recorded = Record::containers(machine, &out, &[&container.name])?
             .workload(["/bin/sleep", "0.5"])
