@@ -8,11 +8,11 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use profiler::{
-    model::{lint::libseccomp::Version, purpose::RuntimeChoice},
+    model::{arch::Abi, lint::libseccomp::Version, purpose::RuntimeChoice},
     observe::ebpf::Way,
 };
 
-use crate::{context::ContextArgs, exit, output::Committed};
+use crate::{context::{self, ContextArgs}, exit, output::Committed};
 
 /// Record what a container or command asks of the kernel; write the profile that it needs.
 #[derive(Debug, Parser)]
@@ -173,6 +173,14 @@ pub struct GenerateArgs {
     /// Allow what a filter denied while recording
     #[arg(long)]
     pub learn_denied: bool,
+
+    /// Also allow what stands in for the allowed calls in other C libraries (musl, newer glibc) and on other kernels
+    #[arg(long)]
+    pub portable: bool,
+
+    /// Make it for machines of this architecture: x86_64, aarch64, riscv64, arm (default: the recorded one)
+    #[arg(long, value_name = "ARCH", value_parser = context::abi)]
+    pub arch: Option<Abi>,
 
     /// Make it for `runc` or `crun`, one version of it, or `any` (default: what was recorded)
     #[arg(long, value_name = "RUNTIME[:VERSION]")]

@@ -145,7 +145,7 @@ fn own() -> Option<Abi> {
     profiler::model::policy::native_abi(std::env::consts::ARCH)
 }
 
-fn abi(text: &str) -> Result<Abi, String> {
+pub fn abi(text: &str) -> Result<Abi, String> {
     Abi::ALL.into_iter().find(|abi| abi.name() == text).ok_or_else(|| {
         let names: Vec<&str> = Abi::ALL.iter().map(|abi| abi.name()).collect();
         format!("`{text}` is none of {}", names.join(", "))

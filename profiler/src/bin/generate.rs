@@ -28,7 +28,12 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
         );
     }
     let purpose = Purpose { runtime: args.runtime.clone(), no_new_privileges };
-    let options = policy::Options { learn_denied: args.learn_denied, purpose };
+    let options = policy::Options {
+        learn_denied: args.learn_denied,
+        purpose,
+        portable: args.portable,
+        arch: args.arch,
+    };
     let (dir, committed) = args.into.destination(args.output.as_deref());
     let dir =
         dir.context("no directory to write to\nhint: profiler generate RECORDING... -o DIR")?;

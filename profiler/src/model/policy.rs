@@ -11,7 +11,7 @@ use crate::model::{
     floor::{self, RuntimeUse, User, When},
     merge,
     needs::{self, Users},
-    notes,
+    notes, portable,
     profile::{self, DeniedCall, MadeFor, Profile, SyscallReason, SyscallRule},
     purpose::{self, Purpose},
     recording::{Missing, Phase, Recording, Run, RunId, SeccompSetting, TargetKind},
@@ -40,6 +40,10 @@ pub struct Options {
     pub learn_denied: bool,
     /// What the profile is for.
     pub purpose: Purpose,
+    /// Also allow what stands in for allowed calls in other C libraries and on other kernels.
+    pub portable: bool,
+    /// The machine's ABI to make it for; the recorded one when it is `None`.
+    pub arch: Option<Abi>,
 }
 
 /// The ABI of a machine's own programs, by `uname -m`.
@@ -118,11 +122,11 @@ pub fn derive(recording: &Recording, options: &Options) -> Profile {
     };
     let mut notes = notes::derive(recording, &syscalls, &made_for);
     if !options.purpose.is_recorded() {
-        let as_recorded = Options { purpose: Purpose::default(), ..options.clone() };
+        let as_recorded = Options { learn_denied: options.learn_denied, ..Options::default() };
         notes.extend(notes::purpose(&derive(recording, &as_recorded), &made_for, &syscalls));
         notes.sort();
     }
-    Profile {
+    let profile = Profile {
         schema_version: profile::SCHEMA_VERSION,
         target: recording.target.clone(),
         made_for,
@@ -131,7 +135,12 @@ pub fn derive(recording: &Recording, options: &Options) -> Profile {
         syscalls,
         denied: denied(recording),
         capabilities: needs::derive(recording),
-    }
+    };
+    let profile = match options.arch {
+        Some(abi) => portable::translate(profile, abi),
+        None => profile,
+    };
+    if options.portable { portable::widen(profile) } else { profile }
 }
 
 /// The calls that a run's runtime always makes under the filter were not, or not all, seen.

@@ -116,6 +116,12 @@ pub enum SyscallReason {
     Launch {},
     /// Tests rarely make it, and nothing works without.
     AlwaysAllowed {},
+    /// Nobody was seen to make it. Another C library, kernel or architecture makes it in place of what was seen; there is no
+    /// other reason beside this one.
+    Portable {
+        /// The calls that it stands in for; empty when C libraries make it by themselves. Sorted.
+        of: Vec<String>,
+    },
     /// A filter refused it while recording, and denials were to be learned.
     Denied {
         /// Executables that asked for it. Sorted. Hostile text.
@@ -245,4 +251,6 @@ pub enum NoteKind {
     NoNewPrivileges,
     /// Processes left the target's cgroup.
     Left,
+    /// It allows more than what was recorded, for other libraries, kernels or architectures.
+    Portable,
 }

@@ -105,11 +105,13 @@ fn syscalls(a: &Profile, b: &Profile, made_for: &MadeFor) -> Vec<SyscallRule> {
 fn reasons(found: Vec<SyscallReason>, is_container: bool, sometimes: bool) -> Vec<SyscallReason> {
     let mut kept = BTreeSet::new();
     let (mut made, mut refused) = (None, None);
+    let mut stands_in: Option<BTreeSet<String>> = None;
     for reason in found {
         match reason {
             SyscallReason::AlwaysAllowed {} => return vec![reason],
             SyscallReason::Workload { programs, tests } => join(&mut made, programs, tests),
             SyscallReason::Denied { programs, tests } => join(&mut refused, programs, tests),
+            SyscallReason::Portable { of } => stands_in.get_or_insert_default().extend(of),
             other => {
                 kept.insert(other);
             }
@@ -139,6 +141,9 @@ fn reasons(found: Vec<SyscallReason>, is_container: bool, sometimes: bool) -> Ve
         programs: list(programs),
         tests: list(tests),
     }));
+    if let (true, Some(of)) = (kept.is_empty(), stands_in) {
+        kept.insert(SyscallReason::Portable { of: list(of) });
+    }
     kept.into_iter().collect()
 }
 

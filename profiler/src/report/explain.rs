@@ -247,6 +247,13 @@ fn reason(reason: &SyscallReason) -> String {
             });
             format!("the runtime is known to need it: {}{instead}", named(runtime, version))
         }
+        SyscallReason::Portable { of } if of.is_empty() => {
+            "nobody was seen to make it: C libraries make it by themselves, some of them".to_owned()
+        }
+        SyscallReason::Portable { of } => format!(
+            "nobody was seen to make it: stands in for {} in other C libraries, kernels or architectures",
+            escape::line(&of.join(", "))
+        ),
         SyscallReason::Launch {} => "whoever loads the filter starts the target with it".to_owned(),
         SyscallReason::AlwaysAllowed {} => {
             "always allowed: tests rarely make it, and nothing works without".to_owned()

@@ -115,6 +115,8 @@ fn reason(reason: &SyscallReason) -> String {
             let join = if when.is_start() { "" } else { " joining" };
             format!("floor {runtime}{join}{nnp}{}", instead.unwrap_or_default())
         }
+        SyscallReason::Portable { of } if of.is_empty() => "portable".into(),
+        SyscallReason::Portable { of } => format!("portable for {}", line(&of.join(", "))),
         SyscallReason::Launch {} => "launch".into(),
         SyscallReason::AlwaysAllowed {} => "always allowed".into(),
     }

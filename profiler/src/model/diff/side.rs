@@ -89,6 +89,12 @@ impl Users {
                     vec![],
                     vec![format!("the runtime, as measured of {runtime} {version}")],
                 ),
+                SyscallReason::Portable { of } if of.is_empty() => {
+                    (vec![], vec![], vec!["C libraries make it by themselves".into()])
+                }
+                SyscallReason::Portable { of } => {
+                    (vec![], vec![], vec![format!("stands in for {}", of.join(", "))])
+                }
                 SyscallReason::Launch {} => (vec![], vec![], vec!["starts the target".into()]),
                 SyscallReason::AlwaysAllowed {} => (vec![], vec![], vec!["always allowed".into()]),
             };

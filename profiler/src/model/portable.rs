@@ -1,0 +1,149 @@
+//! A policy for other C libraries, kernels and architectures than the one that was recorded.
+//!
+//! Owns what is added and what is assumed; which calls stand in for each other is `families`'. What is added here is marked as
+//! such: nobody was seen to make it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{
+    arch::Abi,
+    families::{self, LIBC},
+    profile::{Note, NoteKind, Profile, SyscallReason, SyscallRule},
+    syscall,
+};
+
+/// Rules by number space and name.
+type Rules = BTreeMap<(Abi, String), BTreeSet<SyscallReason>>;
+
+/// Adds the partners of every allowed call, and what C libraries do by themselves on the ABIs of programs that were seen.
+#[must_use]
+pub fn widen(profile: Profile) -> Profile {
+    let mut rules = rules_of(&profile.syscalls);
+    let known: BTreeSet<(Abi, String)> = rules.keys().cloned().collect();
+    let mut wanted: BTreeMap<(Abi, &str), BTreeSet<&str>> = BTreeMap::new();
+    for (abi, name) in &known {
+        for (_, partner) in families::partners(*abi, name) {
+            wanted.entry((*abi, partner)).or_default().insert(name);
+        }
+    }
+    for abi in &profile.architectures {
+        for name in LIBC.iter().filter(|name| syscall::number(*abi, name).is_some()) {
+            wanted.entry((*abi, name)).or_default();
+        }
+    }
+    let mut added = 0;
+    for ((abi, name), of) in wanted {
+        let key = (abi, name.to_owned());
+        if !known.contains(&key) {
+            added += 1;
+            let of = of.into_iter().map(str::to_owned).collect();
+            rules.insert(key, BTreeSet::from([SyscallReason::Portable { of }]));
+        }
+    }
+    let text = format!(
+        "made for other C libraries and kernels, too: {added} calls are allowed because they stand in for others, and nobody was seen to make them"
+    );
+    finish(profile, rules, Note { kind: NoteKind::Portable, text })
+}
+
+/// The same policy for the programs of `abi`: each call by its name, or by its partners where the ABI has no such call.
+#[must_use]
+pub fn translate(profile: Profile, abi: Abi) -> Profile {
+    if profile.architectures == [abi] {
+        return profile;
+    }
+    let from = source(&profile.architectures);
+    let mut rules = Rules::new();
+    let mut stands_in: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut replaced: BTreeSet<&str> = BTreeSet::new();
+    let mut dropped: BTreeSet<&str> = BTreeSet::new();
+    for rule in profile.syscalls.iter().filter(|rule| Some(rule.abi) == from) {
+        if syscall::number(abi, &rule.name).is_some() {
+            rules.entry((abi, rule.name.clone())).or_default().extend(rule.reasons.iter().cloned());
+            continue;
+        }
+        let partners: Vec<&str> = families::partners(abi, &rule.name).map(|(_, name)| name).collect();
+        let list = if partners.is_empty() { &mut dropped } else { &mut replaced };
+        list.insert(&rule.name);
+        for name in partners {
+            stands_in.entry(name).or_default().insert(rule.name.clone());
+        }
+    }
+    for (name, of) in stands_in {
+        let reason = SyscallReason::Portable { of: of.into_iter().collect() };
+        rules.entry((abi, name.to_owned())).or_default().insert(reason);
+    }
+    let others: BTreeSet<String> = profile
+        .architectures
+        .iter()
+        .filter(|other| Some(**other) != from && **other != abi)
+        .map(ToString::to_string)
+        .collect();
+    let list = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(", ");
+    let mut text = format!(
+        "made for {abi}, recorded on {}: that its programs make the same calls there is an assumption",
+        from.map_or_else(|| "no known machine".to_owned(), |from| from.to_string())
+    );
+    for (what, names) in [
+        ("by others that stand in for them there", list(replaced)),
+        ("not at all, for they are of the recorded machine only", list(dropped)),
+        ("not at all, with their ABI", others.into_iter().collect::<Vec<_>>().join(", ")),
+    ] {
+        if !names.is_empty() {
+            text.push_str(&format!("; allowed {what}: {names}"));
+        }
+    }
+    text.push_str("\nhint: run the tests there under `profiler verify`, or record there");
+    let mut profile = finish(profile, rules, Note { kind: NoteKind::Portable, text });
+    profile.architectures = vec![abi];
+    profile.denied.retain(|call| Some(call.abi) == from && syscall::number(abi, &call.name).is_some());
+    profile.denied.iter_mut().for_each(|call| call.abi = abi);
+    for rule in capability_rules(&mut profile) {
+        rule.reasons.iter_mut().for_each(|reason| reason.abi = abi);
+        rule.reasons.sort();
+        rule.reasons.dedup();
+    }
+    profile
+}
+
+/// The ABI of the recorded machine's own programs: of those that were seen, the one that others are compatible with.
+fn source(architectures: &[Abi]) -> Option<Abi> {
+    [Abi::X86_64, Abi::Aarch64, Abi::Riscv64, Abi::Ia32, Abi::Arm, Abi::X32]
+        .into_iter()
+        .find(|abi| architectures.contains(abi))
+}
+
+fn rules_of(syscalls: &[SyscallRule]) -> Rules {
+    let rule = |rule: &SyscallRule| {
+        ((rule.abi, rule.name.clone()), rule.reasons.iter().cloned().collect::<BTreeSet<_>>())
+    };
+    syscalls.iter().map(rule).collect()
+}
+
+fn finish(mut profile: Profile, rules: Rules, note: Note) -> Profile {
+    let always = SyscallReason::AlwaysAllowed {};
+    profile.syscalls = rules
+        .into_iter()
+        .map(|((abi, name), mut reasons)| {
+            // as where rules are made: one that is always allowed has no other reason
+            if reasons.contains(&always) {
+                reasons = BTreeSet::from([always.clone()]);
+            } else if reasons.iter().any(|reason| !matches!(reason, SyscallReason::Portable { .. })) {
+                reasons.retain(|reason| !matches!(reason, SyscallReason::Portable { .. }));
+            }
+            SyscallRule { abi, name, reasons: reasons.into_iter().collect() }
+        })
+        .collect();
+    profile.notes.push(note);
+    profile.notes.sort();
+    profile
+}
+
+fn capability_rules(
+    profile: &mut Profile,
+) -> impl Iterator<Item = &mut crate::model::profile::CapabilityRule> {
+    let lists = &mut profile.capabilities;
+    [&mut lists.required, &mut lists.probed, &mut lists.denied, &mut lists.runtime]
+        .into_iter()
+        .flatten()
+}
