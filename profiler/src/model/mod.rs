@@ -2,6 +2,7 @@
 
 pub mod arch;
 pub mod baseline;
+pub mod bpf;
 pub mod capability;
 pub mod check;
 pub mod diff;
