@@ -1,4 +1,3 @@
 //! What seccomp files decide: `model::effective` against libseccomp.
 
-mod bpf;
 pub mod differential;
