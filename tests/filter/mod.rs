@@ -1,3 +1,4 @@
 //! What seccomp files decide: `model::effective` against libseccomp.
 
 pub mod differential;
+pub mod static_check;
