@@ -126,7 +126,9 @@ pub fn coverage(recording: &Recording) -> Coverage {
     }
     // every label, that of a test which made only what is no entry included
     let made = recording.syscalls.iter().flat_map(|fact| fact.seen.values());
-    let tests = made.flat_map(|sighting| &sighting.tests).collect::<BTreeSet<_>>().len();
+    let asked = recording.capabilities.iter().flat_map(|fact| fact.seen.values());
+    let sightings = made.chain(asked.map(|seen| &seen.sighting));
+    let tests = sightings.flat_map(|sighting| &sighting.tests).collect::<BTreeSet<_>>().len();
     let runs = recording.runs.len();
 
     let calls = calls

@@ -78,9 +78,10 @@ pub fn human(document: &Document<'_>, out: &mut impl Write) -> io::Result<()> {
 pub fn line(coverage: &Coverage) -> String {
     let told = |estimate: &Estimate, sample: &str| {
         format!(
-            "after {} about {:.0} more to find (Chao2), more than {} of a further {sample} covered (Good-Turing)",
+            "after {} {:.0} to {:.0} more to find (Chao2), more than {} of a further {sample} covered (Good-Turing)",
             text::count(estimate.samples, sample),
-            estimate.unseen,
+            estimate.unseen_low,
+            estimate.unseen_high.ceil(),
             percent(estimate.sample_coverage_low),
         )
     };
