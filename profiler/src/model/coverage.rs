@@ -89,6 +89,8 @@ pub struct Estimate {
     pub sample_coverage_low: f64,
     /// New entries to be expected in the next sample.
     pub next: f64,
+    /// They are fewer than this, with a confidence of 95 %.
+    pub next_high: f64,
     /// How many entries 1, 2, ... of these samples have seen, on the average over all orders.
     pub curve: Vec<f64>,
 }
@@ -264,6 +266,7 @@ pub fn estimate(counts: &[usize], samples: usize) -> Option<Estimate> {
         sample_coverage: 1.0 - q1 / sightings * doubt,
         sample_coverage_low: (1.0 - most(q1) / sightings).max(0.0),
         next: q1 / m,
+        next_high: most(q1) / m,
         curve: curve(counts, samples),
     })
 }
