@@ -81,7 +81,8 @@ pub fn line(coverage: &Coverage) -> String {
             "after {} {:.0} to {:.0} more to find (Chao2), more than {} of a further {sample} covered (Good-Turing)",
             text::count(estimate.samples, sample),
             estimate.unseen_low,
-            estimate.unseen_high.ceil(),
+            // nobody knows that there are none
+            estimate.unseen_high.ceil().max(1.0),
             percent(estimate.sample_coverage_low),
         )
     };
