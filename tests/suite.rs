@@ -15,6 +15,7 @@ mod harness;
 mod kernel;
 mod labels;
 mod matrix;
+mod portable;
 mod readme;
 mod scope;
 
@@ -91,6 +92,7 @@ fn tests() -> Vec<Test> {
         floors::tests(),
         matrix::tests(),
         scope::tests(),
+        portable::tests(),
         readme::tests(),
     ]
     .into_iter()

@@ -209,6 +209,12 @@ pub struct Seccomp {
 }
 
 impl Seccomp {
+    /// The ABIs that it lists, in libseccomp's words.
+    pub fn architectures(&self) -> Vec<&str> {
+        let listed = self.json["architectures"].as_array().into_iter().flatten();
+        listed.filter_map(Value::as_str).collect()
+    }
+
     /// The names that are allowed without a condition.
     pub fn allowed(&self) -> BTreeSet<String> {
         let rules = self.json["syscalls"].as_array().into_iter().flatten();

@@ -20,6 +20,8 @@ fn own_flags(name: &str) -> &'static [&'static str] {
             &["-static", "-nostdlib", "-fno-stack-protector", "-fno-tree-loop-distribute-patterns"]
         }
         "real32" => &["-static", "-m32"],
+        // Linked to whatever libc it is started with.
+        "libc" => &[],
         // Linked to libc, and with frames that can be followed.
         "stack" => &["-fno-omit-frame-pointer", "-fno-optimize-sibling-calls"],
         _ => &["-static"],
@@ -41,11 +43,31 @@ pub fn build(root: &Utf8Path, name: &str) -> Result<Utf8PathBuf> {
         return Ok(binary);
     }
     fs_err::create_dir_all(&dir)?;
-    let mut gcc: Command = program::command("gcc", &flags);
-    gcc.arg("-o").arg(&binary).arg(&source);
-    program::run(&mut gcc, Duration::from_secs(120))?
-        .expect(0)
-        .with_context(|| format!("gcc refuses `{source}`"))?;
+    compile("gcc", &flags, &source, &binary)?;
     fs_err::write(&stamp, made_of)?;
     Ok(binary)
+}
+
+/// Builds fixture `name` by another compiler, as `binary`.
+///
+/// # Errors
+/// When the compiler refuses it.
+pub fn build_with(
+    compiler: &str,
+    flags: &[&str],
+    root: &Utf8Path,
+    name: &str,
+    binary: &Utf8Path,
+) -> Result<()> {
+    let source = root.join("tests/fixtures").join(format!("{name}.c"));
+    compile(compiler, &[&["-O2"], flags].concat(), &source, binary)
+}
+
+fn compile(compiler: &str, flags: &[&str], source: &Utf8Path, binary: &Utf8Path) -> Result<()> {
+    let mut compiling: Command = program::command(compiler, flags);
+    compiling.arg("-o").arg(binary).arg(source);
+    program::run(&mut compiling, Duration::from_secs(120))?
+        .expect(0)
+        .map(drop)
+        .with_context(|| format!("{compiler} refuses `{source}`"))
 }

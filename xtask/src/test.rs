@@ -15,20 +15,24 @@ use crate::{
 };
 
 /// What the tests compile with, compare with and look with.
-const PACKAGES: [&str; 14] = [
+const PACKAGES: [&str; 18] = [
     "bpftool",
     "busybox-static",
     "gcc",
+    "gcc-aarch64-linux-gnu",
     "git",
     "gosu",
     "iproute2",
     "lib32gcc-12-dev",
     "libc6-dev",
+    "libc6-dev-arm64-cross",
     "libc6-dev-i386",
+    "musl-tools",
     "procps",
     "python3",
     "python3-pytest",
     "python3-seccomp",
+    "qemu-user-static",
     "strace",
 ];
 

@@ -12,7 +12,11 @@ use profiler::{
     observe::ebpf::Way,
 };
 
-use crate::{context::{self, ContextArgs}, exit, output::Committed};
+use crate::{
+    context::{self, ContextArgs},
+    exit,
+    output::Committed,
+};
 
 /// Record what a container or command asks of the kernel; write the profile that it needs.
 #[derive(Debug, Parser)]

@@ -65,7 +65,15 @@ pub static FAMILIES: &[Family] = &[
     },
     Family {
         calls: &[
-            "fstat", "fstat64", "fstatat64", "lstat", "lstat64", "newfstatat", "stat", "stat64", "statx",
+            "fstat",
+            "fstat64",
+            "fstatat64",
+            "lstat",
+            "lstat64",
+            "newfstatat",
+            "stat",
+            "stat64",
+            "statx",
         ],
         why: "glibc 2.33 to 2.38 asks for an open file by newfstatat, others by fstat; 32-bit ABIs with 64-bit time have statx only",
     },
@@ -73,7 +81,10 @@ pub static FAMILIES: &[Family] = &[
         calls: &["access", "faccessat", "faccessat2"],
         why: "faccessat2 came with 5.8, and newer ABIs have no access",
     },
-    Family { calls: &["chmod", "fchmodat", "fchmodat2"], why: "newer ABIs have no chmod; fchmodat2 came with 6.6" },
+    Family {
+        calls: &["chmod", "fchmodat", "fchmodat2"],
+        why: "newer ABIs have no chmod; fchmodat2 came with 6.6",
+    },
     Family {
         calls: &["chown", "chown32", "fchownat", "lchown", "lchown32"],
         why: "newer ABIs have fchownat only, 32-bit ones a call for ids of 32 bits",
@@ -93,9 +104,18 @@ pub static FAMILIES: &[Family] = &[
         calls: &["futimesat", "utime", "utimensat", "utimensat_time64", "utimes"],
         why: "C libraries set all times by utimensat, older ones by utime and utimes",
     },
-    Family { calls: &["statfs", "statfs64"], why: "32-bit ABIs have a call for large file systems" },
-    Family { calls: &["fstatfs", "fstatfs64"], why: "32-bit ABIs have a call for large file systems" },
-    Family { calls: &["getdents", "getdents64"], why: "old C libraries read directories by getdents" },
+    Family {
+        calls: &["statfs", "statfs64"],
+        why: "32-bit ABIs have a call for large file systems",
+    },
+    Family {
+        calls: &["fstatfs", "fstatfs64"],
+        why: "32-bit ABIs have a call for large file systems",
+    },
+    Family {
+        calls: &["getdents", "getdents64"],
+        why: "old C libraries read directories by getdents",
+    },
     // open files
     Family { calls: &["read", "readv"], why: "musl's streams read by readv, glibc's by read" },
     Family { calls: &["write", "writev"], why: "musl's streams write by writev, glibc's by write" },
@@ -110,7 +130,10 @@ pub static FAMILIES: &[Family] = &[
         calls: &["arm_fadvise64_64", "fadvise64", "fadvise64_64"],
         why: "32-bit ABIs have calls of their own for large files",
     },
-    Family { calls: &["sync_file_range", "sync_file_range2"], why: "arm has the arguments in another order" },
+    Family {
+        calls: &["arm_sync_file_range", "sync_file_range"],
+        why: "arm has the arguments in another order",
+    },
     Family { calls: &["dup2", "dup3"], why: "newer ABIs have no dup2" },
     Family { calls: &["pipe", "pipe2"], why: "newer ABIs have no pipe" },
     // waiting
@@ -130,7 +153,10 @@ pub static FAMILIES: &[Family] = &[
     Family { calls: &["eventfd", "eventfd2"], why: "newer ABIs have no eventfd" },
     Family { calls: &["signalfd", "signalfd4"], why: "newer ABIs have no signalfd" },
     Family { calls: &["inotify_init", "inotify_init1"], why: "newer ABIs have no inotify_init" },
-    Family { calls: &["pause", "ppoll", "ppoll_time64"], why: "newer ABIs have no pause: C libraries wait by ppoll" },
+    Family {
+        calls: &["pause", "ppoll", "ppoll_time64"],
+        why: "newer ABIs have no pause: C libraries wait by ppoll",
+    },
     Family {
         calls: &["waitid", "waitpid", "wait4"],
         why: "waitpid is a call of some ABIs, else wait4; riscv32 has waitid only",
@@ -140,7 +166,10 @@ pub static FAMILIES: &[Family] = &[
         calls: &["clone", "clone3", "fork", "vfork"],
         why: "glibc 2.34 and later starts threads by clone3 first, musl by clone; fork is a call, or clone",
     },
-    Family { calls: &["execve", "execveat"], why: "fexecve is execveat, or execve of /proc/self/fd" },
+    Family {
+        calls: &["execve", "execveat"],
+        why: "fexecve is execveat, or execve of /proc/self/fd",
+    },
     Family { calls: &["tgkill", "tkill"], why: "musl raises by tkill, glibc by tgkill" },
     Family { calls: &["getpgid", "getpgrp"], why: "newer ABIs have no getpgrp" },
     Family {
@@ -172,7 +201,10 @@ pub static FAMILIES: &[Family] = &[
     Family { calls: &["setfsuid", "setfsuid32"], why: IDS },
     Family { calls: &["setfsgid", "setfsgid32"], why: IDS },
     // sockets
-    Family { calls: &["accept", "accept4"], why: "ia32 has accept4 only; Go and libuv call accept4" },
+    Family {
+        calls: &["accept", "accept4"],
+        why: "ia32 has accept4 only; Go and libuv call accept4",
+    },
     Family { calls: &["send", "sendto"], why: "send is a call of arm only" },
     Family { calls: &["recv", "recvfrom"], why: "recv is a call of arm only" },
     Family { calls: &["recvmmsg", "recvmmsg_time64"], why: TIME64 },
@@ -190,7 +222,10 @@ pub static FAMILIES: &[Family] = &[
         calls: &["clock_settime", "clock_settime64", "settimeofday", "stime"],
         why: "C libraries set the clock by clock_settime, older ones by settimeofday",
     },
-    Family { calls: &["adjtimex", "clock_adjtime", "clock_adjtime64"], why: "glibc adjusts by clock_adjtime" },
+    Family {
+        calls: &["adjtimex", "clock_adjtime", "clock_adjtime64"],
+        why: "glibc adjusts by clock_adjtime",
+    },
     Family { calls: &["futex", "futex_time64"], why: TIME64 },
     Family { calls: &["timer_gettime", "timer_gettime64"], why: TIME64 },
     Family { calls: &["timer_settime", "timer_settime64"], why: TIME64 },
@@ -215,7 +250,10 @@ static PARTNERS: LazyLock<BTreeMap<&'static str, BTreeSet<&'static str>>> = Lazy
     let mut partners: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for family in FAMILIES {
         for call in family.calls {
-            partners.entry(call).or_default().extend(family.calls.iter().filter(|other| *other != call));
+            partners
+                .entry(call)
+                .or_default()
+                .extend(family.calls.iter().filter(|other| *other != call));
         }
     }
     partners

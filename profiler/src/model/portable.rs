@@ -31,22 +31,19 @@ pub fn widen(profile: Profile) -> Profile {
             wanted.entry((*abi, name)).or_default();
         }
     }
-    let mut added = 0;
     for ((abi, name), of) in wanted {
         let key = (abi, name.to_owned());
         if !known.contains(&key) {
-            added += 1;
             let of = of.into_iter().map(str::to_owned).collect();
             rules.insert(key, BTreeSet::from([SyscallReason::Portable { of }]));
         }
     }
-    let text = format!(
-        "made for other C libraries and kernels, too: {added} calls are allowed because they stand in for others, and nobody was seen to make them"
-    );
-    finish(profile, rules, Note { kind: NoteKind::Portable, text })
+    let text = "made for other C libraries and kernels, too: calls are allowed that stand in for others, and nobody was seen to make them";
+    finish(profile, rules, Note { kind: NoteKind::Portable, text: text.into() })
 }
 
-/// The same policy for the programs of `abi`: each call by its name, or by its partners where the ABI has no such call.
+/// The same policy for the programs of `abi`: each call by its name, or by its partners where the ABI has no such call. The reasons
+/// of capabilities stay what was recorded.
 #[must_use]
 pub fn translate(profile: Profile, abi: Abi) -> Profile {
     if profile.architectures == [abi] {
@@ -62,7 +59,8 @@ pub fn translate(profile: Profile, abi: Abi) -> Profile {
             rules.entry((abi, rule.name.clone())).or_default().extend(rule.reasons.iter().cloned());
             continue;
         }
-        let partners: Vec<&str> = families::partners(abi, &rule.name).map(|(_, name)| name).collect();
+        let partners: Vec<&str> =
+            families::partners(abi, &rule.name).map(|(_, name)| name).collect();
         let list = if partners.is_empty() { &mut dropped } else { &mut replaced };
         list.insert(&rule.name);
         for name in partners {
@@ -96,13 +94,10 @@ pub fn translate(profile: Profile, abi: Abi) -> Profile {
     text.push_str("\nhint: run the tests there under `profiler verify`, or record there");
     let mut profile = finish(profile, rules, Note { kind: NoteKind::Portable, text });
     profile.architectures = vec![abi];
-    profile.denied.retain(|call| Some(call.abi) == from && syscall::number(abi, &call.name).is_some());
+    profile
+        .denied
+        .retain(|call| Some(call.abi) == from && syscall::number(abi, &call.name).is_some());
     profile.denied.iter_mut().for_each(|call| call.abi = abi);
-    for rule in capability_rules(&mut profile) {
-        rule.reasons.iter_mut().for_each(|reason| reason.abi = abi);
-        rule.reasons.sort();
-        rule.reasons.dedup();
-    }
     profile
 }
 
@@ -128,7 +123,8 @@ fn finish(mut profile: Profile, rules: Rules, note: Note) -> Profile {
             // as where rules are made: one that is always allowed has no other reason
             if reasons.contains(&always) {
                 reasons = BTreeSet::from([always.clone()]);
-            } else if reasons.iter().any(|reason| !matches!(reason, SyscallReason::Portable { .. })) {
+            } else if reasons.iter().any(|reason| !matches!(reason, SyscallReason::Portable { .. }))
+            {
                 reasons.retain(|reason| !matches!(reason, SyscallReason::Portable { .. }));
             }
             SyscallRule { abi, name, reasons: reasons.into_iter().collect() }
@@ -137,13 +133,4 @@ fn finish(mut profile: Profile, rules: Rules, note: Note) -> Profile {
     profile.notes.push(note);
     profile.notes.sort();
     profile
-}
-
-fn capability_rules(
-    profile: &mut Profile,
-) -> impl Iterator<Item = &mut crate::model::profile::CapabilityRule> {
-    let lists = &mut profile.capabilities;
-    [&mut lists.required, &mut lists.probed, &mut lists.denied, &mut lists.runtime]
-        .into_iter()
-        .flatten()
 }

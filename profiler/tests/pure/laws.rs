@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use profiler::{
     ingest,
     model::{
+        arch::Abi,
         floor,
         merge::{MergeError, Merger, canonical, merge, of_run},
         policy::{self, Options},
         profile::{Profile, SyscallReason},
         purpose::{Purpose, RuntimeChoice},
         recording::Recording,
+        syscall,
         union::union,
     },
     render,
@@ -36,7 +38,8 @@ const LEARNING: Options = options(true, None);
 const ANY: Options = options(false, Some(RuntimeChoice::Any));
 
 const fn options(learn_denied: bool, runtime: Option<RuntimeChoice>) -> Options {
-    Options { learn_denied, purpose: Purpose { runtime, no_new_privileges: None } }
+    let purpose = Purpose { runtime, no_new_privileges: None };
+    Options { learn_denied, purpose, portable: false, arch: None }
 }
 
 proptest! {
@@ -107,6 +110,33 @@ proptest! {
     }
 
     #[test]
+    fn what_stands_in_for_others_only_adds(a in recording(vec![0, 1, 2]), b in recording(vec![3, 4, 5])) {
+        let portable = Options { portable: true, ..STRICT };
+        let (narrow, wide) = (policy::derive(&a, &STRICT), policy::derive(&a, &portable));
+        prop_assert!(allowed(&narrow).is_subset(&allowed(&wide)));
+        for rule in &wide.syscalls {
+            let stands_in = rule.reasons.iter().any(|reason| matches!(reason, SyscallReason::Portable { .. }));
+            prop_assert_eq!(stands_in, !allowed(&narrow).contains(&(rule.abi.name(), rule.name.clone())));
+            prop_assert!(!stands_in || rule.reasons.len() == 1);
+        }
+        prop_assert_eq!(&ingest::profile::parse(&render::json::profile(&wide)).expect("own output"), &wide);
+        let both = policy::derive(&join(&[&a, &b]), &portable);
+        prop_assert!(allowed(&wide).is_subset(&allowed(&both)));
+    }
+
+    #[test]
+    fn for_another_machine_there_are_its_calls_only(a in any_recording()) {
+        let profile = policy::derive(&a, &Options { arch: Some(Abi::Aarch64), ..STRICT });
+        prop_assert_eq!(&profile.architectures, &[Abi::Aarch64]);
+        for rule in &profile.syscalls {
+            prop_assert!(rule.abi == Abi::Aarch64 && syscall::parse(Abi::Aarch64, &rule.name).is_some(), "{}", &rule.name);
+        }
+        let recorded = policy::derive(&a, &STRICT);
+        prop_assert_eq!(required(&profile), required(&recorded));
+        prop_assert_eq!(&ingest::profile::parse(&render::json::profile(&profile)).expect("own output"), &profile);
+    }
+
+    #[test]
     fn any_runtime_is_the_union_of_all(a in any_recording()) {
         let any = policy::derive(&a, &ANY);
         let mut union = allowed(&policy::derive(&a, &STRICT));
@@ -129,7 +159,7 @@ proptest! {
             for no_new_privileges in [None, Some(false), Some(true)] {
                 let one = RuntimeChoice::One { runtime, version: version.into() };
                 let purpose = Purpose { runtime: Some(one), no_new_privileges };
-                let other = policy::derive(&a, &Options { learn_denied: false, purpose });
+                let other = policy::derive(&a, &Options { purpose, ..STRICT });
                 prop_assert_eq!(&workload(&other), &recorded);
             }
         }
