@@ -12,6 +12,7 @@ pub mod error_number;
 pub mod explain;
 pub mod facts;
 pub mod floor;
+pub mod in_force;
 pub mod lint;
 pub mod merge;
 pub mod near;

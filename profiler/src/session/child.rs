@@ -14,7 +14,7 @@ use std::{
 use rustix::process::{Pid, Signal as Number, WaitId, WaitIdOptions, getpid, kill_process, waitid};
 use tokio::process::{Child, Command};
 
-use super::{error::SessionError, signals::Signal, socket};
+use super::{confine::Confinement, error::SessionError, signals::Signal, socket};
 
 /// Name of the hidden subcommand that [`enter`] serves.
 pub const ENTER: &str = "__enter";
@@ -33,9 +33,10 @@ impl Running {
     }
 
     /// Starts a command that is the target; `join` is called with its process id and must move it
-    /// into its cgroup. It executes the command only after that.
+    /// into its cgroup. It executes the command only after that, confined.
     pub fn inside(
         command: &[OsString],
+        confinement: Option<&Confinement>,
         socket: Option<&Path>,
         join: impl FnOnce(u32) -> Result<(), SessionError>,
     ) -> Result<Self, SessionError> {
@@ -43,7 +44,16 @@ impl Running {
         let itself = std::env::current_exe()
             .map_err(|source| io("find", Path::new("/proc/self/exe"), source))?;
         let mut entering = Command::new(itself);
-        let running = Self::spawn(entering.arg(ENTER).arg("--").args(command), program, socket)?;
+        entering.arg(ENTER);
+        let file = match confinement.map(Confinement::handed_over).transpose() {
+            Ok(None) => None,
+            Ok(Some((options, file))) => {
+                entering.args(options);
+                Some(file)
+            }
+            Err(source) => return Err(io("write", &std::env::temp_dir(), source)),
+        };
+        let running = Self::spawn(entering.arg("--").args(command), program, socket)?;
         let Some(pid) = running.pid else { return Ok(running) };
         // stopped, it makes no calls while it is between the cgroups, and its own execve is behind it
         let stopped_or_ended =
@@ -54,6 +64,7 @@ impl Running {
                 source: error.into(),
             })
             .and_then(|_| join(pid.as_raw_nonzero().get().unsigned_abs()));
+        drop(file); // it has been read
         // unrecorded, the command must not run
         let next = if joined.is_ok() { Number::CONT } else { Number::KILL };
         let _ = kill_process(pid, next); // it may have been killed
@@ -96,13 +107,23 @@ pub fn shell_status(status: ExitStatus) -> i32 {
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1)
 }
 
-/// Serves the hidden subcommand: stops until it was moved into its cgroup, then becomes the command.
+/// Serves the hidden subcommand: stops until it was moved into its cgroup, then becomes the command, confined.
 /// Returns only when that failed.
-pub fn enter(command: &[OsString]) -> std::io::Error {
+pub fn enter(command: &[OsString], confinement: Option<&Confinement>) -> std::io::Error {
+    if let Some(Err(error)) = confinement.map(Confinement::cut) {
+        return error;
+    }
     match (kill_process(getpid(), Number::STOP), command.split_first()) {
         (Err(error), _) => error.into(),
         (Ok(()), None) => std::io::ErrorKind::InvalidInput.into(),
-        (Ok(()), Some((program, args))) => std::process::Command::new(program).args(args).exec(),
+        (Ok(()), Some((program, args))) => {
+            let mut command = std::process::Command::new(program);
+            command.args(args);
+            match confinement {
+                Some(confinement) => confinement.execute(command),
+                None => command.exec(),
+            }
+        }
     }
 }
 
