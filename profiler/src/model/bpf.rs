@@ -375,7 +375,10 @@ mod tests {
         assert_eq!(Program::parse(&[0; 7]), Err(ProgramError::Size(7)));
         assert_eq!(program(&[(LOAD, 0, 0, NR)]), Err(ProgramError::Out(0)));
         assert_eq!(program(&[(JUMP_EQUAL, 1, 0, 0), (RETURN, 0, 0, 0)]), Err(ProgramError::Out(0)));
-        assert_eq!(program(&[(JUMP, 0, 0, u32::MAX), (RETURN, 0, 0, 0)]), Err(ProgramError::Out(0)));
+        assert_eq!(
+            program(&[(JUMP, 0, 0, u32::MAX), (RETURN, 0, 0, 0)]),
+            Err(ProgramError::Out(0))
+        );
         for (code, k) in [(LOAD, 64), (LOAD, 2), (0x61, 0)] {
             let refused = program(&[(code, 0, 0, k), (RETURN, 0, 0, 0)]);
             assert_eq!(refused, Err(ProgramError::Instruction { at: 0, code, k }));

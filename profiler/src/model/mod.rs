@@ -24,6 +24,7 @@ pub mod purpose;
 pub mod recording;
 pub mod seccomp;
 pub mod shell;
+pub mod static_check;
 pub mod symbol;
 pub mod syscall;
 mod tables;

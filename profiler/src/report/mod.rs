@@ -13,6 +13,7 @@ pub mod lint;
 mod next;
 pub mod progress;
 pub mod schema;
+pub mod static_check;
 mod style;
 pub mod summary;
 mod text;

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, schema_for};
 
 use crate::{
     model::{profile::Profile, recording::Recording},
-    report::{diff, doctor, explain, lint},
+    report::{diff, doctor, explain, lint, static_check},
 };
 
 /// File name and text of each schema.
@@ -20,6 +20,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("explain.schema.json", of::<explain::Entries<'_>>()),
         ("why-not.schema.json", of::<explain::Answers<'_>>()),
         ("lint.schema.json", of::<lint::Document<'_>>()),
+        ("verify-static.schema.json", of::<static_check::Document>()),
     ]
 }
 
