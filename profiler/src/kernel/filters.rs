@@ -24,6 +24,9 @@ use crate::model::bpf::{Instruction, Program, ProgramError};
 const STOP: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// `PTRACE_SECCOMP_GET_FILTER` of linux/ptrace.h.
+const GET_FILTER: libc::c_uint = 0x420c;
+
 /// No thread has more filters that are looked at.
 const MOST: usize = 64;
 
@@ -95,7 +98,7 @@ pub fn of_thread(tid: i32) -> Result<Vec<Program>, FilterError> {
 fn get(tid: i32, index: usize, to: *mut c_void) -> io::Result<usize> {
     // SAFETY: the thread is this one's tracee; `to` is null or has the room that an earlier answer asked for, and a filter
     // never changes.
-    let count = unsafe { libc::ptrace(libc::PTRACE_SECCOMP_GET_FILTER, tid, index, to) };
+    let count = unsafe { libc::ptrace(GET_FILTER, tid, index, to) };
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 

@@ -8,11 +8,11 @@ use std::{
     ffi::{OsStr, OsString},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
-    process::ExitStatus,
+    process::{ExitStatus, Stdio},
 };
 
 use rustix::process::{Pid, Signal as Number, WaitId, WaitIdOptions, getpid, kill_process, waitid};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::{confine::Confinement, error::SessionError, signals::Signal, socket};
 
@@ -27,9 +27,30 @@ pub struct Running {
 
 impl Running {
     /// Starts a command that is not the target.
-    pub fn plain(command: &[OsString], socket: Option<&Path>) -> Result<Self, SessionError> {
+    pub fn plain(
+        command: &[OsString],
+        socket: Option<&Path>,
+        environment: &[(&str, String)],
+    ) -> Result<Self, SessionError> {
         let program = program_of(command)?;
-        Self::spawn(Command::new(program).args(&command[1..]), program, socket)
+        let environment = environment.iter().map(|(name, value)| (name, value));
+        Self::spawn(Command::new(program).args(&command[1..]).envs(environment), program, socket)
+    }
+
+    /// As [`Running::inside`], with its output in pipes.
+    pub fn piped(
+        command: &[OsString],
+        confinement: &Confinement,
+        join: impl FnOnce(u32) -> Result<(), SessionError>,
+    ) -> Result<Self, SessionError> {
+        let mut entering = itself()?;
+        entering.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::enter(entering, command, Some(confinement), None, join)
+    }
+
+    /// Its output, when that is in pipes.
+    pub fn output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+        (self.child.stdout.take(), self.child.stderr.take())
     }
 
     /// Starts a command that is the target; `join` is called with its process id and must move it
@@ -40,10 +61,17 @@ impl Running {
         socket: Option<&Path>,
         join: impl FnOnce(u32) -> Result<(), SessionError>,
     ) -> Result<Self, SessionError> {
+        Self::enter(itself()?, command, confinement, socket, join)
+    }
+
+    fn enter(
+        mut entering: Command,
+        command: &[OsString],
+        confinement: Option<&Confinement>,
+        socket: Option<&Path>,
+        join: impl FnOnce(u32) -> Result<(), SessionError>,
+    ) -> Result<Self, SessionError> {
         let program = program_of(command)?;
-        let itself = std::env::current_exe()
-            .map_err(|source| io("find", Path::new("/proc/self/exe"), source))?;
-        let mut entering = Command::new(itself);
         entering.arg(ENTER);
         let file = match confinement.map(Confinement::handed_over).transpose() {
             Ok(None) => None,
@@ -100,6 +128,12 @@ impl Running {
             let _ = kill_process(pid, number); // it may just have ended
         }
     }
+}
+
+fn itself() -> Result<Command, SessionError> {
+    std::env::current_exe()
+        .map(Command::new)
+        .map_err(|source| io("find", Path::new("/proc/self/exe"), source))
 }
 
 /// The status that a shell would report: the exit code, or 128 and the signal's number.
