@@ -17,4 +17,5 @@ pub mod static_check;
 mod style;
 pub mod summary;
 mod text;
+pub mod verify;
 mod warning;
