@@ -4,6 +4,7 @@ mod args;
 mod beside;
 mod completions;
 mod context;
+mod coverage;
 mod diff;
 mod doctor;
 mod enforce;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Verb::Merge(args) => merge::run(&args),
         Verb::Diff(args) => diff::run(&args),
         Verb::Git(args) => git::run(&args),
+        Verb::Coverage(args) => coverage::run(&args),
         Verb::Verify(args) => verify::run(&args, cli.debug),
         Verb::Mark(args) => mark::run(&args),
         Verb::Doctor(args) => doctor::run(&args),

@@ -5,6 +5,7 @@ pub mod baseline;
 pub mod bpf;
 pub mod capability;
 pub mod check;
+pub mod coverage;
 pub mod diff;
 pub mod effective;
 pub mod errno;

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, schema_for};
 
 use crate::{
     model::{profile::Profile, recording::Recording},
-    report::{diff, doctor, explain, lint, static_check, verify},
+    report::{coverage, diff, doctor, explain, lint, static_check, verify},
 };
 
 /// File name and text of each schema.
@@ -15,6 +15,7 @@ pub fn all() -> Vec<(&'static str, String)> {
     vec![
         ("recording.schema.json", of::<Recording>()),
         ("profile.schema.json", of::<Profile>()),
+        ("coverage.schema.json", of::<coverage::Document<'_>>()),
         ("diff.schema.json", of::<diff::json::Document>()),
         ("doctor.schema.json", of::<doctor::Document<'_>>()),
         ("explain.schema.json", of::<explain::Entries<'_>>()),
