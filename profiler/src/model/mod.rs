@@ -2,8 +2,10 @@
 
 pub mod arch;
 pub mod baseline;
+pub mod bpf;
 pub mod capability;
 pub mod check;
+pub mod coverage;
 pub mod diff;
 pub mod effective;
 pub mod errno;
@@ -22,6 +24,7 @@ pub mod purpose;
 pub mod recording;
 pub mod seccomp;
 pub mod shell;
+pub mod static_check;
 pub mod symbol;
 pub mod syscall;
 mod tables;
