@@ -19,6 +19,7 @@ const DENIED: [(&str, i64); 2] = [("clone3", 38), ("getppid", 1)];
 pub fn tests() -> Vec<Test> {
     vec![
         Test::new("docker::denials_are_exact_under_load", &NEEDS, under_load),
+        Test::new("docker::what_its_own_filter_denies_is_its_own", &NEEDS, own_filter),
         Test::new("docker::calls_in_flight_are_no_denials", &NEEDS, in_flight),
     ]
 }
@@ -50,6 +51,21 @@ fn under_load(machine: &Machine) -> Result<()> {
     ensure!(count == Some(800_000), "800000 were refused, {count:?} were counted");
     let numbers: Vec<u32> = numbers.iter().filter_map(|number| number.parse().ok()).collect();
     recording.expect_numbers(&numbers)
+}
+
+/// Under a profile that denies nothing, only a filter of the workload's own can refuse. It is no evidence for another.
+fn own_filter(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let engine = machine.engine()?;
+    let image = engine.fixture_image(machine)?;
+    let container = engine.name("own");
+    let session = Record::containers(machine, scratch.join("out"), &[&container.name])?.start()?;
+    let permissive = format!("--security-opt=seccomp={}", machine.permissive());
+    let script = format!("{UNDER_FILTER} 2000 276 278");
+    container.run(&["--network=none", &permissive, &image, "/bin/sh", "-c", &script])?.expect(0)?;
+    let recording = session.finish()?.expect(0)?.recording()?;
+    ensure!(recording.denied()?.is_empty(), "denied: {:?}", recording.denied()?);
+    recording.expect_numbers(&[276, 278])
 }
 
 /// The recorder comes while threads sleep, wait and start others.
