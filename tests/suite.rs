@@ -17,6 +17,7 @@ mod labels;
 mod matrix;
 mod readme;
 mod scope;
+mod verify;
 
 use std::{
     process::ExitCode,
@@ -92,6 +93,7 @@ fn tests() -> Vec<Test> {
         floors::tests(),
         matrix::tests(),
         scope::tests(),
+        verify::tests(),
         readme::tests(),
     ]
     .into_iter()

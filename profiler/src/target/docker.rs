@@ -3,6 +3,7 @@
 //! The only place that names the engine's client. Asks the engine, changes nothing, save [`Docker::restart`]
 //! on the user's word. Every request has a deadline.
 
+mod copy;
 pub mod endpoint;
 mod engine;
 mod events;
@@ -30,6 +31,7 @@ use thiserror::Error;
 
 pub(super) use self::endpoint::usual_sockets;
 pub use self::{
+    copy::{Confinement, ContainerState},
     endpoint::{Address, Endpoint, EndpointError, Environment, Source},
     engine::EngineInfo,
     events::{ContainerEvent, ContainerEventKind, EngineGone, EventStream},
