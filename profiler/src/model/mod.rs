@@ -13,6 +13,7 @@ pub mod facts;
 pub mod floor;
 pub mod lint;
 pub mod merge;
+pub mod minimise;
 pub mod near;
 pub mod needs;
 pub mod notes;
