@@ -5,8 +5,8 @@
 use schemars::{JsonSchema, schema_for};
 
 use crate::{
-    model::{profile::Profile, recording::Recording},
-    report::{diff, doctor, explain, lint},
+    model::{minimise::State, profile::Profile, recording::Recording},
+    report::{diff, doctor, explain, lint, minimise},
 };
 
 /// File name and text of each schema.
@@ -20,6 +20,8 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("explain.schema.json", of::<explain::Entries<'_>>()),
         ("why-not.schema.json", of::<explain::Answers<'_>>()),
         ("lint.schema.json", of::<lint::Document<'_>>()),
+        ("minimise.schema.json", of::<minimise::Document>()),
+        ("minimise-state.schema.json", of::<State>()),
     ]
 }
 

@@ -14,6 +14,7 @@ mod exits;
 mod followed;
 mod labels;
 mod mark;
+pub mod minimise;
 mod recorder;
 mod run;
 mod signals;

@@ -29,11 +29,19 @@ impl Bits {
         self.0.iter().zip(&of.0).all(|(own, other)| own & !other == 0)
     }
 
+    pub(super) fn is_disjoint(&self, from: &Bits) -> bool {
+        self.0.iter().zip(&from.0).all(|(own, other)| own & other == 0)
+    }
+
     /// This one and these.
     pub(super) fn with(&self, more: &[usize]) -> Bits {
         let mut all = self.clone();
         more.iter().for_each(|&number| all.insert(number));
         all
+    }
+
+    pub(super) fn union(&self, other: &Bits) -> Bits {
+        Bits(self.0.iter().zip(&other.0).map(|(own, other)| own | other).collect())
     }
 
     pub(super) fn intersection(&self, other: &Bits) -> Bits {
@@ -57,6 +65,8 @@ mod tests {
         let fewer = Bits::none(130).with(&[63, 129]);
         assert!(fewer.is_subset(&some) && !some.is_subset(&fewer));
         assert_eq!(some.intersection(&fewer), fewer);
+        assert_eq!(some.union(&fewer), some);
+        assert!(!some.is_disjoint(&fewer) && fewer.is_disjoint(&Bits::none(130).with(&[0, 64])));
         assert!(Bits::none(130).is_empty() && !fewer.is_empty());
     }
 }

@@ -242,13 +242,9 @@ impl<'a> Search<'a> {
         if runs.len() < self.settings.repeats {
             return Err(Stop::Wanted(Wanted { removed, likely: true }));
         }
-        for index in runs {
-            self.spent.insert(index);
-            if let Some(made) = &self.runs[index].made {
-                let known = self.used.get_or_insert_with(|| removed.clone());
-                *known = known.with(&made.numbers().collect::<Vec<_>>());
-            }
-        }
+        let made = runs.iter().map(|&index| self.runs[index].made.as_ref());
+        self.used = made.into_iter().try_fold(removed, |used, made| Some(used.union(made?)));
+        self.spent.extend(runs);
         Ok(())
     }
 
@@ -334,15 +330,13 @@ impl<'a> Search<'a> {
 
     fn ask(&mut self, group: &[usize], likely: bool) -> Result<Answer, Stop> {
         let removed = self.dropped.with(group);
-        let asked = |place: &usize| -> bool { group.contains(place) };
-        let fails: Vec<usize> = (0..self.runs.len())
-            .filter(|&index| {
-                let run = &self.runs[index];
-                let blames =
-                    || run.blame.is_subset(&removed) && run.blame.numbers().any(|p| asked(&p));
-                !run.passed && !run.foreign && (run.removed == removed || blames())
-            })
-            .collect();
+        let asked = Bits::none(self.candidates.len()).with(group);
+        let fails = |run: &Past| {
+            let blames = || run.blame.is_subset(&removed) && !run.blame.is_disjoint(&asked);
+            !run.passed && !run.foreign && (run.removed == removed || blames())
+        };
+        let fails: Vec<usize> =
+            (0..self.runs.len()).filter(|&index| fails(&self.runs[index])).collect();
         let passes = self.passes(&removed);
         self.spent.extend(fails.iter().chain(&passes));
         let repeats = self.settings.repeats;
