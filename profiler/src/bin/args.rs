@@ -44,6 +44,8 @@ pub enum Verb {
     Merge(crate::merge::MergeArgs),
     /// Show what two policies decide differently
     Diff(crate::diff::DiffArgs),
+    /// Prove that a profile holds
+    Verify(crate::verify::VerifyArgs),
     /// Let git show and merge profiles by what they decide
     Git(crate::git::GitArgs),
     /// Set the label of the test that runs: what the target does from now on is recorded under it
@@ -387,6 +389,15 @@ pub enum Format {
 
 #[derive(Debug, Args)]
 pub struct EnterArgs {
+    #[arg(long)]
+    pub filter: Option<PathBuf>,
+
+    #[arg(long)]
+    pub capabilities: Option<String>,
+
+    #[arg(long)]
+    pub no_new_privileges: bool,
+
     #[arg(last = true)]
     pub command: Vec<OsString>,
 }

@@ -6,7 +6,9 @@
 pub mod btf;
 pub mod cgroup;
 pub mod doctor;
+pub mod filters;
 pub mod kallsyms;
+pub mod libseccomp;
 pub mod privileges;
 pub mod tracing;
 pub mod version;

@@ -2,6 +2,7 @@
 
 pub mod arch;
 pub mod baseline;
+pub mod bpf;
 pub mod capability;
 pub mod check;
 pub mod diff;
@@ -11,6 +12,7 @@ pub mod error_number;
 pub mod explain;
 pub mod facts;
 pub mod floor;
+pub mod in_force;
 pub mod lint;
 pub mod merge;
 pub mod minimise;
@@ -23,6 +25,7 @@ pub mod purpose;
 pub mod recording;
 pub mod seccomp;
 pub mod shell;
+pub mod static_check;
 pub mod symbol;
 pub mod syscall;
 mod tables;

@@ -14,6 +14,7 @@ pub mod minimise;
 mod next;
 pub mod progress;
 pub mod schema;
+pub mod static_check;
 mod style;
 pub mod summary;
 mod text;

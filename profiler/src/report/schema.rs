@@ -6,7 +6,7 @@ use schemars::{JsonSchema, schema_for};
 
 use crate::{
     model::{minimise::State, profile::Profile, recording::Recording},
-    report::{diff, doctor, explain, lint, minimise},
+    report::{diff, doctor, explain, lint, minimise, static_check},
 };
 
 /// File name and text of each schema.
@@ -22,6 +22,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("lint.schema.json", of::<lint::Document<'_>>()),
         ("minimise.schema.json", of::<minimise::Document>()),
         ("minimise-state.schema.json", of::<State>()),
+        ("verify-static.schema.json", of::<static_check::Document>()),
     ]
 }
 
