@@ -14,7 +14,7 @@ use std::{
 use rustix::process::{Pid, Signal as Number, WaitId, WaitIdOptions, getpid, kill_process, waitid};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
-use super::{confine::Confinement, error::SessionError, signals::Signal, socket};
+use super::{confine::Confinement, error::SessionError, signals::Signal, socket, tail::Tail};
 
 /// Name of the hidden subcommand that [`enter`] serves.
 pub const ENTER: &str = "__enter";
@@ -26,15 +26,18 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a command that is not the target.
+    /// Starts a command that is not the target. Its output goes to `tail`, if there is one.
     pub fn plain(
         command: &[OsString],
         socket: Option<&Path>,
         environment: &[(&str, String)],
+        tail: Option<&Tail>,
     ) -> Result<Self, SessionError> {
         let program = program_of(command)?;
         let environment = environment.iter().map(|(name, value)| (name, value));
-        Self::spawn(Command::new(program).args(&command[1..]).envs(environment), program, socket)
+        let mut starting = Command::new(program);
+        starting.args(&command[1..]).envs(environment);
+        Self::spawn(&mut starting, program, socket, tail)
     }
 
     /// As [`Running::inside`], with its output in pipes.
@@ -45,7 +48,7 @@ impl Running {
     ) -> Result<Self, SessionError> {
         let mut entering = itself()?;
         entering.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self::enter(entering, command, Some(confinement), None, join)
+        Self::enter(entering, command, Some(confinement), None, None, join)
     }
 
     /// Its output, when that is in pipes.
@@ -54,14 +57,15 @@ impl Running {
     }
 
     /// Starts a command that is the target; `join` is called with its process id and must move it
-    /// into its cgroup. It executes the command only after that, confined.
+    /// into its cgroup. It executes the command only after that, confined. Its output goes to `tail`, if there is one.
     pub fn inside(
         command: &[OsString],
         confinement: Option<&Confinement>,
         socket: Option<&Path>,
+        tail: Option<&Tail>,
         join: impl FnOnce(u32) -> Result<(), SessionError>,
     ) -> Result<Self, SessionError> {
-        Self::enter(itself()?, command, confinement, socket, join)
+        Self::enter(itself()?, command, confinement, socket, tail, join)
     }
 
     fn enter(
@@ -69,6 +73,7 @@ impl Running {
         command: &[OsString],
         confinement: Option<&Confinement>,
         socket: Option<&Path>,
+        tail: Option<&Tail>,
         join: impl FnOnce(u32) -> Result<(), SessionError>,
     ) -> Result<Self, SessionError> {
         let program = program_of(command)?;
@@ -81,7 +86,7 @@ impl Running {
             }
             Err(source) => return Err(io("write", &std::env::temp_dir(), source)),
         };
-        let running = Self::spawn(entering.arg("--").args(command), program, socket)?;
+        let running = Self::spawn(entering.arg("--").args(command), program, socket, tail)?;
         let Some(pid) = running.pid else { return Ok(running) };
         // stopped, it makes no calls while it is between the cgroups, and its own execve is behind it
         let stopped_or_ended =
@@ -103,21 +108,35 @@ impl Running {
         command: &mut Command,
         program: &OsStr,
         socket: Option<&Path>,
+        tail: Option<&Tail>,
     ) -> Result<Self, SessionError> {
+        if tail.is_some() {
+            Tail::pipe(command);
+        }
         if let Some(socket) = socket {
             command.env(socket::VARIABLE, socket);
         }
-        let child = command.spawn().map_err(|source| SessionError::Spawn {
+        let mut child = command.spawn().map_err(|source| SessionError::Spawn {
             program: program.to_string_lossy().into_owned(),
             source,
         })?;
         let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        if let Some(tail) = tail {
+            tail.follow(&mut child);
+        }
         Ok(Running { child, pid })
     }
 
     /// Waits for its end. Cancel safe.
     pub async fn wait(&mut self) -> std::io::Result<ExitStatus> {
         self.child.wait().await
+    }
+
+    /// Ends it.
+    pub fn kill(&self) {
+        if let Some(pid) = self.pid {
+            let _ = kill_process(pid, Number::KILL); // it may just have ended
+        }
     }
 
     /// Passes on a signal, unless the terminal sent it to the command as well.

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use thiserror::Error;
 
 use crate::{
-    kernel::cgroup::CgroupError,
+    kernel::{cgroup::CgroupError, libseccomp::LibseccompError},
     observe::ebpf::ObserveError,
     target::{
         cgroup::ScopeError, command::CommandCgroupError, docker::EngineError, place::PlaceError,
@@ -66,7 +66,9 @@ pub enum SessionError {
         name: String,
     },
     /// There is no compose.
-    #[error("neither `docker compose` nor `docker-compose` runs\nhint: apt-get install docker-compose")]
+    #[error(
+        "neither `docker compose` nor `docker-compose` runs\nhint: apt-get install docker-compose"
+    )]
     NoCompose,
     /// Compose refused. The message is hostile text.
     #[error("compose failed with `{}`: {message}\nhint: docker compose -f {} config", file.display(), file.display())]
@@ -139,6 +141,17 @@ pub enum SessionError {
         /// The cause.
         #[source]
         source: io::Error,
+    },
+    /// A profile's filter could not be compiled.
+    #[error(transparent)]
+    Libseccomp(#[from] LibseccompError),
+    /// A run was not under the profile. Hostile text.
+    #[error(
+        "the profile was not in force: {why}\nhint: profiler verify PROFILE -- COMMAND says more"
+    )]
+    NotInForce {
+        /// Who was not.
+        why: String,
     },
     /// Signals could not be caught.
     #[error("cannot catch signals\nhint: check what the limits of this shell leave: ulimit -a")]

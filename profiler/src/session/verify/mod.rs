@@ -13,6 +13,6 @@ mod watch;
 
 pub use attempt::{Attempt, attempt};
 pub use policy::Policy;
-pub use run::{Confined, Verification, Verified, verify};
+pub use run::{Bounds, Confined, Verification, Verified, bounded, verify};
 pub use target::{Enforced, Place, Start};
 pub use watch::{Evidence, Fault, InForce, Subject, Watch};

@@ -1,4 +1,4 @@
-//! Leave-one-out on real tests: makes the runs that the search asks for, and hands over each result before the next.
+//! Makes the runs that a search asks for, and hands over each result before the next.
 //!
 //! What a run is, a [`Trial`] knows. Nothing here decides what to leave out.
 
