@@ -31,3 +31,4 @@ pub mod syscall;
 mod tables;
 pub mod text;
 pub mod union;
+pub mod verdict;

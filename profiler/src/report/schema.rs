@@ -6,7 +6,7 @@ use schemars::{JsonSchema, schema_for};
 
 use crate::{
     model::{minimise::State, profile::Profile, recording::Recording},
-    report::{diff, doctor, explain, lint, minimise, static_check},
+    report::{diff, doctor, explain, lint, minimise, static_check, verify},
 };
 
 /// File name and text of each schema.
@@ -23,6 +23,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("minimise.schema.json", of::<minimise::Document>()),
         ("minimise-state.schema.json", of::<State>()),
         ("verify-static.schema.json", of::<static_check::Document>()),
+        ("verify.schema.json", of::<verify::Document>()),
     ]
 }
 

@@ -76,7 +76,7 @@ pub struct Verified {
     pub status: Option<i32>,
     /// Why the target did not run as it should; the tests were not run then. Hostile text.
     pub down: Option<String>,
-    /// The container when the tests had ended, and when it was stopped.
+    /// The container before the tests, after them, and when it was stopped.
     pub states: Vec<ContainerState>,
     /// A signal asked for the end.
     pub interrupted: bool,
@@ -253,15 +253,19 @@ async fn against(
         let _ = done.send(tested.as_ref().ok().and_then(|tested| tested.status)); // as above
         tested
     };
-    let both = tokio::try_join!(recording, testing);
+    let both: Result<(Outcome, Tested), SessionError> = tokio::try_join!(recording, testing);
     let cleaned = enforced.clean().await;
     let (outcome, tested) = both?;
     cleaned?;
     let mut in_force = watch.end();
     ask_the_engine(plan, &tested, &mut in_force);
+    let target = Target { kind: TargetKind::Container, name: plan.name.clone() };
+    // it was recorded by its id
+    let recording =
+        first(outcome).map(|recording| Recording { target: target.clone(), ..recording });
     Ok(Verified {
-        recording: first(outcome),
-        target: Target { kind: TargetKind::Container, name: plan.name.clone() },
+        recording,
+        target,
         in_force,
         status: tested.status,
         down: tested.down,
@@ -298,7 +302,7 @@ async fn test(test: Test<'_>) -> Result<Tested, SessionError> {
             }
         }
     };
-    let mut tested = Tested { status: None, down: None, states: Vec::new() };
+    let mut tested = Tested { status: None, down: None, states: vec![enforced.state().await?] };
     if let Start::Down { reason } = start {
         tested.down = Some(reason);
     } else if !interrupted.load(Ordering::Relaxed) {
