@@ -18,7 +18,6 @@ use clap::Args;
 use profiler::{
     ingest,
     model::{
-        capability, effective,
         minimise::{
             Candidate, Entry, Fingerprint, SCHEMA_VERSION, Settings, Standing, State, candidates,
             minimised, without,
@@ -42,7 +41,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::{
     args::{self, Format},
-    context::ContextArgs,
+    enforce::{self, Subject},
     input, tell,
 };
 
@@ -129,6 +128,7 @@ pub fn run(args: &MinimiseArgs, debug: bool) -> Result<ExitCode> {
     let dir = destination(args, &home)?;
     let candidates = candidates(profile, args.syscalls);
     check(args, profile, &candidates)?;
+    enforce::privileged()?;
 
     let mut state = resume(args, profile, &dir)?;
     let _prepared = store::prepare([dir.as_path()])?;
@@ -141,13 +141,11 @@ pub fn run(args: &MinimiseArgs, debug: bool) -> Result<ExitCode> {
     let longest = whole.map(|run| run.duration_ms).max().unwrap_or(0);
     let environment = Environment::of_process();
     let place = place(args, &environment)?;
-    let context = ContextArgs::default()
-        .one(&input)
-        .context("no machine is known that the profile is for")?;
+    let subject = Subject::of(&input)?;
     let trial = Enforcing {
         profile,
-        policy: &|removed| policy(profile, removed, &context),
-        read: &|text| Some(effective::decide(&ingest::seccomp::parse(text).ok()?, &context)),
+        policy: &|removed| policy(&subject, profile, removed),
+        read: &|text| subject.read(text),
         place,
         name: profile.target.name.clone(),
         command: args.command.clone(),
@@ -290,18 +288,14 @@ fn place<'a>(
 
 /// What is in force when these entries are left out.
 fn policy(
+    subject: &Subject<'_>,
     profile: &Profile,
     removed: &BTreeSet<Entry>,
-    context: &effective::Context,
 ) -> Result<Policy, SessionError> {
     let profile = without(profile, removed);
     let text = render::seccomp::render(&profile);
     let file = ingest::seccomp::parse(&text).expect("what is rendered can be read");
-    let numbers = profile.capabilities.required.iter();
-    let numbers = numbers.filter_map(|rule| capability::number(&rule.name)).collect();
-    let no_new_privileges = profile.made_for.no_new_privileges().then_some(true);
-    let capabilities = profile.capabilities.known.then_some(numbers);
-    Ok(Policy::new(text, &file, context, capabilities, no_new_privileges)?)
+    Ok(subject.of_file(text, &file, Some(&profile))?)
 }
 
 /// The profile that is left, with its renderings, and the evidence of the one that it is made of.

@@ -172,10 +172,11 @@ pub fn progress(run: &Run, runs: usize, left: Left, median_ms: u64, jobs: usize)
         text::duration(Duration::from_millis(median_ms.saturating_mul(batches)))
     };
     let Left { least, most } = left;
-    if least == most {
-        return format!("{line}; {} left, about {}", text::count(least, "run"), time(least));
-    }
-    format!("{line}; {least} to {most} runs left, about {} to {}", time(least), time(most))
+    let runs = if least == most { String::new() } else { format!("{least} to ") };
+    let runs = format!("{runs}{}", text::count(most, "run"));
+    let (early, late) = (time(least), time(most));
+    let time = if early == late { early } else { format!("{early} to {late}") };
+    format!("{line}; {runs} left, about {time}")
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use crate::model::{arch::Abi, errno, minimise::Entry, syscall};
 
 /// Calls that give advice, tune or ask, and whose refusal programs and libc take quietly. A refusal of none of them loses data.
 const ADVICE: &[&str] = &[
-    "arch_prctl",
     "fadvise64",
     "fadvise64_64",
     "get_mempolicy",

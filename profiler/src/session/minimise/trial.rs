@@ -118,12 +118,15 @@ impl Enforcing<'_> {
 
 /// Whether the tests passed, and the container held: it was not started anew, and has not ended in failure.
 fn passes(verified: &Verified) -> bool {
-    let after_tests = verified.states.first();
-    verified.status == Some(0)
-        && verified.down.is_none()
-        && after_tests.is_none_or(|state| {
-            !state.out_of_memory && state.restarts == 0 && (state.running || state.exit_code == 0)
-        })
+    let held = match verified.states.as_slice() {
+        [before, after, ..] => {
+            !after.out_of_memory
+                && after.restarts == before.restarts
+                && (after.running || after.exit_code == 0)
+        }
+        _ => true,
+    };
+    verified.status == Some(0) && verified.down.is_none() && held
 }
 
 /// A run under another filter says nothing.
