@@ -15,6 +15,7 @@ mod harness;
 mod kernel;
 mod labels;
 mod matrix;
+mod minimise;
 mod readme;
 mod scope;
 
@@ -89,6 +90,7 @@ fn tests() -> Vec<Test> {
         filter::static_check::tests(),
         floors::tests(),
         matrix::tests(),
+        minimise::tests(),
         scope::tests(),
         readme::tests(),
     ]

@@ -19,6 +19,9 @@ use crate::model::minimise::{
 /// How many calls that may be missed by nobody are left out together.
 const CHUNK: usize = 4;
 
+/// How many runs may be made in all where a quarter of one by one is less.
+const LEAST_BUDGET: usize = 16;
+
 /// How a search is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
@@ -316,7 +319,7 @@ impl<'a> Search<'a> {
         if self.settings.prove {
             usize::MAX
         } else {
-            ((self.settings.repeats + tried) / 4).saturating_sub(1)
+            ((self.settings.repeats + tried) / 4).max(LEAST_BUDGET) - 1
         }
     }
 
