@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use crate::harness::machine::{Machine, Scratch};
 
-const FIXTURES: [&str; 8] =
-    ["calls", "flood", "forker", "fallback", "caps", "namespaces", "needs", "real32"];
+const FIXTURES: [&str; 9] =
+    ["calls", "flood", "forker", "fallback", "caps", "namespaces", "needs", "real32", "refused"];
 const APPLETS: [&str; 10] =
     ["sh", "sleep", "ls", "cat", "true", "echo", "unshare", "chown", "touch", "chmod"];
 

@@ -235,11 +235,11 @@ impl Fact for CapabilityFact {
 }
 
 impl Fact for DenialFact {
-    type Key = (Abi, u32, Phase, i32);
+    type Key = (Abi, u32, Phase, i32, bool);
     type Seen = DenialSighting;
 
     fn key(&self) -> Self::Key {
-        (self.abi, self.nr, self.phase, self.errno)
+        (self.abi, self.nr, self.phase, self.errno, self.killed)
     }
 
     fn seen(&mut self) -> &mut BTreeMap<RunId, DenialSighting> {
@@ -282,6 +282,7 @@ impl Join for CheckSighting {
 impl Join for DenialSighting {
     fn join(&mut self, other: Self) {
         self.count = self.count.max(other.count);
+        self.arguments = self.arguments.into_iter().chain(other.arguments).min();
         self.sighting.join(other.sighting);
     }
 }

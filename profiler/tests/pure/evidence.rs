@@ -137,10 +137,19 @@ pub fn recording(runs: Vec<u8>) -> impl Strategy<Value = Recording> {
                 seen,
             }
         });
-    let denied =
-        (1..4u64, sighting()).prop_map(|(count, sighting)| DenialSighting { count, sighting });
-    let denial = (call(), select(vec![1, 38]), seen(&runs, denied))
-        .prop_map(|((abi, nr, phase), errno, seen)| DenialFact { abi, nr, phase, errno, seen });
+    let denied = (1..4u64, option::of(any::<[u64; 6]>()), sighting())
+        .prop_map(|(count, arguments, sighting)| DenialSighting { count, arguments, sighting });
+    let answer = select(vec![(1, false), (38, false), (0, true)]);
+    let denial = (call(), answer, seen(&runs, denied)).prop_map(
+        |((abi, nr, phase), (errno, killed), seen)| DenialFact {
+            abi,
+            nr,
+            phase,
+            errno,
+            killed,
+            seen,
+        },
+    );
 
     (vec(syscall, 0..8), vec(capability, 0..8), vec(denial, 0..4)).prop_map(
         move |(syscalls, capabilities, denials)| Recording {

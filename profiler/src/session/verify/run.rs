@@ -230,10 +230,7 @@ async fn against(
             let _ = armed.send(()); // the other side has failed and says so
         }
         // the id says nothing to anybody
-        if matches!(
-            event,
-            Event::Progress { .. } | Event::NoSocket { .. } | Event::EngineGone { .. }
-        ) {
+        if matches!(event, Event::NoSocket { .. } | Event::EngineGone { .. }) {
             (tell.borrow_mut())(event);
         }
     });
