@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use profiler::model::{
-    arch::Abi,
-    minimise::{
-        Candidate, Entry, Kept, Outcome, Run, Settings, Standing, Step, Verdict, left, minimised,
-        next, plan,
+use profiler::{
+    model::{
+        arch::Abi,
+        minimise::{
+            Candidate, Entry, Fingerprint, Kept, Outcome, Run, SCHEMA_VERSION, Settings, Standing,
+            State, Step, Verdict, left, minimised, next, plan,
+        },
+        policy::{self, Options},
+        profile::SyscallReason,
+        syscall,
     },
-    policy::{self, Options},
-    profile::SyscallReason,
-    syscall,
+    report::minimise as report,
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 
@@ -314,6 +317,27 @@ fn the_profile_says_what_was_proven_and_lacks_what_is_not_needed() {
     let proven = left.syscalls.iter().filter(|rule| rule.reasons.contains(&proof)).count();
     assert_eq!(proven, calls.len() - 1);
     assert!(left.capabilities.required.iter().all(|rule| rule.needed.as_deref() == Some("at x")));
+    // What is written of it follows its schemas, and is read again.
+    let state = State {
+        schema_version: SCHEMA_VERSION,
+        fingerprint: Fingerprint {
+            profile: "0".into(),
+            target: "the command itself".into(),
+            command: vec!["\u{1b}".into()],
+        },
+        runs: world.runs.clone(),
+    };
+    let text = profiler::render::json::minimise(&state);
+    crate::schemas::follows("minimise-state.schema.json", &text);
+    assert_eq!(profiler::ingest::minimise::parse(&text).expect("own output"), state);
+    let odd = text.replacen("\"passed\"", "\"odd\": 1, \"passed\"", 1);
+    assert!(profiler::ingest::minimise::parse(&odd).is_err());
+    let odd = text.replacen("\"CAP_", "\"CAP_X", 1);
+    assert!(odd != text && profiler::ingest::minimise::parse(&odd).is_err());
+    let mut json = Vec::new();
+    let document = report::Document::new(&outcome, &world.runs, "out");
+    report::json(&document, &mut json).expect("a vector takes all");
+    crate::schemas::follows("minimise.schema.json", &String::from_utf8(json).expect("UTF-8"));
     let text = profiler::render::json::profile(&left);
     assert_eq!(profiler::ingest::profile::parse(&text).expect("own output"), left);
     // Twice is once, and joining keeps the proof.

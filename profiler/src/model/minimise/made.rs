@@ -10,15 +10,16 @@ use crate::model::{
     syscall,
 };
 
-/// Those of `profile`. `None` when the recording lacks calls or checks: what it does not show may have been there.
+/// Those of `profile`. `None` when a table was full: then most may be missing.
+///
+/// It guides a search and proves nothing: what is dropped was refused in runs that passed. So what only may be missing, as where
+/// processes left, costs runs at most.
 #[must_use]
 pub fn made(profile: &Profile, recording: &Recording) -> Option<Vec<Entry>> {
     let lost = |missing: &Missing| match missing {
-        // Without attribution only programs are missing.
         Missing::Lost { what, .. } => {
-            !["attribution", "threads", "stacks"].contains(&what.as_str())
+            ["syscalls", "capabilities", "denials", "scopes"].contains(&what.as_str())
         }
-        Missing::Startup | Missing::Left { .. } | Missing::Engine => true,
         _ => false,
     };
     if recording.runs.values().any(|run| run.missing.iter().any(lost)) {
