@@ -2,6 +2,7 @@
 
 pub mod arch;
 pub mod baseline;
+pub mod bound;
 pub mod capability;
 pub mod check;
 pub mod diff;
