@@ -21,6 +21,14 @@ pub struct Function {
     pub start: u64,
     /// The address behind it.
     pub end: u64,
+    /// The unwind table does not know it, and some of it is no instruction: data among code.
+    pub doubtful: bool,
+}
+
+impl Function {
+    fn sure(start: u64, end: u64) -> Self {
+        Self { start, end, doubtful: false }
+    }
 }
 
 /// What a function refers to.
@@ -162,7 +170,7 @@ impl Code {
         let mut sweep = Sweep { index: HashMap::new(), referenced: HashSet::new() };
         let mut before: Option<Instruction> = None;
         for number in 0..code.functions.len() {
-            let Function { start, end } = code.functions[number];
+            let Function { start, end, .. } = code.functions[number];
             let mut edges = BTreeSet::new();
             // a function that runs on into the next one
             if let Some(last) = before.take().filter(|last| last.next_ip() == start)
@@ -304,7 +312,7 @@ fn divide(elf: &Elf) -> Vec<Function> {
             let size = if region.name == ".plt.got" && !begins_long { 8 } else { 16 };
             let stubs = (region.start..region.end).step_by(size);
             functions.extend(
-                stubs.map(|at| Function { start: at, end: (at + size as u64).min(region.end) }),
+                stubs.map(|at| Function::sure(at, (at + size as u64).min(region.end))),
             );
             continue;
         }
@@ -323,7 +331,7 @@ fn divide(elf: &Elf) -> Vec<Function> {
                 continue;
             }
             outside(elf, at, *start, &mut functions);
-            functions.push(Function { start: *start, end });
+            functions.push(Function::sure(*start, end));
             at = end;
         }
         outside(elf, at, region.end, &mut functions);
@@ -352,6 +360,7 @@ fn outside(elf: &Elf, start: u64, end: u64, functions: &mut Vec<Function>) {
     let starts: Vec<u64> = starts.into_iter().collect();
     for (index, start) in starts.iter().enumerate() {
         let end = starts.get(index + 1).copied().unwrap_or(end);
-        functions.push(Function { start: *start, end });
+        let len: usize = decode(elf, *start, end).map(|instruction| instruction.len()).sum();
+        functions.push(Function { start: *start, end, doubtful: len as u64 != end - *start });
     }
 }
