@@ -86,6 +86,7 @@ fn tests() -> Vec<Test> {
         enforce::tests(),
         labels::tests(),
         filter::differential::tests(),
+        filter::static_check::tests(),
         floors::tests(),
         matrix::tests(),
         scope::tests(),

@@ -1,4 +1,4 @@
 //! What seccomp files decide: `model::effective` against libseccomp.
 
-mod bpf;
 pub mod differential;
+pub mod static_check;

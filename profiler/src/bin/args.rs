@@ -44,6 +44,10 @@ pub enum Verb {
     Merge(crate::merge::MergeArgs),
     /// Show what two policies decide differently
     Diff(crate::diff::DiffArgs),
+    /// Say how complete the evidence is
+    Coverage(crate::coverage::CoverageArgs),
+    /// Prove that a profile holds
+    Verify(crate::verify::VerifyArgs),
     /// Let git show and merge profiles by what they decide
     Git(crate::git::GitArgs),
     /// Set the label of the test that runs: what the target does from now on is recorded under it
@@ -169,6 +173,9 @@ pub struct GenerateArgs {
 
     #[command(flatten)]
     pub into: IntoArgs,
+
+    #[command(flatten)]
+    pub least: crate::coverage::LeastArgs,
 
     /// Allow what a filter denied while recording
     #[arg(long)]

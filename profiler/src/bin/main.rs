@@ -4,6 +4,7 @@ mod args;
 mod beside;
 mod completions;
 mod context;
+mod coverage;
 mod diff;
 mod doctor;
 mod exit;
@@ -21,6 +22,7 @@ mod ready;
 mod record;
 mod repository;
 mod tell;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -40,6 +42,8 @@ fn main() -> ExitCode {
         Verb::Merge(args) => merge::run(&args),
         Verb::Diff(args) => diff::run(&args),
         Verb::Git(args) => git::run(&args),
+        Verb::Coverage(args) => coverage::run(&args),
+        Verb::Verify(args) => verify::run(&args),
         Verb::Mark(args) => mark::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Permissive => generate::permissive(),

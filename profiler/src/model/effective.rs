@@ -291,71 +291,104 @@ pub fn architectures(file: &SeccompFile, context: &Context) -> (BTreeSet<Abi>, B
     (abis, others)
 }
 
-/// The decision function of `file` in `context`.
+/// What a runtime hands to libseccomp.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded<'a> {
+    /// What happens to a call that no rule names.
+    pub default: Outcome,
+    /// The ABIs that the filter admits.
+    pub abis: BTreeSet<Abi>,
+    /// Architectures that the filter admits and that have no table here, as the file spells them.
+    pub other_architectures: BTreeSet<String>,
+    /// The rules that the engine keeps, a name each, in their order.
+    pub rules: Vec<NamedRule<'a>>,
+}
+
+/// One name of one rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedRule<'a> {
+    /// The call, as the file names it.
+    pub name: &'a str,
+    /// What happens to it.
+    pub outcome: Outcome,
+    /// The rules that libseccomp gets, each with all its conditions; none when the runtime leaves the rule out.
+    pub conditions: Vec<&'a [Arg]>,
+}
+
+/// What the engine keeps of `file` in `context`, as runc hands it to libseccomp.
 #[must_use]
-pub fn decide(file: &SeccompFile, context: &Context) -> Effective {
+pub fn loaded<'a>(file: &'a SeccompFile, context: &Context) -> Loaded<'a> {
     let errno = |by_name: &Option<String>, number: Option<u32>| {
         let name = by_name.as_deref().filter(|_| context.engine == Engine::Podman);
         name.and_then(error_number::parse).or(number)
     };
     let (abis, other_architectures) = architectures(file, context);
+    let default =
+        Outcome::new(file.default_action, errno(&file.default_errno, file.default_errno_ret));
+    let mut rules = Vec::new();
+    for rule in file.syscalls.iter().filter(|rule| keeps(rule, context)) {
+        let outcome = Outcome::new(rule.action, errno(&rule.errno, rule.errno_ret));
+        let indices: BTreeSet<u32> = rule.args.iter().map(|arg| arg.index).collect();
+        let conditions = if outcome == default {
+            Vec::new() // runc skips it, which matters where an earlier rule has another action
+        } else if indices.len() < rule.args.len() {
+            // an index that is there twice makes each condition a rule of its own
+            rule.args.chunks(1).collect()
+        } else {
+            vec![rule.args.as_slice()]
+        };
+        // `name` is a key of Docker and podman
+        let single = rule.name.iter().filter(|_| context.engine != Engine::Oci);
+        for name in rule.names.iter().chain(single) {
+            rules.push(NamedRule { name, outcome, conditions: conditions.clone() });
+        }
+    }
+    Loaded { default, abis, other_architectures, rules }
+}
+
+/// The decision function of `file` in `context`.
+#[must_use]
+pub fn decide(file: &SeccompFile, context: &Context) -> Effective {
+    let loaded = loaded(file, context);
     let mut effective = Effective {
-        default: Outcome::new(
-            file.default_action,
-            errno(&file.default_errno, file.default_errno_ret),
-        ),
-        abis,
-        other_architectures,
+        default: loaded.default,
+        abis: loaded.abis.clone(),
+        other_architectures: loaded.other_architectures,
         flags: file.flags.iter().cloned().collect(),
         listener: file.listener_path.clone(),
         largest: BTreeMap::new(),
         calls: BTreeMap::new(),
     };
-    for rule in file.syscalls.iter().filter(|rule| keeps(rule, context)) {
-        let outcome = Outcome::new(rule.action, errno(&rule.errno, rule.errno_ret));
-        // `name` is a key of Docker and podman
-        let single = rule.name.iter().filter(|_| context.engine != Engine::Oci);
-        for name in rule.names.iter().chain(single) {
-            for abi in effective.abis.clone() {
-                effective.add(abi, name, &rule.args, outcome);
-            }
+    for rule in &loaded.rules {
+        for &abi in &loaded.abis {
+            effective.add(abi, rule);
         }
     }
     effective
 }
 
 impl Effective {
-    /// One name of one rule, as runc adds it.
-    fn add(&mut self, abi: Abi, name: &str, args: &[Arg], outcome: Outcome) {
-        let number = syscall::number(abi, name);
+    /// One name of one rule, as libseccomp takes it.
+    fn add(&mut self, abi: Abi, rule: &NamedRule<'_>) {
+        let number = syscall::number(abi, rule.name);
         if let Some(nr) = number {
             let largest = self.largest.entry(abi).or_default();
             *largest = nr.max(*largest);
         }
-        if outcome == self.default {
-            return; // runc skips it, which matters where an earlier rule has another action
-        }
-        let conditions: Vec<Condition> = args.iter().map(|arg| condition(abi, arg)).collect();
-        let indices: BTreeSet<u8> = conditions.iter().map(|condition| condition.index).collect();
-        // An index that is there twice makes each condition a rule of its own.
-        let rules = if indices.len() < conditions.len() {
-            conditions.into_iter().map(|condition| vec![condition]).collect()
-        } else {
-            vec![conditions]
-        };
-        for conditions in rules {
-            if let Some((nr, which)) = multiplexed(abi, name) {
+        for args in &rule.conditions {
+            let conditions: Vec<Condition> = args.iter().map(|arg| condition(abi, arg)).collect();
+            if let Some((nr, which)) = multiplexed(abi, rule.name) {
                 let call = Condition { index: 0, op: Op::Eq, value: which, value_two: 0 };
                 let others = conditions.iter().filter(|condition| condition.index != 0);
                 self.add_rule(
                     abi,
                     nr,
                     [call].into_iter().chain(others.copied()).collect(),
-                    outcome,
+                    rule.outcome,
                 );
             }
             if let Some(nr) = number {
-                self.add_rule(abi, nr, conditions, outcome);
+                self.add_rule(abi, nr, conditions, rule.outcome);
             }
         }
     }

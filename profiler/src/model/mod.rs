@@ -3,8 +3,10 @@
 pub mod arch;
 pub mod baseline;
 pub mod bound;
+pub mod bpf;
 pub mod capability;
 pub mod check;
+pub mod coverage;
 pub mod diff;
 pub mod effective;
 pub mod errno;
@@ -23,6 +25,7 @@ pub mod purpose;
 pub mod recording;
 pub mod seccomp;
 pub mod shell;
+pub mod static_check;
 pub mod symbol;
 pub mod syscall;
 mod tables;

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, schema_for};
 
 use crate::{
     model::{profile::Profile, recording::Recording},
-    report::{diff, doctor, explain, lint},
+    report::{coverage, diff, doctor, explain, lint, static_check},
 };
 
 /// File name and text of each schema.
@@ -15,11 +15,13 @@ pub fn all() -> Vec<(&'static str, String)> {
     vec![
         ("recording.schema.json", of::<Recording>()),
         ("profile.schema.json", of::<Profile>()),
+        ("coverage.schema.json", of::<coverage::Document<'_>>()),
         ("diff.schema.json", of::<diff::json::Document>()),
         ("doctor.schema.json", of::<doctor::Document<'_>>()),
         ("explain.schema.json", of::<explain::Entries<'_>>()),
         ("why-not.schema.json", of::<explain::Answers<'_>>()),
         ("lint.schema.json", of::<lint::Document<'_>>()),
+        ("verify-static.schema.json", of::<static_check::Document>()),
     ]
 }
 

@@ -1,0 +1,84 @@
+//! `profiler verify`: whether a profile holds.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use profiler::{
+    kernel::libseccomp::Libseccomp,
+    model::{effective, static_check, syscall},
+    report::static_check::{self as report, Checked, Document},
+};
+
+use crate::{
+    args::Format,
+    context::ContextArgs,
+    exit,
+    input::{self, PolicyInput},
+};
+
+/// The filter that a runtime would load is compiled with this machine's libseccomp, and held against what the file says of
+/// every call. Nothing is started; no privileges are needed.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  profiler verify --static profiles/backend
+  profiler verify --static --engine podman seccomp.json
+
+Exit status: 0 it holds; 1 it does not; 2 usage or environment.")]
+pub struct VerifyArgs {
+    /// A profile.json, a result directory, a seccomp file of any kind, or docker-default and its like
+    pub profile: PathBuf,
+
+    /// Compile the filter and compare its verdicts with the file's; say its size, its depth and what the kernel caches
+    #[arg(long = "static", required = true)]
+    pub static_check: bool,
+
+    #[command(flatten)]
+    pub context: ContextArgs,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+}
+
+/// Checks, prints, and says by the exit status whether the profile holds.
+pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
+    let policy = input::policy(&args.profile)?;
+    let document = check(&policy, &args.context)?;
+    let mut out = anstream::stdout();
+    match args.format {
+        Format::Human => report::human(&document, &mut out)?,
+        Format::Json => report::json(&document, &mut out)?,
+    }
+    let holds = document.checks.iter().all(|checked| checked.holds);
+    Ok(if holds { ExitCode::SUCCESS } else { exit::NO.into() })
+}
+
+/// The static check of a policy, for each machine that it is for.
+fn check(policy: &PolicyInput, args: &ContextArgs) -> Result<Document> {
+    let library = Libseccomp::open()?;
+    let mut checks = Vec::new();
+    for context in args.all(policy) {
+        let compiled = library.compile(&policy.file, &context).with_context(|| {
+            format!("cannot compile `{}` for {}", policy.path.display(), context.native)
+        })?;
+        let mut effective = effective::decide(&policy.file, &context);
+        // what no seccomp file can say, the profile may
+        for rule in policy.profile.iter().flat_map(|profile| &profile.syscalls) {
+            if let Some(nr) = syscall::parse(rule.abi, &rule.name)
+                && syscall::is_unnamed(&rule.name)
+            {
+                effective.allow(rule.abi, nr);
+            }
+        }
+        let check =
+            static_check::check(&compiled.program, &effective, &compiled.unknown, context.native);
+        checks.push(Checked { machine: context.native, holds: check.holds(), check });
+    }
+    Ok(Document {
+        file: policy.path.to_string_lossy().into_owned(),
+        libseccomp: library.version().to_string(),
+        checks,
+    })
+}
