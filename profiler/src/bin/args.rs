@@ -394,6 +394,15 @@ pub enum Format {
 
 #[derive(Debug, Args)]
 pub struct EnterArgs {
+    #[arg(long)]
+    pub filter: Option<PathBuf>,
+
+    #[arg(long)]
+    pub capabilities: Option<String>,
+
+    #[arg(long)]
+    pub no_new_privileges: bool,
+
     #[arg(last = true)]
     pub command: Vec<OsString>,
 }

@@ -7,6 +7,7 @@ mod context;
 mod coverage;
 mod diff;
 mod doctor;
+mod enforce;
 mod exit;
 mod explain;
 mod generate;
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
         Verb::Diff(args) => diff::run(&args),
         Verb::Git(args) => git::run(&args),
         Verb::Coverage(args) => coverage::run(&args),
-        Verb::Verify(args) => verify::run(&args),
+        Verb::Verify(args) => verify::run(&args, cli.debug),
         Verb::Mark(args) => mark::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Permissive => generate::permissive(),

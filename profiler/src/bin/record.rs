@@ -15,7 +15,7 @@ use profiler::{
         recording::{Missing, Phase, Recording, Target, TargetKind},
     },
     observe::ebpf::{Options, Way},
-    session::{self, CgroupPlan, ContainerPlan, Event, Named, Outcome, Plan, store},
+    session::{self, CgroupPlan, Confinement, ContainerPlan, Event, Named, Outcome, Plan, store},
     target::docker::{Docker, Endpoint, Environment},
 };
 
@@ -70,6 +70,8 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
         ready,
         observe,
         socket: args.socket.clone(),
+        confined: None,
+        driver: None,
     };
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -100,7 +102,14 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
 
 /// Serves the hidden `__enter`.
 pub fn enter(args: &EnterArgs) -> Result<ExitCode> {
-    let error = session::enter(&args.command);
+    let confinement = args
+        .filter
+        .as_ref()
+        .map(|filter| {
+            Confinement::taken_over(filter, args.capabilities.as_deref(), args.no_new_privileges)
+        })
+        .transpose()?;
+    let error = session::enter(&args.command, confinement.as_ref());
     let program = args.command.first().map(|word| word.to_string_lossy()).unwrap_or_default();
     tell::error(&anyhow::Error::new(error).context(format!("cannot execute `{program}`")));
     Ok(exit::CANNOT_EXECUTE.into())

@@ -106,6 +106,7 @@ impl Teller {
             Event::NoSocket { error } => {
                 self.say(&format!("warning: {error}; labels cannot be set in this recording"));
             }
+            Event::Step { text } => self.say(text),
             Event::Leftover { error } => self.say(&format!("warning: {error}")),
             Event::EngineGone { reason } => {
                 self.say(&format!("warning: {reason}; containers that start now are not found"));

@@ -13,26 +13,36 @@ use profiler::{
 use crate::{
     args::Format,
     context::ContextArgs,
-    exit,
+    enforce, exit,
     input::{self, PolicyInput},
 };
 
-/// The filter that a runtime would load is compiled with this machine's libseccomp, and held against what the file says of
-/// every call. Nothing is started; no privileges are needed.
+/// The tests run against a container that is under the profile, or COMMAND itself runs under it; every call that is
+/// refused is told, and that the filter is in force is looked up on the running threads.
+///
+/// With --static nothing is started and no privileges are needed: the filter that a runtime would load is compiled with this
+/// machine's libseccomp, and held against what the file says of every call.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  profiler verify profiles/backend --copy-of backend --replace -- make integration-test
+  profiler verify profiles/backend --container backend -- make integration-test
+  profiler verify profiles/backend --compose compose.yaml --service backend -- make integration-test
+  profiler verify profiles/ls -- ls -l
   profiler verify --static profiles/backend
   profiler verify --static --engine podman seccomp.json
 
-Exit status: 0 it holds; 1 it does not; 2 usage or environment.")]
+Exit status: 0 it holds; 1 it does not, or the tests failed; 2 usage or environment; 3 evidence incomplete.")]
 pub struct VerifyArgs {
     /// A profile.json, a result directory, a seccomp file of any kind, or docker-default and its like
     pub profile: PathBuf,
 
     /// Compile the filter and compare its verdicts with the file's; say its size, its depth and what the kernel caches
-    #[arg(long = "static", required = true)]
+    #[arg(long = "static", conflicts_with = "command")]
     pub static_check: bool,
+
+    #[command(flatten)]
+    pub run: enforce::RunArgs,
 
     #[command(flatten)]
     pub context: ContextArgs,
@@ -43,7 +53,10 @@ pub struct VerifyArgs {
 }
 
 /// Checks, prints, and says by the exit status whether the profile holds.
-pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
+pub fn run(args: &VerifyArgs, debug: bool) -> Result<ExitCode> {
+    if !args.static_check {
+        return enforce::run(args, debug);
+    }
     let policy = input::policy(&args.profile)?;
     let document = check(&policy, &args.context)?;
     let mut out = anstream::stdout();

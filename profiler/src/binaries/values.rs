@@ -262,13 +262,19 @@ impl<'a> Tracer<'a> {
         if !self.files.is_reached(file, function) {
             return Values::default();
         }
-        if !transfer {
-            return Values::unknown(at);
-        }
         let caller = self.body(file, function);
-        let Ok(index) = caller.instructions.binary_search_by_key(&address, Instruction::ip) else {
-            return Values::unknown(at);
-        };
+        let Some(index) = caller.at(address) else { return Values::unknown(at) };
+        if !transfer {
+            // the address in a register, for more than one call in the same function
+            let calls = caller.calls_by(caller.instructions[index].op0_register());
+            let mut values = Values::default();
+            for call in &calls {
+                let address = caller.instructions[*call].ip();
+                let source = (file, Use { address, transfer: true });
+                values.add(self.entering(source, position, body, place, depth + 1));
+            }
+            return if calls.is_empty() { Values::unknown(at) } else { values };
+        }
         let from = Position { file, function, index };
         let instruction = &caller.instructions[index];
         let place = match place {
@@ -554,6 +560,16 @@ impl Body {
 
     fn at(&self, address: u64) -> Option<usize> {
         self.instructions.binary_search_by_key(&address, Instruction::ip).ok()
+    }
+
+    /// Calls and jumps to where a register points.
+    fn calls_by(&self, register: Register) -> Vec<usize> {
+        let goes = |i: &Instruction| {
+            matches!(i.flow_control(), FlowControl::IndirectCall | FlowControl::IndirectBranch)
+                && i.op0_kind() == OpKind::Register
+                && i.op0_register() == register
+        };
+        (0..self.instructions.len()).filter(|index| goes(&self.instructions[*index])).collect()
     }
 
     fn find_jumps(&mut self) {

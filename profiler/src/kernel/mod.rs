@@ -6,6 +6,7 @@
 pub mod btf;
 pub mod cgroup;
 pub mod doctor;
+pub mod filters;
 pub mod kallsyms;
 pub mod libseccomp;
 pub mod privileges;

@@ -18,4 +18,5 @@ pub mod static_check;
 mod style;
 pub mod summary;
 mod text;
+pub mod verify;
 mod warning;

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, schema_for};
 
 use crate::{
     model::{profile::Profile, recording::Recording},
-    report::{coverage, diff, doctor, explain, lint, static_check},
+    report::{coverage, diff, doctor, explain, lint, static_check, verify},
 };
 
 /// File name and text of each schema.
@@ -22,6 +22,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("why-not.schema.json", of::<explain::Answers<'_>>()),
         ("lint.schema.json", of::<lint::Document<'_>>()),
         ("verify-static.schema.json", of::<static_check::Document>()),
+        ("verify.schema.json", of::<verify::Document>()),
     ]
 }
 

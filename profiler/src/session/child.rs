@@ -8,13 +8,13 @@ use std::{
     ffi::{OsStr, OsString},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
-    process::ExitStatus,
+    process::{ExitStatus, Stdio},
 };
 
 use rustix::process::{Pid, Signal as Number, WaitId, WaitIdOptions, getpid, kill_process, waitid};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
-use super::{error::SessionError, signals::Signal, socket};
+use super::{confine::Confinement, error::SessionError, signals::Signal, socket};
 
 /// Name of the hidden subcommand that [`enter`] serves.
 pub const ENTER: &str = "__enter";
@@ -27,23 +27,61 @@ pub struct Running {
 
 impl Running {
     /// Starts a command that is not the target.
-    pub fn plain(command: &[OsString], socket: Option<&Path>) -> Result<Self, SessionError> {
+    pub fn plain(
+        command: &[OsString],
+        socket: Option<&Path>,
+        environment: &[(&str, String)],
+    ) -> Result<Self, SessionError> {
         let program = program_of(command)?;
-        Self::spawn(Command::new(program).args(&command[1..]), program, socket)
+        let environment = environment.iter().map(|(name, value)| (name, value));
+        Self::spawn(Command::new(program).args(&command[1..]).envs(environment), program, socket)
+    }
+
+    /// As [`Running::inside`], with its output in pipes.
+    pub fn piped(
+        command: &[OsString],
+        confinement: &Confinement,
+        join: impl FnOnce(u32) -> Result<(), SessionError>,
+    ) -> Result<Self, SessionError> {
+        let mut entering = itself()?;
+        entering.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::enter(entering, command, Some(confinement), None, join)
+    }
+
+    /// Its output, when that is in pipes.
+    pub fn output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+        (self.child.stdout.take(), self.child.stderr.take())
     }
 
     /// Starts a command that is the target; `join` is called with its process id and must move it
-    /// into its cgroup. It executes the command only after that.
+    /// into its cgroup. It executes the command only after that, confined.
     pub fn inside(
         command: &[OsString],
+        confinement: Option<&Confinement>,
+        socket: Option<&Path>,
+        join: impl FnOnce(u32) -> Result<(), SessionError>,
+    ) -> Result<Self, SessionError> {
+        Self::enter(itself()?, command, confinement, socket, join)
+    }
+
+    fn enter(
+        mut entering: Command,
+        command: &[OsString],
+        confinement: Option<&Confinement>,
         socket: Option<&Path>,
         join: impl FnOnce(u32) -> Result<(), SessionError>,
     ) -> Result<Self, SessionError> {
         let program = program_of(command)?;
-        let itself = std::env::current_exe()
-            .map_err(|source| io("find", Path::new("/proc/self/exe"), source))?;
-        let mut entering = Command::new(itself);
-        let running = Self::spawn(entering.arg(ENTER).arg("--").args(command), program, socket)?;
+        entering.arg(ENTER);
+        let file = match confinement.map(Confinement::handed_over).transpose() {
+            Ok(None) => None,
+            Ok(Some((options, file))) => {
+                entering.args(options);
+                Some(file)
+            }
+            Err(source) => return Err(io("write", &std::env::temp_dir(), source)),
+        };
+        let running = Self::spawn(entering.arg("--").args(command), program, socket)?;
         let Some(pid) = running.pid else { return Ok(running) };
         // stopped, it makes no calls while it is between the cgroups, and its own execve is behind it
         let stopped_or_ended =
@@ -54,6 +92,7 @@ impl Running {
                 source: error.into(),
             })
             .and_then(|_| join(pid.as_raw_nonzero().get().unsigned_abs()));
+        drop(file); // it has been read
         // unrecorded, the command must not run
         let next = if joined.is_ok() { Number::CONT } else { Number::KILL };
         let _ = kill_process(pid, next); // it may have been killed
@@ -91,18 +130,34 @@ impl Running {
     }
 }
 
+fn itself() -> Result<Command, SessionError> {
+    std::env::current_exe()
+        .map(Command::new)
+        .map_err(|source| io("find", Path::new("/proc/self/exe"), source))
+}
+
 /// The status that a shell would report: the exit code, or 128 and the signal's number.
 pub fn shell_status(status: ExitStatus) -> i32 {
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1)
 }
 
-/// Serves the hidden subcommand: stops until it was moved into its cgroup, then becomes the command.
+/// Serves the hidden subcommand: stops until it was moved into its cgroup, then becomes the command, confined.
 /// Returns only when that failed.
-pub fn enter(command: &[OsString]) -> std::io::Error {
+pub fn enter(command: &[OsString], confinement: Option<&Confinement>) -> std::io::Error {
+    if let Some(Err(error)) = confinement.map(Confinement::cut) {
+        return error;
+    }
     match (kill_process(getpid(), Number::STOP), command.split_first()) {
         (Err(error), _) => error.into(),
         (Ok(()), None) => std::io::ErrorKind::InvalidInput.into(),
-        (Ok(()), Some((program, args))) => std::process::Command::new(program).args(args).exec(),
+        (Ok(()), Some((program, args))) => {
+            let mut command = std::process::Command::new(program);
+            command.args(args);
+            match confinement {
+                Some(confinement) => confinement.execute(command),
+                None => command.exec(),
+            }
+        }
     }
 }
 

@@ -36,12 +36,13 @@ pub async fn record_command(
     sweep(Path::new("/"), &setup)?;
     let cgroup = CommandCgroup::create(Path::new("/"), &setup)?;
     let slots = [recorder.observer.watch(&[cgroup.cgroup().id], SlotKind::Command)?];
-    let denying = inherits_filter();
+    let denying = inherits_filter() || plan.confined.is_some();
     recorder.observer.watch_exits(true, denying)?;
     tell(Event::Recording { kind: TargetKind::Command, name: plan.name.clone() });
     signal_ready(plan.ready);
 
-    let mut running = Running::inside(&plan.command, recorder.socket(), |pid| {
+    let confinement = plan.confined.as_ref().map(|confined| confined.follow(cgroup.cgroup()));
+    let mut running = Running::inside(&plan.command, confinement, recorder.socket(), |pid| {
         let file = cgroup.procs_file();
         fs::write(&file, pid.to_string()).map_err(|source| SessionError::Io {
             verb: "write",

@@ -100,8 +100,9 @@ pub async fn record_containers(
         restarts.spawn(async move { docker.restart(&id).await });
     }
 
+    let socket = session.recorder.socket();
     let mut ending =
-        Ending::start(&plan.command, session.recorder.socket(), plan.duration, signals)?;
+        Ending::start(&plan.command, socket, plan.duration, signals, plan.driver)?;
     let mut ticks = tokio::time::interval(TICK);
     let status = loop {
         tokio::select! {

@@ -1,9 +1,10 @@
-//! What ends a recording of a target that the recorder did not start: the test run, a signal, or the time.
+//! What ends a recording of a target that the recorder did not start: the test run, a signal, the time, or whoever
+//! drives the target.
 
 use std::{ffi::OsString, path::Path, pin::Pin, time::Duration};
 
 use tokio::{
-    sync::mpsc::UnboundedReceiver,
+    sync::{mpsc::UnboundedReceiver, oneshot},
     time::{Sleep, sleep},
 };
 
@@ -16,6 +17,7 @@ use super::{
 /// The running test run, if there is one, and the other ends.
 pub struct Ending {
     running: Option<Running>,
+    driver: Option<oneshot::Receiver<Option<i32>>>,
     signals: UnboundedReceiver<Signal>,
     deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -27,29 +29,33 @@ impl Ending {
         socket: Option<&Path>,
         duration: Option<Duration>,
         signals: UnboundedReceiver<Signal>,
+        driver: Option<oneshot::Receiver<Option<i32>>>,
     ) -> Result<Self, SessionError> {
         let running = match command {
+            _ if driver.is_some() => None,
             [] => None,
-            command => Some(Running::plain(command, socket)?),
+            command => Some(Running::plain(command, socket, &[])?),
         };
-        Ok(Ending { running, signals, deadline: duration.map(|time| Box::pin(sleep(time))) })
+        let deadline = duration.map(|time| Box::pin(sleep(time)));
+        Ok(Ending { running, driver, signals, deadline })
     }
 
-    /// Whether a command says when the recording ends.
+    /// Whether somebody says when the recording ends, a command for one.
     pub fn has_command(&self) -> bool {
-        self.running.is_some()
+        self.running.is_some() || self.driver.is_some()
     }
 
     /// Waits for the end; the command's status, as a shell would report it. Cancel safe.
     pub async fn wait(&mut self) -> Option<i32> {
         loop {
-            let Ending { running, signals, deadline } = self;
+            let Ending { running, driver, signals, deadline } = self;
             tokio::select! {
                 status = ended(running) => return status,
+                status = driven(driver) => return status,
                 () = passed(deadline) => return None,
                 Some(signal) = signals.recv() => match &self.running {
                     Some(running) => running.pass_on(signal),
-                    None if signal.asks_to_end() => return None,
+                    None if signal.asks_to_end() && self.driver.is_none() => return None,
                     None => {}
                 },
             }
@@ -60,6 +66,14 @@ impl Ending {
 async fn ended(running: &mut Option<Running>) -> Option<i32> {
     match running {
         Some(running) => running.wait().await.ok().map(shell_status),
+        None => std::future::pending().await,
+    }
+}
+
+/// A driver that went away without a word ends it, too.
+async fn driven(driver: &mut Option<oneshot::Receiver<Option<i32>>>) -> Option<i32> {
+    match driver {
+        Some(driver) => driver.await.unwrap_or(None),
         None => std::future::pending().await,
     }
 }

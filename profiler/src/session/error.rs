@@ -43,6 +43,39 @@ pub enum SessionError {
         /// Where it was looked for.
         endpoint: String,
     },
+    /// A container that is to be looked at does not run.
+    #[error("container `{name}` does not run\nhint: docker start {name}")]
+    NotRunning {
+        /// As the user wrote it.
+        name: String,
+    },
+    /// A container that is to be copied runs, and nothing was said about replacing it.
+    #[error(
+        "container `{name}` runs: a copy in its place needs it stopped for the time\nhint: add `--replace`, or docker stop {name}"
+    )]
+    Runs {
+        /// As the user wrote it.
+        name: String,
+    },
+    /// A container that would be gone when it is stopped.
+    #[error(
+        "container `{name}` was started with `--rm`: stopped, it would be gone\nhint: stop it yourself after creating one without `--rm`"
+    )]
+    AutoRemove {
+        /// As the user wrote it.
+        name: String,
+    },
+    /// There is no compose.
+    #[error("neither `docker compose` nor `docker-compose` runs\nhint: apt-get install docker-compose")]
+    NoCompose,
+    /// Compose refused. The message is hostile text.
+    #[error("compose failed with `{}`: {message}\nhint: docker compose -f {} config", file.display(), file.display())]
+    Compose {
+        /// The file that the user named.
+        file: PathBuf,
+        /// The last line that it wrote.
+        message: String,
+    },
     /// Two names mean the same container.
     #[error(
         "`{first}` and `{second}` are the same container\nhint: name it once: profiler record --container {first}"

@@ -45,6 +45,11 @@ pub enum Event {
         /// Why.
         error: String,
     },
+    /// A step of a verification.
+    Step {
+        /// What is done now.
+        text: String,
+    },
     /// The engine closed its event stream.
     EngineGone {
         /// In its own words.

@@ -6,6 +6,7 @@
 mod cgroups;
 mod child;
 mod command;
+mod confine;
 mod containers;
 mod ending;
 mod error;
@@ -19,10 +20,12 @@ mod run;
 mod signals;
 mod socket;
 pub mod store;
+pub mod verify;
 
 pub use cgroups::{CgroupPlan, Named, record_cgroup};
 pub use child::enter;
 pub use command::record_command;
+pub use confine::Confinement;
 pub use containers::{ContainerPlan, record_containers};
 pub use error::SessionError;
 pub use event::Event;

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::oneshot;
+
 use super::{
     error::SessionError,
     event::Event,
@@ -15,6 +17,7 @@ use super::{
     labels::InForce,
     run::{self, Circumstances, Clock},
     socket::{Asked, Socket},
+    verify::Confined,
 };
 use crate::{
     model::recording::{Recording, RunId, Target},
@@ -41,6 +44,10 @@ pub struct Plan {
     pub observe: Options,
     /// Where to listen for labels.
     pub socket: Option<PathBuf>,
+    /// How the command is confined, when it is the target.
+    pub confined: Option<Confined>,
+    /// Says the end, and the status of the tests, in place of a command that is started here.
+    pub driver: Option<oneshot::Receiver<Option<i32>>>,
 }
 
 /// One finished recording.

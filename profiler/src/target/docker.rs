@@ -5,6 +5,7 @@
 
 pub mod endpoint;
 mod engine;
+mod copy;
 mod events;
 #[cfg(test)]
 mod fake_engine;
@@ -30,6 +31,7 @@ use thiserror::Error;
 
 pub(super) use self::endpoint::usual_sockets;
 pub use self::{
+    copy::{Confinement, ContainerState},
     endpoint::{Address, Endpoint, EndpointError, Environment, Source},
     engine::EngineInfo,
     events::{ContainerEvent, ContainerEventKind, EngineGone, EventStream},

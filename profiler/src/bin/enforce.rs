@@ -1,0 +1,385 @@
+//! `profiler verify ... -- COMMAND`: from what was typed to a verification, and from what was seen to the report.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use profiler::{
+    ingest,
+    model::{
+        arch::Abi,
+        capability,
+        effective::{self, Context, Effective, Engine},
+        in_force::Difference,
+        policy::native_abi,
+        profile::Profile,
+        recording::Phase,
+        seccomp::{KernelVersion, PERMISSIVE},
+        syscall,
+        verdict::{self, Basis},
+    },
+    observe::ebpf::Options,
+    render,
+    report::verify::{self as report, Document, Mode, Verdict},
+    session::{
+        store,
+        verify::{self, Evidence, Fault, Place, Policy, Verification, Verified},
+    },
+    target::docker::{ContainerState, Docker, Endpoint, Environment},
+};
+
+use crate::{
+    args::Format,
+    context, exit,
+    input::{self, PolicyInput},
+    tell::Teller,
+    verify::VerifyArgs,
+};
+
+/// How long the engine may take to answer a question.
+const ENGINE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many differences are shown.
+const SHOWN: usize = 5;
+
+/// As shells report a process that SIGSYS killed.
+const KILLED: i32 = 128 + libc::SIGSYS;
+
+/// What runs, and under what.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Verify the container of this name or id, which must be under the profile already
+    #[arg(long, value_name = "NAME", group = "place")]
+    pub container: Option<String>,
+
+    /// Verify a copy of this container: the same image and settings, under the profile; removed after
+    #[arg(long, value_name = "NAME", group = "place")]
+    pub copy_of: Option<String>,
+
+    /// Stop the container that is copied for the time, and start it again after
+    #[arg(long, requires = "copy_of")]
+    pub replace: bool,
+
+    /// Verify a service of this compose file, started with what it depends on in a project of its own
+    #[arg(long, value_name = "FILE", group = "place", requires = "service")]
+    pub compose: Option<PathBuf>,
+
+    /// The service of --compose
+    #[arg(long, value_name = "NAME", requires = "compose")]
+    pub service: Option<String>,
+
+    /// Refuse nothing, and say what would have been refused
+    #[arg(long)]
+    pub log_only: bool,
+
+    /// Take it for granted that CALL is refused (repeatable)
+    #[arg(long, value_name = "CALL", value_parser = known_call)]
+    pub allow_denied: Vec<String>,
+
+    /// Write what was recorded to FILE, for `generate --learn-denied`
+    #[arg(long, value_name = "FILE")]
+    pub recording: Option<PathBuf>,
+
+    /// Ask the engine at this address (default: DOCKER_HOST, then the context, then the socket)
+    #[arg(long, value_name = "URL", requires = "place")]
+    pub docker_host: Option<String>,
+
+    /// The test run, or the command to run under the profile; it finds the container in PROFILER_CONTAINER and
+    /// PROFILER_ADDRESS
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+impl RunArgs {
+    fn place(&self) -> Option<Place> {
+        let RunArgs { container, copy_of, replace, compose, service, .. } = self;
+        if let Some(name) = container {
+            return Some(Place::Container { name: name.clone() });
+        }
+        if let Some(name) = copy_of {
+            return Some(Place::Copy { name: name.clone(), replace: *replace });
+        }
+        let (file, service) = compose.clone().zip(service.clone())?;
+        Some(Place::Compose { file, service })
+    }
+
+    /// What the target is called.
+    fn name(&self) -> String {
+        let named = self.container.as_ref().or(self.copy_of.as_ref()).or(self.service.as_ref());
+        let program = || {
+            let program = self.command.first().map(PathBuf::from).unwrap_or_default();
+            program.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        };
+        named.map_or_else(program, |name| name.trim_start_matches('/').to_owned())
+    }
+}
+
+fn known_call(text: &str) -> Result<String, String> {
+    let is_known = Abi::ALL.into_iter().any(|abi| syscall::parse(abi, text).is_some());
+    is_known.then(|| text.to_owned()).ok_or_else(|| format!("no system call is named `{text}`"))
+}
+
+/// Runs the tests under the profile, prints what was seen, and says by the exit status whether it holds.
+pub fn run(args: &VerifyArgs, debug: bool) -> Result<ExitCode> {
+    if args.run.command.is_empty() {
+        bail!(
+            "nothing to run under the profile\nhint: profiler verify PROFILE --copy-of NAME -- COMMAND, or profiler verify --static PROFILE"
+        );
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!(
+            "only root can put a profile in force and see what it refuses\nhint: sudo profiler verify ..., or `profiler verify --static PROFILE`, which needs no privileges"
+        );
+    }
+    let input = input::policy(&args.profile)?;
+    let policy = Subject::of(&input)?;
+    let enforced = if args.run.log_only { policy.permissive()? } else { policy.enforced()? };
+    let read = |text: &str| policy.read(text);
+    let plan = Verification {
+        policy: enforced,
+        place: args.run.place(),
+        name: args.run.name(),
+        command: args.run.command.clone(),
+        observe: Options { debug, ..Options::default() },
+        read: &read,
+    };
+    let mut teller = Teller::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let verified = runtime.block_on(async {
+        let docker = match plan.place {
+            None => None,
+            Some(_) => {
+                let environment = Environment::of_process();
+                let endpoint =
+                    Endpoint::resolve(args.run.docker_host.as_deref(), &environment)?;
+                let docker =
+                    Docker::connect_or_podman(&endpoint, &environment, ENGINE_TIMEOUT).await?;
+                Some(docker)
+            }
+        };
+        let tell = |event| teller.event(&event);
+        anyhow::Ok(verify::verify(plan, docker.as_ref(), tell).await?)
+    });
+    teller.end();
+    let verified = verified?;
+    if let (Some(path), Some(recording)) = (&args.run.recording, &verified.recording) {
+        write(path, render::json::recording(recording))?;
+    }
+    let document = policy.document(args, verified).judged();
+    let mut out = anstream::stdout();
+    match args.format {
+        Format::Human => report::human(&document, &next(args, &document), &mut out)?,
+        Format::Json => report::json(&document, &mut out)?,
+    }
+    Ok(match document.verdict {
+        Verdict::Holds => ExitCode::SUCCESS,
+        Verdict::Fails => exit::NO.into(),
+        Verdict::Incomplete => exit::INCOMPLETE.into(),
+    })
+}
+
+fn write(path: &Path, text: String) -> Result<()> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.with_context(|| format!("`{}` is no file name", path.display()))?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    Ok(store::write(parent.unwrap_or(Path::new(".")), &[(name, text)])?)
+}
+
+/// The policy that is verified.
+struct Subject<'a> {
+    input: &'a PolicyInput,
+    text: String,
+    context: Context,
+    effective: Effective,
+}
+
+impl<'a> Subject<'a> {
+    fn of(input: &'a PolicyInput) -> Result<Subject<'a>> {
+        let profile = input.profile.as_ref();
+        let text = profile.map_or_else(|| input.text.clone(), render::seccomp::render);
+        if !text.trim_start().starts_with('{') || !text.contains("\"defaultAction\"") {
+            bail!(
+                "`{}` is no file that an engine loads\nhint: name a `profile.json`, a result directory or a seccomp file in JSON",
+                input.path.display()
+            );
+        }
+        let host = rustix::system::uname();
+        let native = host.machine().to_str().ok().and_then(native_abi);
+        let native = native.context("this machine's architecture is not known")?;
+        let release = host.release().to_string_lossy();
+        let context = Context {
+            native,
+            capabilities: profile.and_then(given).unwrap_or_else(context::dockers),
+            kernel: KernelVersion::of_release(&release)
+                .unwrap_or(KernelVersion { major: u32::MAX, minor: 0 }),
+            engine: if profile.is_some() { Engine::Oci } else { Engine::Docker },
+        };
+        let effective = effective::decide(&input.file, &context);
+        Ok(Subject { input, text, context, effective })
+    }
+
+    fn enforced(&self) -> Result<Policy> {
+        let profile = self.input.profile.as_ref();
+        let is_for_runtimes = |profile: &&Profile| !profile.made_for.runtimes.is_empty();
+        let no_new_privileges =
+            profile.filter(is_for_runtimes).map(|profile| profile.made_for.no_new_privileges());
+        Ok(Policy::new(
+            self.text.clone(),
+            &self.input.file,
+            &self.context,
+            profile.and_then(given),
+            no_new_privileges,
+        )?)
+    }
+
+    fn permissive(&self) -> Result<Policy> {
+        let file = ingest::seccomp::parse(PERMISSIVE)?;
+        Ok(Policy::new(PERMISSIVE.to_owned(), &file, &self.context, None, None)?)
+    }
+
+    /// What the engine's word for a profile decides: its text, or a path.
+    fn read(&self, said: &str) -> Option<Effective> {
+        let text = match said.trim_start().starts_with('{') {
+            true => said.to_owned(),
+            false => input::text(Path::new(said), "docker inspect").ok()?,
+        };
+        Some(effective::decide(&ingest::seccomp::parse(&text).ok()?, &self.context))
+    }
+
+    fn document(&self, args: &VerifyArgs, verified: Verified) -> Document {
+        let allowed: BTreeSet<String> = args.run.allow_denied.iter().cloned().collect();
+        let profile = self.input.profile.as_ref();
+        let basis = Basis { effective: &self.effective, profile, allowed: &allowed };
+        let recording = verified.recording.as_ref();
+        let (mode, denials) = if args.run.log_only {
+            (Mode::LogOnly, recording.map(|it| verdict::would_be_denied(it, basis)))
+        } else {
+            (Mode::Enforced, recording.map(|it| verdict::denials(it, basis)))
+        };
+        let mut missing = recording.map(verdict::lost).unwrap_or_default();
+        let ran = recording
+            .is_some_and(|it| it.syscalls.iter().any(|fact| fact.phase == Phase::Workload));
+        if !ran && verified.status.is_some() {
+            missing.insert("calls".to_owned());
+        }
+        let killed = verified.target.kind == profiler::model::recording::TargetKind::Command
+            && verified.status == Some(KILLED)
+            || verified.states.iter().any(|state| state.exit_code == i64::from(KILLED));
+        let refused = recording.map(|it| verdict::refused_capabilities(it, basis));
+        Document {
+            profile: args.profile.display().to_string(),
+            mode,
+            command: args.run.command.iter().map(|w| w.to_string_lossy().into_owned()).collect(),
+            status: verified.status,
+            down: verified.down,
+            interrupted: verified.interrupted,
+            in_force: in_force(verified.in_force),
+            denials: denials.unwrap_or_default(),
+            capabilities: refused.unwrap_or_default(),
+            incidents: incidents(&verified.states),
+            killed,
+            missing,
+            target: verified.target,
+            verdict: Verdict::Incomplete,
+        }
+    }
+}
+
+/// What a profile gives, unless it does not know what is needed.
+fn given(profile: &Profile) -> Option<BTreeSet<u8>> {
+    let required = profile.capabilities.required.iter();
+    let numbers = required.filter_map(|rule| capability::number(&rule.name)).collect();
+    profile.capabilities.known.then_some(numbers)
+}
+
+fn in_force(found: verify::InForce) -> report::InForce {
+    report::InForce {
+        evidence: found.evidence.map(|evidence| match evidence {
+            Evidence::Kernel => report::Evidence::Kernel,
+            Evidence::Engine => report::Evidence::Engine,
+            Evidence::Loaded => report::Evidence::Loaded,
+        }),
+        after_ms: found.after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+        processes: found.processes,
+        looks: found.looks,
+        faults: found.faults.into_iter().map(fault).collect(),
+        unread: found.unread,
+    }
+}
+
+fn fault(fault: Fault) -> report::Fault {
+    let (kind, program, all) = match fault {
+        Fault::Unfiltered { program } => ("unfiltered", program, Vec::new()),
+        Fault::NewPrivileges { program } => ("new-privileges", program, Vec::new()),
+        Fault::Another { program, differences } => {
+            ("another-filter", program, differences.iter().map(difference).collect())
+        }
+        Fault::Capabilities { program, names } => {
+            let names = names.iter().map(|name| format!("CAP_{name}"));
+            ("capabilities", program, names.collect::<Vec<_>>())
+        }
+    };
+    let number = all.len();
+    let examples = all.into_iter().take(SHOWN).collect();
+    report::Fault { kind, program, number, examples }
+}
+
+fn difference(difference: &Difference) -> String {
+    let Difference { abi, nr, wanted, found } = difference;
+    let found = found.map_or_else(|| "no known answer".to_owned(), |found| found.to_string());
+    format!("{abi} {}: {wanted} in the profile, {found} in force", syscall::display(*abi, *nr))
+}
+
+/// What happened to the container: `states` are before the tests, after them, and when it was stopped.
+fn incidents(states: &[ContainerState]) -> Vec<String> {
+    let mut incidents = Vec::new();
+    let [before, after, ..] = states else { return incidents };
+    let restarts = after.restarts - before.restarts;
+    if restarts > 0 {
+        incidents.push(format!("the engine started the container again, {restarts} times"));
+    }
+    if states.iter().any(|state| state.out_of_memory) {
+        incidents.push("the container ran out of memory".to_owned());
+    }
+    if !after.running && after.exit_code != 0 {
+        let why = if after.error.is_empty() { String::new() } else { format!(": {}", after.error) };
+        incidents.push(format!("the container ended with status {}{why}", after.exit_code));
+    }
+    incidents
+}
+
+/// Command lines that lead on.
+fn next(args: &VerifyArgs, document: &Document) -> Vec<String> {
+    let dir = match args.profile.is_dir() {
+        true => args.profile.as_path(),
+        false => args.profile.parent().unwrap_or(Path::new(".")),
+    };
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir }.display();
+    let mut next = Vec::new();
+    if !document.in_force.faults.is_empty() && args.run.container.is_some() {
+        next.push(format!("docker compose -f compose.yaml -f {dir}/compose.yaml up -d"));
+    }
+    if document.denials.iter().any(|denial| denial.expected.is_none()) {
+        match (&args.run.recording, document.mode) {
+            (Some(file), Mode::Enforced) => next.push(format!(
+                "profiler generate {} --learn-denied --into {dir}",
+                file.display()
+            )),
+            (Some(file), Mode::LogOnly) => {
+                next.push(format!("profiler generate {} --into {dir}", file.display()));
+            }
+            (None, _) => next.push(
+                "add `--recording denied.json`, then: profiler generate denied.json --learn-denied \
+                 --into DIR"
+                    .to_owned(),
+            ),
+        }
+    }
+    next
+}

@@ -1,0 +1,201 @@
+//! What a run under a profile proves: which denials were to be expected, and which show that the profile lacks something.
+//!
+//! Owns the meaning of "expected". A denial is expected when the user says so, when the recordings that the profile was
+//! made of had it already while the tests passed, when the answer is the ENOSYS by which [`crate::model::errno`] sends
+//! callers to an older call, or when the profile allows the call, so that another filter answered. Everything else is not.
+
+use std::collections::BTreeSet;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::model::{
+    arch::Abi,
+    capability,
+    effective::Effective,
+    errno, error_number,
+    profile::Profile,
+    recording::{AuditClass, Missing, Phase, Recording, Sighting, Verdict as Answer},
+    syscall,
+};
+
+/// Why a denial shows nothing wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expected {
+    /// `--allow-denied` names it.
+    Named,
+    /// It was refused while recording, too.
+    Recorded,
+    /// It got ENOSYS, and callers do without.
+    Fallback,
+    /// The profile allows it: another filter refused it.
+    OtherFilter,
+}
+
+/// A call that was refused, or would be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Denial {
+    /// Number space.
+    pub abi: Abi,
+    /// The kernel's name, or `syscall_NR`.
+    pub name: String,
+    /// What the caller got, or would get: `EPERM`, `kill the process`.
+    pub answer: String,
+    /// When in the thread's life.
+    pub phase: Phase,
+    /// How often; absent when that was not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// Executables that made it; empty when that was not seen. Sorted. Hostile text.
+    pub programs: BTreeSet<String>,
+    /// Tests in which it was made (`profiler mark`). Sorted. Hostile text.
+    pub tests: BTreeSet<String>,
+    /// Why it shows nothing wrong; absent when it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
+}
+
+/// A capability that was asked for, refused, and missed by the call.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+pub struct RefusedCapability {
+    /// Without `CAP_`.
+    pub name: String,
+    /// The call that failed.
+    pub syscall: String,
+    /// Executables that made it. Sorted. Hostile text.
+    pub programs: BTreeSet<String>,
+}
+
+/// What is known beside the recording.
+#[derive(Debug, Clone, Copy)]
+pub struct Basis<'a> {
+    /// What the profile decides.
+    pub effective: &'a Effective,
+    /// The profile with its reasons, where there is one.
+    pub profile: Option<&'a Profile>,
+    /// Names of calls whose denial is taken for granted.
+    pub allowed: &'a BTreeSet<String>,
+}
+
+/// The calls that a filter refused after it was loaded, in the order of the recording.
+#[must_use]
+pub fn denials(recording: &Recording, basis: Basis<'_>) -> Vec<Denial> {
+    let facts = recording.denials.iter().filter(|fact| fact.phase != Phase::Setup);
+    facts
+        .map(|fact| {
+            let sightings = fact.seen.values().map(|seen| &seen.sighting);
+            let number = u32::try_from(fact.errno).unwrap_or(0);
+            let is_fallback =
+                number == errno::FALLBACK && errno::of_denied(fact.abi, fact.nr) == errno::FALLBACK;
+            let mut expected = basis.expected(fact.abi, fact.nr);
+            if expected.is_none() && is_fallback {
+                expected = Some(Expected::Fallback);
+            }
+            if expected.is_none() && basis.passes(fact.abi, fact.nr) {
+                expected = Some(Expected::OtherFilter);
+            }
+            let answer = error_number::display(number).into_owned();
+            let count = fact.seen.values().map(|seen| seen.count).sum();
+            Denial { count: Some(count), expected, ..denial(fact.abi, fact.nr, fact.phase, answer, sightings) }
+        })
+        .collect()
+}
+
+/// The calls that were made and that the profile would refuse, whatever their arguments. None is expected because callers
+/// could do without: what they would do then was not seen.
+#[must_use]
+pub fn would_be_denied(recording: &Recording, basis: Basis<'_>) -> Vec<Denial> {
+    let facts = recording.syscalls.iter().filter(|fact| fact.phase != Phase::Setup);
+    facts
+        .filter(|fact| !basis.passes(fact.abi, fact.nr))
+        .map(|fact| {
+            let answer = basis.effective.decision(fact.abi, fact.nr).otherwise.to_string();
+            let denial = denial(fact.abi, fact.nr, fact.phase, answer, fact.seen.values());
+            Denial { expected: basis.expected(fact.abi, fact.nr), ..denial }
+        })
+        .collect()
+}
+
+impl Basis<'_> {
+    fn expected(&self, abi: Abi, nr: u32) -> Option<Expected> {
+        let name = syscall::display(abi, nr);
+        if self.allowed.contains(name.as_ref()) {
+            return Some(Expected::Named);
+        }
+        let denied = self.profile.into_iter().flat_map(|profile| &profile.denied);
+        let mut same = denied.filter(|call| call.abi == abi && call.name == name);
+        same.next().map(|_| Expected::Recorded)
+    }
+
+    /// Whether it can pass, at least with some arguments.
+    fn passes(&self, abi: Abi, nr: u32) -> bool {
+        self.effective.decision(abi, nr).outcomes().any(|outcome| outcome.may_pass())
+    }
+}
+
+fn denial<'a>(
+    abi: Abi,
+    nr: u32,
+    phase: Phase,
+    answer: String,
+    sightings: impl Iterator<Item = &'a Sighting> + Clone,
+) -> Denial {
+    Denial {
+        abi,
+        name: syscall::display(abi, nr).into_owned(),
+        answer,
+        phase,
+        count: None,
+        programs: programs(sightings.clone()),
+        tests: sightings.flat_map(|seen| seen.tests.iter().cloned()).collect(),
+        expected: None,
+    }
+}
+
+fn programs<'a>(sightings: impl Iterator<Item = &'a Sighting>) -> BTreeSet<String> {
+    let programs = sightings.flat_map(|seen| &seen.programs);
+    programs
+        .map(|program| if program.exe.is_empty() { &program.comm } else { &program.exe })
+        .cloned()
+        .collect()
+}
+
+/// The capabilities that the workload was refused in calls that failed, and that the recordings had not.
+#[must_use]
+pub fn refused_capabilities(recording: &Recording, basis: Basis<'_>) -> BTreeSet<RefusedCapability> {
+    let capabilities = basis.profile.map(|profile| &profile.capabilities);
+    let known: BTreeSet<&str> = capabilities
+        .into_iter()
+        .flat_map(|capabilities| capabilities.denied.iter().chain(&capabilities.probed))
+        .map(|rule| rule.name.as_str())
+        .collect();
+    let facts = recording.capabilities.iter().filter(|fact| {
+        fact.phase == Phase::Workload
+            && fact.verdict == Answer::Denied
+            && fact.audit == AuditClass::Audited
+            && !fact.overridden
+            && fact.seen.values().any(|seen| seen.failed > 0)
+    });
+    let refused = facts.map(|fact| RefusedCapability {
+        name: capability::display(fact.capability).into_owned(),
+        syscall: syscall::display(fact.abi, fact.nr).into_owned(),
+        programs: programs(fact.seen.values().map(|seen| &seen.sighting)),
+    });
+    refused.filter(|refused| !known.contains(refused.name.as_str())).collect()
+}
+
+/// What the recording could not see that bears on denials: names of full tables, or `engine`.
+#[must_use]
+pub fn lost(recording: &Recording) -> BTreeSet<String> {
+    let missing = recording.runs.values().flat_map(|run| &run.missing);
+    missing
+        .filter_map(|missing| match missing {
+            Missing::Lost { what, .. } if matches!(what.as_str(), "denials" | "scopes" | "syscalls") => {
+                Some(what.clone())
+            }
+            Missing::Engine => Some("engine".to_owned()),
+            _ => None,
+        })
+        .collect()
+}

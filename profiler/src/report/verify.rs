@@ -1,0 +1,314 @@
+//! What a verification came to, for people and for programs. Owns the verdict: from what was seen to yes, no, or not known.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::{
+    model::{
+        recording::Target,
+        verdict::{Denial, Expected, RefusedCapability},
+    },
+    report::{
+        escape,
+        style::{BAD, COMMAND, FAINT, GOOD, HEADING, WARNING, paint},
+        text,
+    },
+};
+
+/// What a verification answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The tests passed, nothing unexpected was refused, and the filter was in force the whole time.
+    Holds,
+    /// One of these is not so.
+    Fails,
+    /// Nothing speaks against it, but not all could be seen.
+    Incomplete,
+}
+
+/// How it was run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// The profile was in force.
+    Enforced,
+    /// A filter was in force that refuses nothing.
+    LogOnly,
+}
+
+/// By what it is known which filter was in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Evidence {
+    /// The kernel gave the filter out, and it decides as the profile does.
+    Kernel,
+    /// The engine says that it loaded one that decides so; the kernel gives none out.
+    Engine,
+    /// profiler loaded it itself; the kernel gives none out, or the command ended before it was asked.
+    Loaded,
+}
+
+/// Something that was wrong with what was in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Fault {
+    /// `unfiltered`, `another-filter`, `capabilities` or `new-privileges`.
+    pub kind: &'static str,
+    /// The process. Hostile text.
+    pub program: String,
+    /// How many calls or capabilities are different.
+    pub number: usize,
+    /// The first five of them: `mount: EPERM in the profile, allow in force`, or a capability.
+    pub examples: Vec<String>,
+}
+
+/// What was in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct InForce {
+    /// By what it is known; absent when it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
+    /// From when the target was there to when its filter was first found to be the right one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_ms: Option<u64>,
+    /// How many processes were looked at.
+    pub processes: u64,
+    /// How often a thread was looked at.
+    pub looks: u64,
+    /// What was wrong.
+    pub faults: Vec<Fault>,
+    /// Why the kernel did not give the filter out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unread: Option<String>,
+}
+
+/// The JSON form; more fields may come, none goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(title = "verify", description = "What `profiler verify --format json` prints of a run.")]
+pub struct Document {
+    /// The profile, as it was named. Hostile text.
+    pub profile: String,
+    /// What ran.
+    pub target: Target,
+    /// How it was run.
+    pub mode: Mode,
+    /// The tests, or the command itself. Hostile text.
+    pub command: Vec<String>,
+    /// Its exit status, 128 + signal; absent when it was not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<i32>,
+    /// Why the target did not run as it should. Hostile text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub down: Option<String>,
+    /// A signal asked for the end.
+    pub interrupted: bool,
+    /// What was in force.
+    pub in_force: InForce,
+    /// Calls that were refused; with `log-only`, that would be.
+    pub denials: Vec<Denial>,
+    /// Capabilities that were refused to calls that failed.
+    pub capabilities: BTreeSet<RefusedCapability>,
+    /// What happened to the container: restarts, memory, how it ended.
+    pub incidents: Vec<String>,
+    /// A process was killed by the filter.
+    pub killed: bool,
+    /// What could not be seen.
+    pub missing: BTreeSet<String>,
+    /// The answer.
+    pub verdict: Verdict,
+}
+
+impl Document {
+    /// The answer, from everything else.
+    #[must_use]
+    pub fn judged(mut self) -> Document {
+        let fails = !self.in_force.faults.is_empty()
+            || self.unexpected().next().is_some()
+            || self.status.is_some_and(|status| status != 0)
+            || self.down.is_some()
+            || self.killed
+            || self.interrupted;
+        let is_complete = self.missing.is_empty()
+            && self.in_force.evidence.is_some()
+            && self.status.is_some();
+        self.verdict = match (fails, is_complete) {
+            (true, _) => Verdict::Fails,
+            (false, true) => Verdict::Holds,
+            (false, false) => Verdict::Incomplete,
+        };
+        self
+    }
+
+    fn unexpected(&self) -> impl Iterator<Item = &Denial> {
+        self.denials.iter().filter(|denial| denial.expected.is_none())
+    }
+}
+
+/// Writes the JSON form.
+///
+/// # Errors
+/// When `out` takes no more.
+pub fn json(document: &Document, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "{}", escape::json(&serde_json::to_string_pretty(document)?))
+}
+
+/// Writes the report for people: what was run, what was in force, what was refused, the verdict, what to do. `next` are
+/// command lines.
+///
+/// # Errors
+/// When `out` takes no more.
+pub fn human(document: &Document, next: &[String], out: &mut impl Write) -> io::Result<()> {
+    let Document { target, in_force, .. } = document;
+    let under = match document.mode {
+        Mode::Enforced => "under",
+        Mode::LogOnly => "as if under",
+    };
+    let subject = format!(
+        "{} `{}` {under} {}",
+        target.kind.name(),
+        escape::line(&target.name),
+        escape::line(&document.profile)
+    );
+    writeln!(out, "{}", paint(HEADING, &subject))?;
+    filter(in_force, document.mode, out)?;
+    tests(document, out)?;
+    denials(document, out)?;
+    for refused in &document.capabilities {
+        let by = listed(" by ", &refused.programs);
+        let line = format!("CAP_{} was refused, and {}{by} failed", refused.name, refused.syscall);
+        writeln!(out, "  {} {line}", paint(WARNING, "warning:"))?;
+    }
+    for incident in &document.incidents {
+        writeln!(out, "  {} {}", paint(WARNING, "warning:"), escape::line(incident))?;
+    }
+    if !document.missing.is_empty() {
+        let missing = listed("", &document.missing);
+        writeln!(out, "  {} evidence was lost: {missing}", paint(WARNING, "warning:"))?;
+    }
+    let (style, word) = match document.verdict {
+        Verdict::Holds => (GOOD, "holds"),
+        Verdict::Fails => (BAD, "does not hold"),
+        Verdict::Incomplete => (WARNING, "not known: evidence is incomplete"),
+    };
+    writeln!(out, "{}: {}", paint(HEADING, "verdict"), paint(style, word))?;
+    for command in next {
+        writeln!(out, "{}: {}", paint(HEADING, "next"), paint(COMMAND, &escape::line(command)))?;
+    }
+    Ok(())
+}
+
+fn filter(in_force: &InForce, mode: Mode, out: &mut impl Write) -> io::Result<()> {
+    let what = match mode {
+        Mode::Enforced => "filter",
+        Mode::LogOnly => "permissive filter",
+    };
+    let since = in_force.after_ms.map_or_else(String::new, |ms| format!(" since {ms} ms after its start"));
+    let evidence = match in_force.evidence {
+        Some(Evidence::Kernel) => "read back from the kernel and compared by what it decides",
+        Some(Evidence::Engine) => "by what the engine says it loaded",
+        Some(Evidence::Loaded) => "loaded by profiler itself",
+        None => "not shown",
+    };
+    let looked = format!(
+        "(threads looked at {} times, processes: {})",
+        in_force.looks, in_force.processes
+    );
+    if in_force.faults.is_empty() {
+        writeln!(out, "  {what} in force{since}: {evidence} {}", paint(FAINT, &looked))?;
+    }
+    for fault in &in_force.faults {
+        let program = escape::line(&fault.program);
+        let line = match fault.kind {
+            "unfiltered" => format!("`{program}` runs under no filter"),
+            "another-filter" => format!(
+                "`{program}` runs under another filter; {} decided differently",
+                text::count(fault.number, "call")
+            ),
+            "capabilities" => format!("`{program}` can have capabilities beyond the profile's"),
+            _ => format!("`{program}` can gain privileges: no-new-privileges is not set"),
+        };
+        writeln!(out, "  {} {line}", paint(BAD, "not in force:"))?;
+        for example in &fault.examples {
+            writeln!(out, "    {}", escape::line(example))?;
+        }
+    }
+    if let Some(reason) = &in_force.unread {
+        writeln!(out, "  {}", paint(FAINT, &escape::line(reason)))?;
+    }
+    Ok(())
+}
+
+fn tests(document: &Document, out: &mut impl Write) -> io::Result<()> {
+    let command = escape::short(&document.command.join(" "), 80);
+    let line = match (&document.down, document.status) {
+        (Some(reason), _) => {
+            paint(BAD, &format!("did not start: {}", escape::line(reason)))
+        }
+        (None, Some(0)) => format!("`{command}` {}", paint(GOOD, "passed")),
+        (None, Some(status)) => {
+            format!("`{command}` {}", paint(BAD, &format!("failed with status {status}")))
+        }
+        (None, None) => format!("`{command}` {}", paint(WARNING, "was not run")),
+    };
+    writeln!(out, "  {line}")?;
+    if document.killed {
+        writeln!(out, "  {}", paint(BAD, "a process was killed by the filter (SIGSYS)"))?;
+    }
+    Ok(())
+}
+
+fn denials(document: &Document, out: &mut impl Write) -> io::Result<()> {
+    let heading = match document.mode {
+        Mode::Enforced => "refused",
+        Mode::LogOnly => "would be refused",
+    };
+    if document.denials.is_empty() {
+        return writeln!(out, "  nothing {heading}");
+    }
+    writeln!(out, "  {heading}:")?;
+    let width = document.denials.iter().map(|denial| denial.name.len()).max().unwrap_or(0);
+    for denial in &document.denials {
+        let abi = if denial.abi.name() == std::env::consts::ARCH {
+            String::new()
+        } else {
+            format!("{} ", denial.abi)
+        };
+        let count = denial.count.map_or_else(String::new, |count| {
+            format!(", {}", text::count(usize::try_from(count).unwrap_or(usize::MAX), "time"))
+        });
+        let phase = match denial.phase {
+            crate::model::recording::Phase::Workload => "",
+            _ => ", by the runtime",
+        };
+        let by = listed(", by ", &denial.programs);
+        let tests = listed(", in ", &denial.tests);
+        let mark = match denial.expected {
+            None => paint(BAD, "unexpected"),
+            Some(Expected::Named) => paint(FAINT, "expected: --allow-denied"),
+            Some(Expected::Recorded) => paint(FAINT, "expected: refused while recording, too"),
+            Some(Expected::Fallback) => paint(FAINT, "expected: ENOSYS, callers do without"),
+            Some(Expected::OtherFilter) => paint(FAINT, "not by this profile, which allows it"),
+        };
+        let name = format!("{abi}{:width$}", denial.name);
+        let answer = &denial.answer;
+        writeln!(out, "    {} {answer}{count}{phase}{by}{tests}: {mark}", paint(HEADING, &name))?;
+    }
+    Ok(())
+}
+
+/// At most five, after `before`; nothing when there are none.
+fn listed(before: &str, names: &BTreeSet<String>) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    let mut shown: Vec<String> = names.iter().take(5).map(|name| escape::short(name, 40)).collect();
+    if names.len() > 5 {
+        shown.push(format!("{} more", names.len() - 5));
+    }
+    format!("{before}{}", shown.join(", "))
+}

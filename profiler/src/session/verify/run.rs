@@ -1,0 +1,324 @@
+//! One verification: the recorder armed, the target under the policy, the tests, and what was seen.
+
+use std::{
+    cell::RefCell,
+    ffi::OsString,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
+
+use super::{
+    policy::Policy,
+    target::{Enforced, Place, Start},
+    watch::{Evidence, Fault, InForce, Subject, Watch},
+};
+use crate::{
+    model::{
+        effective::Effective,
+        recording::{Recording, Target, TargetKind},
+    },
+    observe::ebpf::Options,
+    session::{
+        child::{Running, program_of, shell_status},
+        command::record_command,
+        confine::Confinement,
+        containers::{ContainerPlan, record_containers},
+        error::SessionError,
+        event::Event,
+        recorder::{Outcome, Plan},
+        signals::{self, Signal},
+    },
+    target::{
+        cgroup::Cgroup,
+        docker::{ContainerState, Docker},
+    },
+};
+
+/// How long the filter of a container that runs may take to be looked up.
+const LOOKED_UP: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Decides what a seccomp file's text does, as the engine reads it; `None` when it cannot be read.
+pub type Read<'a> = &'a dyn Fn(&str) -> Option<Effective>;
+
+/// What to verify.
+pub struct Verification<'a> {
+    /// What is put in force.
+    pub policy: Policy,
+    /// The container, or `None` for the command itself.
+    pub place: Option<Place>,
+    /// What the target is called.
+    pub name: String,
+    /// The tests, or the command.
+    pub command: Vec<OsString>,
+    /// How to observe.
+    pub observe: Options,
+    /// Reads what the engine says it loaded.
+    pub read: Read<'a>,
+}
+
+/// What was seen.
+#[derive(Debug)]
+pub struct Verified {
+    /// What the target did; none when it never ran.
+    pub recording: Option<Recording>,
+    /// The target.
+    pub target: Target,
+    /// What was seen of the filter.
+    pub in_force: InForce,
+    /// Status of the tests, as a shell would report it; none when they were not run or not waited for.
+    pub status: Option<i32>,
+    /// Why the target did not run as it should; the tests were not run then. Hostile text.
+    pub down: Option<String>,
+    /// The container before the tests, after them, and when it was stopped.
+    pub states: Vec<ContainerState>,
+    /// A signal asked for the end.
+    pub interrupted: bool,
+}
+
+/// A confined command, and who looks at it.
+pub struct Confined {
+    confinement: Confinement,
+    watch: Arc<Watch>,
+}
+
+impl Confined {
+    /// From now on the processes in its cgroup are looked at.
+    pub(in crate::session) fn follow(&self, cgroup: &Cgroup) -> &Confinement {
+        self.watch.follow(Subject { cgroup: cgroup.clone(), is_command: true });
+        &self.confinement
+    }
+}
+
+/// Runs the tests against the target under the policy, and records both.
+///
+/// # Errors
+/// When the host cannot record, the engine does not answer, or there is no such target. Whatever happens, what was changed
+/// is undone.
+pub async fn verify(
+    plan: Verification<'_>,
+    engine: Option<&Docker>,
+    tell: impl FnMut(Event),
+) -> Result<Verified, SessionError> {
+    program_of(&plan.command)?;
+    match (&plan.place, engine) {
+        (Some(place), Some(docker)) => against(&plan, place, docker, tell).await,
+        _ => directly(plan, tell).await,
+    }
+}
+
+async fn directly(
+    plan: Verification<'_>,
+    tell: impl FnMut(Event),
+) -> Result<Verified, SessionError> {
+    let confinement = Confinement {
+        filter: plan.policy.program.clone(),
+        capabilities: plan.policy.capabilities.clone(),
+        no_new_privileges: plan.policy.no_new_privileges.unwrap_or(false),
+    };
+    let watch = Arc::new(Watch::start(Arc::new(plan.policy))?);
+    let confined = Confined { confinement, watch: Arc::clone(&watch) };
+    let target = Target { kind: TargetKind::Command, name: plan.name.clone() };
+    let recording = Plan {
+        name: plan.name,
+        command: plan.command,
+        duration: None,
+        ready: None,
+        observe: plan.observe,
+        socket: None,
+        confined: Some(confined),
+        driver: None,
+    };
+    let outcome = record_command(recording, tell).await?;
+    let mut in_force = watch.found();
+    in_force.evidence.get_or_insert(Evidence::Loaded);
+    let status = outcome.command_status;
+    Ok(Verified {
+        recording: first(outcome),
+        target,
+        in_force,
+        status,
+        down: None,
+        states: Vec::new(),
+        interrupted: false,
+    })
+}
+
+fn first(outcome: Outcome) -> Option<Recording> {
+    outcome.recordings.into_iter().next().map(|recorded| recorded.recording)
+}
+
+/// How the tests went.
+struct Tested {
+    status: Option<i32>,
+    down: Option<String>,
+    states: Vec<ContainerState>,
+}
+
+async fn against(
+    plan: &Verification<'_>,
+    place: &Place,
+    docker: &Docker,
+    tell: impl FnMut(Event),
+) -> Result<Verified, SessionError> {
+    let signals = signals::catch().map_err(SessionError::Signals)?;
+    let interrupted = AtomicBool::new(false);
+    let watch = Watch::start(Arc::new(plan.policy.clone()))?;
+    let sockets = tempfile::tempdir().map_err(|source| SessionError::Output {
+        verb: "create",
+        path: std::env::temp_dir(),
+        source,
+    })?;
+    let socket = sockets.path().join("socket");
+    let tell = RefCell::new(tell);
+    let mut enforced = Enforced::prepare(&plan.policy, place, docker).await?;
+    let (armed, is_armed) = oneshot::channel();
+    let (done, is_done) = oneshot::channel();
+    let recorded = Plan {
+        name: plan.name.clone(),
+        command: plan.command.clone(),
+        duration: None,
+        ready: None,
+        observe: plan.observe,
+        socket: Some(socket.clone()),
+        confined: None,
+        driver: Some(is_done),
+    };
+    let containers =
+        ContainerPlan { names: vec![enforced.id().to_owned()], wait: true, restart: false };
+    let armed = RefCell::new(Some(armed));
+    let recording = record_containers(recorded, containers, docker, |event| {
+        if matches!(event, Event::Waiting { .. } | Event::Recording { .. })
+            && let Some(armed) = armed.borrow_mut().take()
+        {
+            let _ = armed.send(()); // the other side has failed and says so
+        }
+        // the id says nothing to anybody
+        if matches!(event, Event::Progress { .. } | Event::NoSocket { .. } | Event::EngineGone { .. }) {
+            (tell.borrow_mut())(event);
+        }
+    });
+    let testing = async {
+        let _ = is_armed.await; // the recorder has failed, then, and says so
+        let tested = test(Test {
+            plan,
+            enforced: &mut enforced,
+            watch: &watch,
+            socket: &socket,
+            signals,
+            interrupted: &interrupted,
+            tell: &|text: String| (tell.borrow_mut())(Event::Step { text }),
+        })
+        .await;
+        let _ = done.send(tested.as_ref().ok().and_then(|tested| tested.status)); // as above
+        tested
+    };
+    let both: Result<(Outcome, Tested), SessionError> = tokio::try_join!(recording, testing);
+    let cleaned = enforced.clean().await;
+    let (outcome, tested) = both?;
+    cleaned?;
+    let mut in_force = watch.end();
+    ask_the_engine(plan, &tested, &mut in_force);
+    let target = Target { kind: TargetKind::Container, name: plan.name.clone() };
+    // it was recorded by its id
+    let recording =
+        first(outcome).map(|recording| Recording { target: target.clone(), ..recording });
+    Ok(Verified {
+        recording,
+        target,
+        in_force,
+        status: tested.status,
+        down: tested.down,
+        states: tested.states,
+        interrupted: interrupted.into_inner(),
+    })
+}
+
+/// What the tests are run with.
+struct Test<'a> {
+    plan: &'a Verification<'a>,
+    enforced: &'a mut Enforced,
+    watch: &'a Watch,
+    socket: &'a std::path::Path,
+    signals: UnboundedReceiver<Signal>,
+    interrupted: &'a AtomicBool,
+    tell: &'a dyn Fn(String),
+}
+
+/// Starts the target, runs the tests, stops the target.
+async fn test(test: Test<'_>) -> Result<Tested, SessionError> {
+    let Test { plan, enforced, watch, socket, mut signals, interrupted, tell } = test;
+    let start = {
+        let beginning = enforced.begin(watch, interrupted);
+        tokio::pin!(beginning);
+        // not cut off: a request to the engine that was sent is waited for
+        loop {
+            tokio::select! {
+                start = &mut beginning => break start?,
+                Some(signal) = signals.recv() => {
+                    interrupted.fetch_or(signal.asks_to_end(), Ordering::Relaxed);
+                }
+            }
+        }
+    };
+    let mut tested = Tested { status: None, down: None, states: vec![enforced.state().await?] };
+    if let Start::Down { reason } = start {
+        tested.down = Some(reason);
+    } else if !interrupted.load(Ordering::Relaxed) {
+        looked_up(watch).await;
+        if watch.found().faults.is_empty() {
+            tell(format!("`{}` is under the profile: the tests run", plan.name));
+            let environment = enforced.environment().await?;
+            let mut running = Running::plain(&plan.command, Some(socket), &environment)?;
+            tested.status = loop {
+                tokio::select! {
+                    status = running.wait() => break status.ok().map(shell_status),
+                    Some(signal) = signals.recv() => {
+                        interrupted.fetch_or(signal.asks_to_end(), Ordering::Relaxed);
+                        running.pass_on(signal);
+                    }
+                }
+            };
+        }
+    }
+    tested.states.push(enforced.state().await?);
+    enforced.end().await?;
+    tested.states.push(enforced.state().await?);
+    Ok(tested)
+}
+
+/// Waits until it is known what is in force, for a while.
+async fn looked_up(watch: &Watch) {
+    let deadline = Instant::now() + LOOKED_UP;
+    loop {
+        let found = watch.found();
+        let is_known = found.evidence.is_some() || found.unread.is_some();
+        if is_known || !found.faults.is_empty() || Instant::now() > deadline {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Where the kernel says nothing, the engine's word is taken for what it loaded.
+fn ask_the_engine(plan: &Verification<'_>, tested: &Tested, in_force: &mut InForce) {
+    if in_force.evidence.is_some() || !in_force.faults.is_empty() {
+        return;
+    }
+    let text = tested.states.iter().find_map(|state| state.seccomp.as_deref());
+    match text.and_then(|text| (plan.read)(text)) {
+        Some(loaded) if loaded == plan.policy.effective => {
+            in_force.evidence = Some(Evidence::Engine);
+        }
+        Some(_) => in_force.faults.push(Fault::Another {
+            program: plan.name.clone(),
+            differences: Vec::new(),
+        }),
+        None => {}
+    }
+}

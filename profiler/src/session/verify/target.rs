@@ -1,0 +1,339 @@
+//! A container under a policy: a running one as it is, a copy in another's place, or a service that compose starts.
+//!
+//! What was changed for it is undone by [`Enforced::clean`], or when it is dropped. Nothing here runs tests or judges.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    compose::Project,
+    policy::Policy,
+    watch::{Subject, Watch},
+};
+use crate::{
+    kernel::cgroup,
+    session::error::SessionError,
+    target::{
+        cgroup::of_container,
+        docker::{Confinement, ContainerState, Docker, EngineError},
+    },
+};
+
+/// How long a health check may take to say that all is well.
+const HEALTHY: Duration = Duration::from_secs(180);
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Which container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// The one of this name, which runs under the policy already.
+    Container {
+        /// Name or id.
+        name: String,
+    },
+    /// A copy of the one of this name.
+    Copy {
+        /// Name or id.
+        name: String,
+        /// It may be stopped for the time, when it runs.
+        replace: bool,
+    },
+    /// A service of a compose file, in a project of its own.
+    Compose {
+        /// The file.
+        file: PathBuf,
+        /// The service.
+        service: String,
+    },
+}
+
+/// Whether the target is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// It runs, and is healthy where it has a health check; or it has ended by itself, which a container may.
+    Up,
+    /// It does not run as it should, and why. Hostile text.
+    Down {
+        /// In the engine's words, or the health check's.
+        reason: String,
+    },
+}
+
+/// A container under a policy. Dropping it undoes what was done for it.
+pub struct Enforced {
+    docker: Docker,
+    id: String,
+    kind: Kind,
+    clean: bool,
+}
+
+enum Kind {
+    AsItIs,
+    Copy {
+        original: String,
+        /// It is to be stopped first, and started again after.
+        replaces: bool,
+        stopped: bool,
+        /// The profile, for engines that want a path.
+        _profile: Option<tempfile::NamedTempFile>,
+    },
+    Service(Box<Project>),
+}
+
+impl Enforced {
+    /// Makes everything ready without changing what runs.
+    ///
+    /// # Errors
+    /// When there is no such container or service, when it runs and must not be replaced, or the engine refuses.
+    pub async fn prepare(
+        policy: &Policy,
+        place: &Place,
+        docker: &Docker,
+    ) -> Result<Enforced, SessionError> {
+        let docker = docker.clone();
+        match place {
+            Place::Container { name } => {
+                let info = find(&docker, name).await?;
+                if !info.running {
+                    return Err(SessionError::NotRunning { name: name.clone() });
+                }
+                Ok(Enforced { docker, id: info.id, kind: Kind::AsItIs, clean: true })
+            }
+            Place::Copy { name, replace } => {
+                let info = find(&docker, name).await?;
+                if info.running && !replace {
+                    return Err(SessionError::Runs { name: name.clone() });
+                }
+                if info.running && docker.state(&info.id).await?.auto_remove {
+                    return Err(SessionError::AutoRemove { name: name.clone() });
+                }
+                let (seccomp, profile) = if docker.version().name == "podman" {
+                    let file = written(&policy.text)?;
+                    (file.path().display().to_string(), Some(file))
+                } else {
+                    (policy.text.clone(), None)
+                };
+                let confinement = Confinement {
+                    seccomp,
+                    capabilities: policy.capability_names(),
+                    no_new_privileges: policy.no_new_privileges,
+                };
+                let id = docker.create_copy(&info.id, &own_name(), &confinement).await?;
+                let kind = Kind::Copy {
+                    original: info.id,
+                    replaces: info.running,
+                    stopped: false,
+                    _profile: profile,
+                };
+                Ok(Enforced { docker, id, kind, clean: false })
+            }
+            Place::Compose { file, service } => {
+                let project = Project::new(file, service, &own_name(), policy, &docker).await?;
+                let kind = Kind::Service(Box::new(project));
+                let mut made = Enforced { docker, id: String::new(), kind, clean: false };
+                if let Kind::Service(project) = &made.kind {
+                    made.id = project.create().await?;
+                }
+                Ok(made)
+            }
+        }
+    }
+
+    /// Everything from nothing to a running target: [`prepare`](Self::prepare), then [`begin`](Self::begin).
+    ///
+    /// # Errors
+    /// As those.
+    pub async fn start(
+        policy: &Policy,
+        place: &Place,
+        docker: &Docker,
+        watch: &Watch,
+    ) -> Result<(Enforced, Start), SessionError> {
+        let mut enforced = Enforced::prepare(policy, place, docker).await?;
+        let start = enforced.begin(watch, &AtomicBool::new(false)).await?;
+        Ok((enforced, start))
+    }
+
+    /// The container's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Starts it, in the original's place if it has one, and waits until it is healthy; earlier when `interrupted`.
+    ///
+    /// # Errors
+    /// When the engine does not answer. That it does not start is no error.
+    pub async fn begin(
+        &mut self,
+        watch: &Watch,
+        interrupted: &AtomicBool,
+    ) -> Result<Start, SessionError> {
+        let down = |reason: &str| Ok(Start::Down { reason: reason.to_owned() });
+        match &mut self.kind {
+            Kind::AsItIs => {}
+            Kind::Copy { original, replaces, stopped, .. } => {
+                if *replaces {
+                    // before: what is not known to be done is undone
+                    *stopped = true;
+                    self.docker.stop(original).await?;
+                }
+                if interrupted.load(Ordering::Relaxed) {
+                    return down("interrupted");
+                }
+                match self.docker.start(&self.id).await {
+                    Err(EngineError::Refused { message, .. }) => return down(&message),
+                    other => other?,
+                }
+            }
+            Kind::Service(project) => {
+                if let Err(SessionError::Compose { message, .. }) = project.up().await {
+                    self.follow(watch).await?;
+                    return down(&message);
+                }
+            }
+        }
+        self.follow(watch).await?;
+        self.until_healthy(interrupted).await
+    }
+
+    /// Tells the watch where the container's processes are. One that has ended has none.
+    async fn follow(&self, watch: &Watch) -> Result<(), SessionError> {
+        let setup = cgroup::detect(Path::new("/"))?;
+        if let Some(pid) = self.docker.state(&self.id).await?.pid
+            && let Ok(cgroup) = of_container(Path::new("/"), &setup, pid, &self.id)
+        {
+            watch.follow(Subject { cgroup, is_command: false });
+        }
+        Ok(())
+    }
+
+    async fn until_healthy(&self, interrupted: &AtomicBool) -> Result<Start, SessionError> {
+        let deadline = Instant::now() + HEALTHY;
+        loop {
+            let state = self.docker.state(&self.id).await?;
+            let reason = match state.health.as_deref() {
+                None | Some("healthy") => return Ok(Start::Up),
+                Some("unhealthy") => "its health check says `unhealthy`".to_owned(),
+                Some(_) if !state.running => {
+                    format!("it ended with status {} before it was healthy", state.exit_code)
+                }
+                Some(_) if interrupted.load(Ordering::Relaxed) => "interrupted".to_owned(),
+                Some(_) if Instant::now() > deadline => {
+                    format!("it was not healthy within {} s", HEALTHY.as_secs())
+                }
+                Some(_) => {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            return Ok(Start::Down { reason });
+        }
+    }
+
+    /// What the tests get in their environment.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn environment(&self) -> Result<Vec<(&'static str, String)>, SessionError> {
+        let address = self.docker.state(&self.id).await?.address;
+        let address = address.unwrap_or_else(|| "127.0.0.1".to_owned());
+        Ok(vec![("PROFILER_CONTAINER", self.id.clone()), ("PROFILER_ADDRESS", address)])
+    }
+
+    /// How the container is.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn state(&self) -> Result<ContainerState, SessionError> {
+        Ok(self.docker.state(&self.id).await?)
+    }
+
+    /// Stops the target, if it was started for this.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub async fn end(&self) -> Result<(), SessionError> {
+        match self.kind {
+            Kind::AsItIs => Ok(()),
+            _ => Ok(self.docker.stop(&self.id).await?),
+        }
+    }
+
+    /// Undoes everything: removes what was made, starts what was stopped.
+    ///
+    /// # Errors
+    /// The first failure, when all was tried.
+    pub async fn clean(mut self) -> Result<(), SessionError> {
+        self.undo(&self.docker.clone()).await
+    }
+
+    async fn undo(&mut self, docker: &Docker) -> Result<(), SessionError> {
+        self.clean = true;
+        match &mut self.kind {
+            Kind::AsItIs => Ok(()),
+            Kind::Copy { original, stopped, .. } => {
+                let removed = docker.remove(&self.id).await;
+                if std::mem::take(stopped) {
+                    docker.start(original).await?;
+                }
+                Ok(removed?)
+            }
+            Kind::Service(project) => project.down().await,
+        }
+    }
+}
+
+impl Drop for Enforced {
+    fn drop(&mut self) {
+        if self.clean {
+            return;
+        }
+        // This may be within a runtime, and its connections are that one's.
+        let undone = thread::scope(|scope| {
+            let undoing = scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.map(|runtime| {
+                    runtime.block_on(async {
+                        let docker = self.docker.again().await?;
+                        self.undo(&docker).await
+                    })
+                })
+            });
+            undoing.join()
+        });
+        if let Ok(Ok(Err(error))) = undone {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+async fn find(
+    docker: &Docker,
+    name: &str,
+) -> Result<crate::target::docker::ContainerInfo, SessionError> {
+    let endpoint = docker.endpoint().to_string();
+    let missing = SessionError::NoContainer { name: name.to_owned(), endpoint };
+    docker.find(name).await?.ok_or(missing)
+}
+
+/// A name that no other run has.
+fn own_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("profiler-verify-{}-{number}", std::process::id())
+}
+
+/// A file with this text, which engines and compose read.
+pub(super) fn written(text: &str) -> Result<tempfile::NamedTempFile, SessionError> {
+    let failed =
+        |source| SessionError::Output { verb: "write", path: std::env::temp_dir(), source };
+    let mut file =
+        tempfile::Builder::new().prefix("profiler-").suffix(".json").tempfile().map_err(failed)?;
+    std::io::Write::write_all(&mut file, text.as_bytes()).map_err(failed)?;
+    Ok(file)
+}

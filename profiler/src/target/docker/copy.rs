@@ -1,0 +1,372 @@
+//! A container beside another: the same image and settings, under another filter and with other capabilities.
+//!
+//! Owns what of an inspection goes into a creation. Not taken over: the name, the host name that the engine made up, the
+//! restart policy, compose's labels, `--rm`, `--privileged`, and the contents of anonymous volumes.
+
+use std::collections::HashMap;
+
+use bollard::{
+    models::{
+        ContainerCreateBody, ContainerInspectResponse, EndpointSettings, HostConfig,
+        NetworkConnectRequest, NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
+    },
+    query_parameters::{
+        CreateContainerOptions, InspectContainerOptions, RemoveContainerOptions,
+        StartContainerOptions, StopContainerOptions,
+    },
+};
+
+use super::{Connection, Docker, EngineError, RESTART_TIMEOUT, wanted_name};
+
+/// How a copy is confined.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Confinement {
+    /// The value of `seccomp=`: a profile's text for docker, its path for podman.
+    pub seccomp: String,
+    /// What is added after all were dropped; `None` leaves them as they are.
+    pub capabilities: Option<Vec<String>>,
+    /// Whether no-new-privileges is set; `None` leaves it as it is.
+    pub no_new_privileges: Option<bool>,
+}
+
+/// How a container is, as far as it can be judged from outside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ContainerState {
+    /// Its first process runs.
+    pub running: bool,
+    /// The host's number of that process.
+    pub pid: Option<i32>,
+    /// What its health check says: `starting`, `healthy`, `unhealthy`; `None` without one.
+    pub health: Option<String>,
+    /// How often the engine started it again.
+    pub restarts: i64,
+    /// Exit status of its last end; 137 and 159 are SIGKILL and SIGSYS.
+    pub exit_code: i64,
+    /// It ran out of memory.
+    pub out_of_memory: bool,
+    /// What the engine or the runtime says went wrong. Hostile text.
+    pub error: String,
+    /// Its address in the first of its networks; none when it has the host's.
+    pub address: Option<String>,
+    /// The profile that it was given, as the engine has it; `None` for the engine's default.
+    pub seccomp: Option<String>,
+    /// It is removed when it ends.
+    pub auto_remove: bool,
+}
+
+impl Docker {
+    /// Creates a copy of a container, called `name`, and does not start it; the copy's id.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub async fn create_copy(
+        &self,
+        of: &str,
+        name: &str,
+        confinement: &Confinement,
+    ) -> Result<String, EngineError> {
+        let original = self.inspected(of).await?;
+        let (body, others) = copied(original, confinement);
+        let options = CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
+        let request = self.client.create_container(Some(options), body);
+        let verb = format!("create a copy of container `{of}`");
+        let id = self.patient().ask(&verb, request).await?.id;
+        for (network, endpoint) in others {
+            let request =
+                NetworkConnectRequest { container: id.clone(), endpoint_config: Some(endpoint) };
+            let connected = self.client.connect_network(&network, request);
+            let verb = format!("connect the copy to network `{network}`");
+            if let Err(error) = self.patient().ask(&verb, connected).await {
+                let _ = self.remove(&id).await; // the first failure is the one to tell
+                return Err(error);
+            }
+        }
+        Ok(id)
+    }
+
+    /// Starts a container.
+    ///
+    /// # Errors
+    /// When the engine or its runtime refuses, with their words.
+    pub async fn start(&self, id: &str) -> Result<(), EngineError> {
+        let wanted = wanted_name(id)?;
+        let client = self.client.clone().with_timeout(RESTART_TIMEOUT);
+        let request = client.start_container(wanted, None::<StartContainerOptions>);
+        self.patient().ask(&format!("start container `{wanted}`"), request).await
+    }
+
+    /// Stops a container, with its own stop timeout.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub async fn stop(&self, id: &str) -> Result<(), EngineError> {
+        let wanted = wanted_name(id)?;
+        let client = self.client.clone().with_timeout(RESTART_TIMEOUT);
+        let request = client.stop_container(wanted, None::<StopContainerOptions>);
+        self.patient().ask(&format!("stop container `{wanted}`"), request).await
+    }
+
+    /// Removes a container and its anonymous volumes, whether it runs or not.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub async fn remove(&self, id: &str) -> Result<(), EngineError> {
+        let wanted = wanted_name(id)?;
+        let options = RemoveContainerOptions { force: true, v: true, ..Default::default() };
+        let client = self.client.clone().with_timeout(RESTART_TIMEOUT);
+        let request = client.remove_container(wanted, Some(options));
+        self.patient().ask(&format!("remove container `{wanted}`"), request).await
+    }
+
+    /// How a container is.
+    ///
+    /// # Errors
+    /// When there is none, or the engine does not answer.
+    pub async fn state(&self, id: &str) -> Result<ContainerState, EngineError> {
+        Ok(state(self.inspected(id).await?))
+    }
+
+    /// The same connection details, for a runtime of its own.
+    pub(crate) async fn again(&self) -> Result<Docker, EngineError> {
+        Docker::connect(&self.endpoint, self.timeout).await
+    }
+
+    async fn inspected(&self, id: &str) -> Result<ContainerInspectResponse, EngineError> {
+        let wanted = wanted_name(id)?;
+        let request = self.client.inspect_container(wanted, None::<InspectContainerOptions>);
+        self.connection().ask(&format!("inspect container `{wanted}`"), request).await
+    }
+
+    fn patient(&self) -> Connection<'_> {
+        Connection { endpoint: &self.endpoint, timeout: RESTART_TIMEOUT }
+    }
+}
+
+/// What is to be created, and the networks that it joins after that: older engines take one at creation.
+fn copied(
+    original: ContainerInspectResponse,
+    confinement: &Confinement,
+) -> (ContainerCreateBody, Vec<(String, EndpointSettings)>) {
+    let id = original.id.unwrap_or_default();
+    let short = id.get(..12).unwrap_or_default();
+    let name = original.name.unwrap_or_default();
+    let config = original.config.unwrap_or_default();
+    let host = original.host_config.unwrap_or_default();
+    let mode = host.network_mode.clone().unwrap_or_default();
+    let networks = original.network_settings.and_then(|settings| settings.networks);
+    let mut networks: Vec<(String, EndpointSettings)> = networks
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|_| mode != "host" && mode != "none" && !mode.starts_with("container:"))
+        .map(|(network, settings)| {
+            let is_own = network != "bridge" && network != "default" && network != "podman";
+            let wanted = wanted(settings, is_own, short, name.trim_start_matches('/'));
+            (network, wanted)
+        })
+        .collect();
+    // the one that the container was created with comes first
+    networks.sort_by_key(|(network, _)| (*network != mode, network.clone()));
+    let first: HashMap<_, _> = networks.drain(..networks.len().min(1)).collect();
+    let is_own = |text: &String| text != short && !text.is_empty();
+    let labels = config.labels.map(|labels| {
+        let engines = |label: &str| {
+            label.starts_with("com.docker.compose.") || label.starts_with("io.podman.compose.")
+        };
+        labels.into_iter().filter(|(label, _)| !engines(label)).collect()
+    });
+    let shares_names = mode == "host" || mode.starts_with("container:");
+    let body = ContainerCreateBody {
+        hostname: config.hostname.filter(is_own).filter(|_| !shares_names),
+        domainname: config.domainname,
+        user: config.user,
+        attach_stdin: Some(false),
+        attach_stdout: Some(false),
+        attach_stderr: Some(false),
+        exposed_ports: config.exposed_ports.filter(|_| !shares_names),
+        tty: config.tty,
+        open_stdin: config.open_stdin,
+        env: config.env,
+        cmd: config.cmd,
+        healthcheck: config.healthcheck,
+        // what it runs, not what bears its tag by now
+        image: original.image.or(config.image),
+        volumes: config.volumes,
+        working_dir: config.working_dir,
+        entrypoint: config.entrypoint,
+        labels,
+        stop_signal: config.stop_signal,
+        stop_timeout: config.stop_timeout,
+        shell: config.shell,
+        host_config: Some(confined(host, confinement)),
+        networking_config: (!first.is_empty())
+            .then_some(NetworkingConfig { endpoints_config: Some(first) }),
+        ..ContainerCreateBody::default()
+    };
+    (body, networks)
+}
+
+/// What was asked for of a network, without what the engine made of it. Where names are resolved, the copy has the
+/// original's, too.
+fn wanted(settings: EndpointSettings, named: bool, short: &str, name: &str) -> EndpointSettings {
+    let mut aliases = settings.aliases.unwrap_or_default();
+    aliases.retain(|alias| alias != short && alias != name);
+    if named && !name.is_empty() {
+        aliases.push(name.to_owned());
+    }
+    EndpointSettings {
+        ipam_config: settings.ipam_config,
+        links: settings.links,
+        driver_opts: settings.driver_opts,
+        aliases: named.then_some(aliases),
+        ..EndpointSettings::default()
+    }
+}
+
+fn confined(host: HostConfig, confinement: &Confinement) -> HostConfig {
+    let is_replaced = |option: &str| {
+        option.starts_with("seccomp")
+            || option.starts_with("no-new-privileges") && confinement.no_new_privileges.is_some()
+    };
+    let mut options = host.security_opt.clone().unwrap_or_default();
+    options.retain(|option| !is_replaced(option));
+    options.push(format!("seccomp={}", confinement.seccomp));
+    if confinement.no_new_privileges == Some(true) {
+        options.push("no-new-privileges".to_owned());
+    }
+    let (cap_add, cap_drop) = match &confinement.capabilities {
+        Some(names) => (Some(names.clone()), Some(vec!["ALL".to_owned()])),
+        None => (host.cap_add.clone(), host.cap_drop.clone()),
+    };
+    HostConfig {
+        security_opt: Some(options),
+        cap_add,
+        cap_drop,
+        privileged: Some(false),
+        auto_remove: Some(false),
+        container_id_file: None,
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            ..RestartPolicy::default()
+        }),
+        ..host
+    }
+}
+
+fn state(answer: ContainerInspectResponse) -> ContainerState {
+    let state = answer.state.unwrap_or_default();
+    let host = answer.host_config.unwrap_or_default();
+    let networks = answer.network_settings.and_then(|settings| settings.networks);
+    let mut addresses: Vec<(String, String)> = networks
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|(name, settings)| Some((name, settings.ip_address?)))
+        .filter(|(_, address)| !address.is_empty())
+        .collect();
+    addresses.sort_by_key(|(name, _)| (Some(name) != host.network_mode.as_ref(), name.clone()));
+    let running = state.running.unwrap_or(false);
+    let health = state.health.and_then(|health| health.status);
+    let health = health.map(|status| status.to_string()).filter(|status| {
+        !status.is_empty() && status != "none"
+    });
+    let options = host.security_opt.unwrap_or_default();
+    let seccomp = options.iter().rev().find_map(|option| option.strip_prefix("seccomp"));
+    ContainerState {
+        running,
+        pid: state.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| running && *pid > 0),
+        health,
+        restarts: answer.restart_count.unwrap_or(0),
+        exit_code: state.exit_code.unwrap_or(0),
+        out_of_memory: state.oom_killed.unwrap_or(false),
+        error: state.error.unwrap_or_default(),
+        address: addresses.into_iter().next().map(|(_, address)| address),
+        seccomp: seccomp.and_then(|rest| rest.strip_prefix(['=', ':'])).map(str::to_owned),
+        auto_remove: host.auto_remove.unwrap_or(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "b34304da0dc77125be7190d46974a31d8120ee1a3edebca1afdd4b0c35002d16";
+
+    fn copy(settings: &str, confinement: &Confinement) -> serde_json::Value {
+        let answer = serde_json::from_str(settings).expect("an inspection");
+        let (body, others) = copied(answer, confinement);
+        let mut value = serde_json::to_value(body).expect("JSON");
+        value["others"] = serde_json::to_value(others).expect("JSON");
+        value
+    }
+
+    #[test]
+    fn settings_are_taken_over_and_confinement_is_not() {
+        let confinement = Confinement {
+            seccomp: "{}".to_owned(),
+            capabilities: Some(vec!["CHOWN".to_owned()]),
+            no_new_privileges: Some(true),
+        };
+        let copy = copy(
+            &format!(
+                r#"{{"Id":"{ID}","Name":"/web","Image":"sha256:1210","Config":{{"Hostname":"b34304da0dc7","User":"33",
+                "Env":["A=1"],"Cmd":["serve"],"Entrypoint":["/init"],"Image":"web:1","WorkingDir":"/srv","StopSignal":"SIGQUIT",
+                "Healthcheck":{{"Test":["CMD","true"]}},"ExposedPorts":{{"80/tcp":{{}}}},
+                "Labels":{{"com.docker.compose.service":"web","own":"1"}}}},
+                "HostConfig":{{"Binds":["data:/data"],"NetworkMode":"front","Privileged":true,"AutoRemove":true,
+                "PortBindings":{{"80/tcp":[{{"HostIp":"127.0.0.1","HostPort":"8080"}}]}},"ReadonlyRootfs":true,
+                "Tmpfs":{{"/tmp":""}},"Memory":1000000,"CapAdd":["SYS_ADMIN"],"RestartPolicy":{{"Name":"always"}},
+                "SecurityOpt":["seccomp=unconfined","label=disable","no-new-privileges:false"],
+                "Ulimits":[{{"Name":"nofile","Soft":10,"Hard":20}}]}},
+                "NetworkSettings":{{"Networks":{{"back":{{"Aliases":["b34304da0dc7","db"],"IPAddress":"10.0.0.2"}},
+                "front":{{"Aliases":["web"],"IPAMConfig":{{"IPv4Address":"10.1.0.9"}}}}}}}}}}"#
+            ),
+            &confinement,
+        );
+        assert_eq!(copy["Image"], "sha256:1210");
+        assert_eq!(copy.get("Hostname"), None, "the engine's own");
+        assert_eq!(copy["Labels"].to_string(), r#"{"own":"1"}"#);
+        for (key, value) in [
+            ("User", r#""33""#),
+            ("Env", r#"["A=1"]"#),
+            ("Cmd", r#"["serve"]"#),
+            ("Entrypoint", r#"["/init"]"#),
+            ("WorkingDir", r#""/srv""#),
+            ("StopSignal", r#""SIGQUIT""#),
+        ] {
+            assert_eq!(copy[key].to_string(), value, "{key}");
+        }
+        assert!(copy["Healthcheck"]["Test"].is_array());
+        let host = &copy["HostConfig"];
+        assert_eq!(
+            host["SecurityOpt"].to_string(),
+            r#"["label=disable","seccomp={}","no-new-privileges"]"#
+        );
+        assert_eq!((&host["CapDrop"][0], &host["CapAdd"][0]), (&"ALL".into(), &"CHOWN".into()));
+        assert_eq!((&host["Privileged"], &host["AutoRemove"]), (&false.into(), &false.into()));
+        assert_eq!(host["RestartPolicy"]["Name"], "no");
+        assert_eq!((&host["ReadonlyRootfs"], &host["Memory"]), (&true.into(), &1_000_000.into()));
+        assert_eq!(host["PortBindings"]["80/tcp"][0]["HostPort"], "8080");
+        assert_eq!((&host["Binds"][0], &host["Ulimits"][0]["Soft"]), (&"data:/data".into(), &10.into()));
+        let networks = &copy["NetworkingConfig"]["EndpointsConfig"];
+        assert_eq!(networks["front"]["IPAMConfig"]["IPv4Address"], "10.1.0.9");
+        assert_eq!(networks["front"]["Aliases"].to_string(), r#"["web"]"#);
+        assert_eq!(copy["others"][0][0], "back");
+        assert_eq!(copy["others"][0][1]["Aliases"].to_string(), r#"["db","web"]"#);
+        assert_eq!(copy["others"][0][1].get("IPAddress"), None);
+    }
+
+    #[test]
+    fn what_is_not_said_stays_as_it_is() {
+        let confinement = Confinement { seccomp: "{}".to_owned(), ..Confinement::default() };
+        let copy = copy(
+            &format!(
+                r#"{{"Id":"{ID}","HostConfig":{{"NetworkMode":"host","CapDrop":["KILL"],"SecurityOpt":["no-new-privileges"]}},
+                "NetworkSettings":{{"Networks":{{"host":{{}}}}}}}}"#
+            ),
+            &confinement,
+        );
+        let host = &copy["HostConfig"];
+        assert_eq!(host["SecurityOpt"].to_string(), r#"["no-new-privileges","seccomp={}"]"#);
+        assert_eq!(host["CapDrop"].to_string(), r#"["KILL"]"#);
+        assert_eq!(copy.get("NetworkingConfig"), None);
+    }
+}
