@@ -22,6 +22,7 @@ mod policy;
 mod ready;
 mod record;
 mod repository;
+mod surface;
 mod tell;
 mod verify;
 

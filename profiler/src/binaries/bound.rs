@@ -59,7 +59,6 @@ pub fn of_files(files: &Files) -> Bound {
             }
             let is_data = module.code.functions[site.function].doubtful;
             if let Some(at) = values.unknown.filter(|_| !is_data) {
-                if std::env::var("DBG").is_ok() { eprintln!("site {} {:x} lost at {} {:x}", module.path, site.address, files.parts()[at.file].module.path, at.address); }
                 bound.unbounded.insert(maker(files, at));
             }
         }

@@ -10,6 +10,8 @@ use std::{
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, openat2};
 
+/// More is not unpacked, in bytes.
+const MAX_UNPACKED: u64 = 32 << 30;
 /// A larger file is not read, in bytes.
 const MAX_FILE: u64 = 1 << 30;
 /// Directories below each other that are walked.
@@ -127,6 +129,35 @@ impl Rootfs {
         let flags = flags | OFlags::CLOEXEC;
         openat2(self.root.as_fd(), path, flags, Mode::empty(), inside).ok().map(File::from)
     }
+}
+
+/// Unpacks files, directories and links of a tar archive below `dir`. What would lie outside is left out, and so are
+/// devices, owners, and bits of mode beyond `rwx`.
+///
+/// # Errors
+/// When the archive cannot be read, is too large, or `dir` takes no more.
+pub fn unpack(archive: impl std::io::Read, dir: &Path) -> std::io::Result<()> {
+    let mut archive = tar::Archive::new(archive);
+    let mut total = 0;
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        total += entry.size();
+        if total > MAX_UNPACKED {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        entry.set_preserve_permissions(false);
+        entry.set_preserve_mtime(false);
+        let kind = entry.header().entry_type();
+        if kind.is_file() || kind.is_dir() || kind.is_symlink() || kind.is_hard_link() {
+            match entry.unpack_in(dir) {
+                Ok(_) => {}
+                // a link whose target is outside, or is not in the archive
+                Err(_) if kind.is_hard_link() || kind.is_symlink() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
 }
 
 fn fd(file: &File) -> i32 {

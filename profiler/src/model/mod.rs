@@ -27,6 +27,7 @@ pub mod recording;
 pub mod seccomp;
 pub mod shell;
 pub mod static_check;
+pub mod surface;
 pub mod symbol;
 pub mod syscall;
 mod tables;

@@ -16,6 +16,7 @@ pub mod progress;
 pub mod schema;
 pub mod static_check;
 mod style;
+pub mod surface;
 pub mod summary;
 mod text;
 pub mod verify;

@@ -5,7 +5,7 @@
 use schemars::{JsonSchema, schema_for};
 
 use crate::{
-    model::{profile::Profile, recording::Recording},
+    model::{profile::Profile, recording::Recording, surface::Surface},
     report::{coverage, diff, doctor, explain, lint, static_check, verify},
 };
 
@@ -15,6 +15,7 @@ pub fn all() -> Vec<(&'static str, String)> {
     vec![
         ("recording.schema.json", of::<Recording>()),
         ("profile.schema.json", of::<Profile>()),
+        ("surface.schema.json", of::<Surface>()),
         ("coverage.schema.json", of::<coverage::Document<'_>>()),
         ("diff.schema.json", of::<diff::json::Document>()),
         ("doctor.schema.json", of::<doctor::Document<'_>>()),
