@@ -83,7 +83,7 @@ impl FilesArgs {
             }
             if !files.configured.is_empty() {
                 chosen.push("configured: entry point, command, health check".to_owned());
-                programs.extend(files.configured.clone());
+                programs.extend(find(&files.rootfs, files.configured.iter().cloned().collect()));
             }
         }
         if programs.is_empty() {
@@ -168,6 +168,7 @@ fn find(rootfs: &Rootfs, names: BTreeSet<String>) -> Vec<String> {
     for name in names {
         match loader.which(&name) {
             Some(path) => paths.push(path),
+            None if name.contains('/') => paths.push(name),
             None => {
                 left.insert(name);
             }

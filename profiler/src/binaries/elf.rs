@@ -1,7 +1,7 @@
 //! One ELF file as the analysis needs it: its code, where functions may start, what it imports and exports, which
 //! addresses of code stand in its data, what it loads. Reads bytes, no files; they are hostile.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use object::{
     Architecture, File, Object as _, ObjectSection as _, ObjectSymbol as _, SectionFlags,
@@ -82,6 +82,8 @@ pub struct Elf {
     pub pointed: BTreeSet<String>,
     /// Addresses of code that stand in data; candidates, as any word may look like one.
     pub pointers: BTreeSet<u64>,
+    /// Addresses of data that stand in data, of the same kind.
+    pub references: HashSet<u64>,
 }
 
 impl Elf {
@@ -157,6 +159,14 @@ impl Elf {
                 Some((address, std::str::from_utf8(part).ok().filter(|_| is_text)?))
             })
         })
+    }
+
+    /// The text at an address of data.
+    #[must_use]
+    pub fn string(&self, address: u64) -> Option<&str> {
+        let bytes = self.bytes(address, address.saturating_add(*STRING.end() as u64));
+        let text = &bytes[..bytes.iter().position(|byte| *byte == 0)?];
+        std::str::from_utf8(text).ok().filter(|text| !text.is_empty())
     }
 
     /// Data of the program's own.
@@ -289,7 +299,7 @@ impl Elf {
     /// for them, and RELR relocations have theirs in place.
     fn words(&mut self) {
         let size = self.bits as usize / 8;
-        let mut found = BTreeSet::new();
+        let (mut found, mut data) = (BTreeSet::new(), HashSet::new());
         let ends = self.regions.iter().filter(|region| region.code);
         let (low, high) = (
             ends.clone().map(|region| region.start).min().unwrap_or(0),
@@ -301,10 +311,14 @@ impl Elf {
             for value in bytes.get(skip..).unwrap_or_default().chunks_exact(size).map(word) {
                 if (low..high).contains(&value) && self.is_code(value) {
                     found.insert(value);
+                } else if self.region(value).is_some() {
+                    data.insert(value);
                 }
             }
         }
         self.pointers.extend(found);
+        data.extend(self.pointers.iter().filter(|value| !self.is_code(**value)));
+        self.references = data;
         let regions = std::mem::take(&mut self.regions);
         let code = |address: &u64| {
             let index = regions.partition_point(|region| region.start <= *address);

@@ -197,9 +197,15 @@ impl<'a> Loader<'a> {
         if name.contains('/') {
             found.extend(self.add(name, &cause, loaded, search));
         } else {
-            let main = Arc::clone(&loaded.files[0].module);
-            let dirs = directories(by).chain(directories(&main).filter(|_| main.elf.inherited));
-            let mut dirs = dirs.collect::<Vec<_>>().into_iter();
+            // DT_RPATH holds for what is needed further on, and that of the program for all
+            let mut dirs: Vec<String> = directories(by).collect();
+            let mut above = Some(file);
+            while let Some(needing) = above.and_then(|file| search.needed_by.get(&file).copied()) {
+                dirs.extend(inherited(&loaded.files[needing].module));
+                above = Some(needing);
+            }
+            dirs.extend(inherited(&loaded.files[0].module));
+            let mut dirs = dirs.into_iter();
             let mut in_dir = |dir: String| self.add(&format!("{dir}/{name}"), &cause, loaded, search);
             found.extend(dirs.find_map(&mut in_dir));
             if found.is_empty() {
@@ -216,6 +222,12 @@ impl<'a> Loader<'a> {
         if found.is_empty() {
             let why = format!("needed by {}: not there, or cannot be analysed", by.path);
             loaded.unread.insert(name.to_owned(), why);
+        }
+        for index in &found {
+            // a file needs others only after it was added itself: no circles
+            if *index > file {
+                search.needed_by.entry(*index).or_insert(file);
+            }
         }
         search.names.insert(name.to_owned(), found);
     }
@@ -282,8 +294,14 @@ struct Search {
     have: HashMap<Id, usize>,
     /// Files by the names that they are needed by.
     names: HashMap<String, Vec<usize>>,
+    /// Which file needed a file first.
+    needed_by: HashMap<usize, usize>,
     /// Libraries by directory.
     dirs: HashMap<String, Vec<String>>,
+}
+
+fn inherited(module: &Module) -> impl Iterator<Item = String> {
+    directories(module).filter(|_| module.elf.inherited)
 }
 
 /// The directories that a file names for what it needs.

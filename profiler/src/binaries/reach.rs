@@ -183,12 +183,14 @@ impl Files {
         let modules = || self.parts.iter().map(|part| &part.module);
         let mut names: HashSet<&str> =
             modules().flat_map(|m| &m.elf.pointed).map(String::as_str).collect();
+        let exported: HashSet<&str> =
+            modules().flat_map(|m| m.elf.exports.keys()).map(String::as_str).collect();
         let asks = |m: &&Arc<Module>| ["dlsym", "dlvsym"].iter().any(|n| m.code.uses.contains_key(*n));
-        if modules().any(|module| asks(&module)) {
-            let exported: HashSet<&str> =
-                modules().flat_map(|m| m.elf.exports.keys()).map(String::as_str).collect();
-            let texts = modules().flat_map(|module| module.elf.strings());
-            names.extend(texts.map(|(_, text)| text).filter(|text| exported.contains(text)));
+        for module in modules().filter(asks) {
+            let taken = module.code.data.iter().map(|(address, _)| *address);
+            let texts = taken.chain(module.elf.references.iter().copied());
+            let texts = texts.filter_map(|address| module.elf.string(address));
+            names.extend(texts.filter(|text| exported.contains(text)));
         }
         let of = |module: &Arc<Module>| {
             let asked = |(_, own): &(&u64, &Vec<String>)| own.iter().any(|n| names.contains(n.as_str()));

@@ -131,35 +131,114 @@ impl Rootfs {
     }
 }
 
-/// Unpacks files, directories and links of a tar archive below `dir`. What would lie outside is left out, and so are
-/// devices, owners, and bits of mode beyond `rwx`.
+/// Unpacks what the analysis reads of a tar archive below `dir`: programs, scripts, the linker's cache, directories and
+/// links. What would lie outside is left out, and so are devices, owners, and bits of mode beyond `rwx`.
 ///
 /// # Errors
 /// When the archive cannot be read, is too large, or `dir` takes no more.
 pub fn unpack(archive: impl std::io::Read, dir: &Path) -> std::io::Result<()> {
+    let root = File::open(dir)?;
     let mut archive = tar::Archive::new(archive);
     let mut total = 0;
     for entry in archive.entries()? {
         let mut entry = entry?;
-        total += entry.size();
-        if total > MAX_UNPACKED {
-            return Err(std::io::ErrorKind::FileTooLarge.into());
-        }
         entry.set_preserve_permissions(false);
         entry.set_preserve_mtime(false);
         let kind = entry.header().entry_type();
-        if kind.is_file() || kind.is_dir() || kind.is_symlink() || kind.is_hard_link() {
-            match entry.unpack_in(dir) {
-                Ok(_) => {}
-                // a link whose target is outside, or is not in the archive
-                Err(_) if kind.is_hard_link() || kind.is_symlink() => {}
-                Err(error) => return Err(error),
+        if kind.is_file() {
+            total += unpack_file(&mut entry, &root)?;
+            if total > MAX_UNPACKED {
+                return Err(std::io::ErrorKind::FileTooLarge.into());
             }
+        } else if kind.is_dir() {
+            entry.unpack_in(dir)?;
+        } else if kind.is_symlink() || kind.is_hard_link() {
+            // one whose target is outside, or was not unpacked, is left out
+            let _ = entry.unpack_in(dir);
         }
     }
     Ok(())
 }
 
+/// Writes a file, if it is one that is read; how many bytes. No link on the way to it is followed.
+fn unpack_file(
+    entry: &mut tar::Entry<'_, impl std::io::Read>,
+    root: &File,
+) -> std::io::Result<u64> {
+    let mut head = Vec::new();
+    entry.take(4).read_to_end(&mut head)?;
+    let path = entry.path()?.into_owned();
+    let wanted = head == b"\x7fELF" || head.starts_with(b"#!") || path.ends_with("ld.so.cache");
+    if !wanted {
+        return Ok(0);
+    }
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let Ok(file) = openat2(root.as_fd(), &path, flags, Mode::RUSR | Mode::WUSR, inside) else {
+        return Ok(0);
+    };
+    let mut file = File::from(file);
+    std::io::Write::write_all(&mut file, &head)?;
+    Ok(head.len() as u64 + std::io::copy(entry, &mut file)?)
+}
+
 fn fd(file: &File) -> i32 {
     std::os::fd::AsRawFd::as_raw_fd(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ELF: &[u8] = b"\x7fELF and more";
+
+    fn add(tar: &mut tar::Builder<Vec<u8>>, path: &str, kind: tar::EntryType, link: &str) {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o6755);
+        let data = if kind.is_file() { ELF } else { &[] };
+        header.set_size(data.len() as u64);
+        // names that the crate itself would refuse to write
+        header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+        header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+        header.set_cksum();
+        tar.append(&header, data).expect("a vector takes everything");
+    }
+
+    #[test]
+    fn nothing_is_unpacked_or_read_outside() {
+        let outer = tempfile::tempdir().expect("a directory");
+        let dir = outer.path().join("root");
+        std::fs::create_dir(&dir).expect("creates");
+        std::fs::write(outer.path().join("secret"), ELF).expect("writes");
+        let mut tar = tar::Builder::new(Vec::new());
+        let outside = outer.path().to_str().expect("UTF-8").to_owned();
+        add(&mut tar, "bin/", tar::EntryType::Directory, "");
+        add(&mut tar, "bin/x", tar::EntryType::Regular, "");
+        add(&mut tar, "../up", tar::EntryType::Regular, "");
+        add(&mut tar, "out", tar::EntryType::Symlink, &outside);
+        add(&mut tar, "out/through", tar::EntryType::Regular, "");
+        add(&mut tar, "hard", tar::EntryType::Link, "../secret");
+        add(&mut tar, "pipe", tar::EntryType::Fifo, "");
+        add(&mut tar, "rel", tar::EntryType::Symlink, "../secret");
+        add(&mut tar, "abs", tar::EntryType::Symlink, "/bin/x");
+        unpack(&*tar.into_inner().expect("ends"), &dir).expect("unpacks");
+        let names = |path: &Path| {
+            let names = std::fs::read_dir(path).expect("lists").map(|e| e.expect("an entry"));
+            let mut names: Vec<_> =
+                names.map(|e| e.file_name().into_string().expect("UTF-8")).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(outer.path()), ["root", "secret"]);
+        assert_eq!(names(&dir), ["abs", "bin", "out", "rel"]);
+
+        let rootfs = Rootfs::open(&dir).expect("opens");
+        assert_eq!(rootfs.read("/abs").as_deref(), Some(ELF));
+        assert_eq!(rootfs.find("/abs").expect("is there").1, "/bin/x");
+        for path in ["/rel", "/out/secret", "/../secret", "/pipe", "/bin", "/none"] {
+            assert_eq!(rootfs.read(path), None, "{path}");
+        }
+        assert_eq!(rootfs.walk("/", &|path| path.ends_with('x')), ["/bin/x"]);
+    }
 }
