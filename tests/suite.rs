@@ -73,6 +73,7 @@ fn tests() -> Vec<Test> {
     [
         command::complete::tests(),
         command::hostile::tests(),
+        command::killed::tests(),
         command::truth::tests(),
         command::transparent::tests(),
         command::stable::tests(),

@@ -189,9 +189,12 @@ pub const PENDING_CHECKS: usize = 6;
 pub struct DenialKey {
     /// The call.
     pub call: CallKey,
-    /// Positive errno, 0 when success was claimed.
+    /// Positive errno, 0 when success was claimed, or [`KILLED`].
     pub errno: i32,
 }
+
+/// In place of an errno: the filter ended the thread or its process.
+pub const KILLED: i32 = i32::MAX;
 
 impl DenialKey {
     /// What tells it from the call itself; never 0.
@@ -210,7 +213,12 @@ pub struct Denial {
     pub count: u64,
     /// Who was denied last.
     pub makers: Makers,
+    /// Of the first one, as they were in the registers.
+    pub arguments: [u64; ARGUMENTS],
 }
+
+/// How many arguments a syscall has at the most.
+pub const ARGUMENTS: usize = 6;
 
 /// How many addresses are kept of a user stack.
 pub const FRAMES: usize = 16;
@@ -235,7 +243,7 @@ const _: () = assert!(size_of::<Stack>() == 152);
 const _: () = assert!(size_of::<Seen>() == 24_576 && size_of::<CallKey>() == 12);
 const _: () = assert!(size_of::<Sighting>() == 96 && size_of::<CheckKey>() == 80);
 const _: () = assert!(size_of::<Check>() == 40 && size_of::<DenialKey>() == 16);
-const _: () = assert!(size_of::<Denial>() == 16 && size_of::<MakerKey>() == 20);
+const _: () = assert!(size_of::<Denial>() == 64 && size_of::<MakerKey>() == 20);
 
 #[cfg(feature = "user")]
 mod pod {

@@ -56,6 +56,7 @@ offsets! {
     TASK_TGID: "task_struct" "tgid" true;
     TASK_SIGNAL: "task_struct" "signal" true;
     SIGNAL_LIVE: "signal_struct" "live" true;
+    TASK_SECCOMP_MODE: "task_struct" "seccomp.mode" true;
     TASK_NSPROXY: "task_struct" "nsproxy" true;
     TASK_SECCOMP_FILTER: "task_struct" "seccomp.filter" true;
     TASK_CGROUPS: "task_struct" "cgroups" true;

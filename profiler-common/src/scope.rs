@@ -112,8 +112,9 @@ pub struct Control {
     pub outcomes: u32,
     /// `sys_exit` is attached and denied calls are wanted; a generation number.
     pub denials: u32,
-    /// Unused, zero.
-    pub reserved: u32,
+    /// `sys_exit` is attached, and a call whose entry was not seen is noted at its exit: programs of tracepoints can be
+    /// preempted, and are not run for another task meanwhile.
+    pub second_look: u32,
 }
 
 /// Value of `JOINED`, keyed by tgid: a process that came from outside and has not yet executed the

@@ -8,7 +8,7 @@ use aya_ebpf::{
     },
 };
 use profiler_common::{
-    evidence::{X32_BIT, abi},
+    evidence::{ARGUMENTS, X32_BIT, abi},
     for_each_global,
 };
 
@@ -133,12 +133,12 @@ pub fn is_chmod_without_setgid(regs: Address, abi: u8, nr: u32) -> bool {
     }
 }
 
-/// An argument of a call, 0 to 2.
+/// An argument of a call.
 #[inline(always)]
 pub fn argument(regs: Address, abi: u8, index: usize) -> u64 {
     /// Offsets in `struct pt_regs`, as with `orig_ax`.
-    const NATIVE: [usize; 3] = [112, 104, 96]; // di, si, dx
-    const COMPAT: [usize; 3] = [40, 88, 96]; // bx, cx, dx
+    const NATIVE: [usize; ARGUMENTS] = [112, 104, 96, 56, 72, 64]; // di, si, dx, r10, r8, r9
+    const COMPAT: [usize; ARGUMENTS] = [40, 88, 96, 104, 112, 32]; // bx, cx, dx, si, di, bp
     let offset = if abi == abi::COMPAT { COMPAT[index] } else { NATIVE[index] };
     register(regs, offset)
 }
@@ -150,6 +150,15 @@ pub fn is_exec(abi: u8, nr: u32) -> bool {
         abi::COMPAT => matches!(nr, 11 | 358),
         abi::X32 => matches!(nr, 520 | 545),
         _ => matches!(nr, 59 | 322),
+    }
+}
+
+/// Whether a call is prctl or seccomp.
+#[inline(always)]
+pub fn may_load_filter(abi: u8, nr: u32) -> bool {
+    match abi {
+        abi::COMPAT => matches!(nr, 172 | 354),
+        _ => matches!(nr, 157 | 317),
     }
 }
 
@@ -278,6 +287,14 @@ pub fn task_cgroup_id(task: Address) -> Option<u64> {
 #[inline(always)]
 pub fn seccomp_filter(task: Address) -> Address {
     read(task, &TASK_SECCOMP_FILTER).unwrap_or(0)
+}
+
+/// Whether a filter has ended the task: `SECCOMP_MODE_DEAD`
+/// (<https://elixir.bootlin.com/linux/v6.12/source/kernel/seccomp.c#L33>).
+#[inline(always)]
+pub fn is_killed_by_seccomp(task: Address) -> bool {
+    const DEAD: u32 = 3;
+    read(task, &TASK_SECCOMP_MODE) == Some(DEAD)
 }
 
 /// The user namespace of a task's own credentials.

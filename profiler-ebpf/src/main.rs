@@ -121,8 +121,8 @@ fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
     // not only in scope: a cgroup may have left it while its tasks were noted
-    joined::exited();
     outcome::exited();
+    joined::exited();
     0
 }
 

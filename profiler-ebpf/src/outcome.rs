@@ -3,11 +3,15 @@
 //!
 //! seccomp runs before `sys_enter`, so a call that it answers has an exit without an entry. A thread
 //! counts only after one of its entries or exits was seen, so that a call in flight when the program
-//! is attached, or the first return of a new thread, is not taken for a denial.
+//! is attached, or the first return of a new thread, is not taken for a denial. Where the answer is the thread's end,
+//! the kernel has marked the thread.
+//!
+//! Where tracepoints can be preempted, an entry may be skipped, too (`Control::second_look`). Then such an exit is a denial only
+//! if the thread has a filter and got an error that filters give; else the call is noted late.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::BtfTracePointContext};
 use profiler_common::{
-    evidence::{CallKey, CheckKey, Denial, DenialKey, PENDING_CHECKS},
+    evidence::{ARGUMENTS, CallKey, CheckKey, Denial, DenialKey, KILLED, PENDING_CHECKS},
     scope::{Slot, loss, slot_of},
 };
 
@@ -15,7 +19,7 @@ use crate::{
     attribution, joined,
     kernel::{self, Address},
     maps::{CHECKS, DENIALS, INSIDE, PENDING, PENDING_ZERO, add, control, get_or_insert, lost},
-    scope,
+    scope, syscall,
 };
 
 /// Value of `INSIDE` for a thread that is in a call, in this generation of `Control::denials`.
@@ -61,13 +65,16 @@ pub fn exit(ctx: &BtfTracePointContext, slot: Slot) {
     if control.outcomes != 0 {
         settle(tid, control.outcomes, ret);
     }
+    if control.second_look != 0 {
+        look_again(regs, slot, ret);
+    }
     let generation = control.denials;
     if generation == 0 {
         return;
     }
     // SAFETY: only this thread writes its entry.
     if unsafe { INSIDE.get(tid) } == Some(&outside(generation)) {
-        denied(regs, slot, ret);
+        answered(regs, slot, ret);
     } else {
         set(tid, outside(generation));
     }
@@ -75,6 +82,12 @@ pub fn exit(ctx: &BtfTracePointContext, slot: Slot) {
 
 /// The current task ends: its calls will not return.
 pub fn exited() {
+    if kernel::is_killed_by_seccomp(kernel::current())
+        && let Some(slot) = scope::current()
+    {
+        // not `joined::phase`: the process may be no member any more, as its other threads may all have ended meanwhile
+        denied(kernel::current_regs(), slot, joined::noted_phase(), KILLED);
+    }
     let tid = bpf_get_current_pid_tgid() as u32;
     let control = control();
     if control.denials != 0 {
@@ -154,27 +167,63 @@ fn succeeded(ret: i64) -> bool {
     !(-MAX_ERRNO..0).contains(&ret) || matches!(ret, -115 | -4 | -516..=-512)
 }
 
-#[inline(never)]
-fn denied(regs: Address, slot: Slot, ret: i64) {
-    let (abi, nr) = kernel::call_of(kernel::current(), kernel::orig_ax(regs));
+/// A call returned that had not entered.
+#[inline(always)]
+fn answered(regs: Address, slot: Slot, ret: i64) {
+    let task = kernel::current();
+    let (abi, nr) = kernel::call_of(task, kernel::orig_ax(regs));
     if ret == 0 && kernel::is_exec(abi, nr) {
         return; // a thread that executed takes over the id of its leader, which never returned
     }
+    if kernel::is_killed_by_seccomp(task) {
+        return; // noted when it ends
+    }
+    if control().second_look != 0 && !may_be_denied(task, nr, ret) {
+        return; // skipped
+    }
     let errno = if (-MAX_ERRNO..0).contains(&ret) { -ret as i32 } else { 0 };
-    let call = CallKey {
-        slot: slot_of(scope::evidence(slot)),
-        nr,
-        abi,
-        phase: joined::phase(slot),
-        reserved: 0,
-    };
-    let key = DenialKey { call, errno };
-    let Some(denial) = get_or_insert(&DENIALS, &key, Denial { count: 0, makers: 0 }, loss::DENIALS)
-    else {
+    denied(regs, slot, joined::phase(slot), errno);
+}
+
+/// A call returns that may not have been seen to enter.
+#[inline(always)]
+fn look_again(regs: Address, slot: Slot, ret: i64) {
+    let task = kernel::current();
+    let (abi, nr) = kernel::call_of(task, kernel::orig_ax(regs));
+    // a program that was just executed, or a return from a signal's handler, has made no call
+    if kernel::is_exec(abi, nr) && ret == 0 || nr == u32::MAX || may_be_denied(task, nr, ret) {
         return;
-    };
-    // SAFETY: the pointer is to a live map value.
+    }
+    if !syscall::is_known(slot, abi, nr) {
+        syscall::returned(slot, abi, nr);
+    }
+}
+
+/// Whether a filter may have answered: it gives an error, and hardly another than these; or SIGSYS, for which the registers are as
+/// they were.
+#[inline(always)]
+fn may_be_denied(task: Address, nr: u32, ret: i64) -> bool {
+    const EPERM: i64 = -1;
+    const EACCES: i64 = -13;
+    const ENOSYS: i64 = -38;
+    (matches!(ret, EPERM | EACCES | ENOSYS) || ret == i64::from(nr)) && kernel::seccomp_filter(task) != 0
+}
+
+#[inline(never)]
+fn denied(regs: Address, slot: Slot, phase: u8, errno: i32) {
+    let (abi, nr) = kernel::call_of(kernel::current(), kernel::orig_ax(regs));
+    let call = CallKey { slot: slot_of(scope::evidence(slot)), nr, abi, phase, reserved: 0 };
+    let key = DenialKey { call, errno };
+    let new = Denial { count: 0, makers: 0, arguments: [0; ARGUMENTS] };
+    let Some(denial) = get_or_insert(&DENIALS, &key, new, loss::DENIALS) else { return };
+    // SAFETY: the pointer is to a live map value; of two first ones at the same time either may stay.
     unsafe {
+        if (&raw const (*denial).count).read_volatile() == 0 {
+            let arguments = (&raw mut (*denial).arguments).cast::<u64>();
+            for i in 0..ARGUMENTS {
+                arguments.add(i).write_volatile(kernel::argument(regs, abi, i));
+            }
+        }
         add(&raw mut (*denial).count, 1);
         attribution::see(&raw mut (*denial).makers, &key.call, key.about());
     }

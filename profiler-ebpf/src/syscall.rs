@@ -55,6 +55,47 @@ pub fn enter(ctx: &BtfTracePointContext, task: Address, slot: Slot) {
     }
 }
 
+/// A call that no entry was seen of, and that no filter answered, returns.
+#[inline(never)]
+pub fn returned(slot: Slot, abi: u8, nr: u32) {
+    let mut key = CallKey {
+        slot: slot_of(scope::evidence(slot)),
+        nr,
+        abi,
+        phase: joined::noted_phase(),
+        reserved: 0,
+    };
+    if key.phase == phase::HANDOVER && kernel::may_load_filter(abi, nr) {
+        return; // it was made in set-up
+    }
+    let maker = attribution::maker(kernel::current());
+    if nr as usize >= DENSE_SYSCALLS || abi as usize >= abi::DENSE {
+        key.phase = joined::phase(slot);
+        sparse(&key, &maker);
+        return;
+    }
+    let Some(seen) = SEEN.get_ptr_mut(key.slot) else { return };
+    key.phase = joined::phase(slot);
+    if !is_seen(seen, &key, &maker)
+        && let Some(makers) = cell(seen, &key)
+    {
+        attribution::note(makers, &key, 0, &maker);
+    }
+}
+
+/// Whether anybody was seen making a call.
+#[inline(always)]
+pub fn is_known(slot: Slot, abi: u8, nr: u32) -> bool {
+    let phase = joined::noted_phase();
+    let key = CallKey { slot: slot_of(scope::evidence(slot)), nr, abi, phase, reserved: 0 };
+    if nr as usize >= DENSE_SYSCALLS || abi as usize >= abi::DENSE {
+        return SPARSE.get_ptr(&key).is_some();
+    }
+    let Some(seen) = SEEN.get_ptr_mut(key.slot) else { return true };
+    // SAFETY: in bounds, see `cell`.
+    cell(seen, &key).is_some_and(|makers| unsafe { makers.read_volatile() } != 0)
+}
+
 /// Whether this maker was seen making a call.
 #[inline(always)]
 fn is_seen(seen: *mut Seen, key: &CallKey, maker: &Maker) -> bool {

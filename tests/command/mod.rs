@@ -2,6 +2,7 @@
 
 pub mod complete;
 pub mod hostile;
+pub mod killed;
 pub mod stable;
 pub mod stacks;
 pub mod transparent;

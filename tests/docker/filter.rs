@@ -26,6 +26,7 @@ pub fn tests() -> Vec<Test> {
         Test::new("docker::unconfined_lacks_the_handover", &NEEDS, unconfined),
         Test::new("docker::custom_filter_is_told", &NEEDS, custom),
         Test::new("docker::what_was_denied_is_learned", &NEEDS, learned),
+        Test::new("docker::the_answer_of_a_supervisor", &NEEDS, supervised),
     ]
 }
 
@@ -147,6 +148,33 @@ fn learned(machine: &Machine) -> Result<()> {
     ensure!(printed == "clone3 0\nkeyctl 0\nunshare 0\n", "enforced: {printed}");
     let denied = recorded.recording()?.denied()?;
     ensure!(denied.is_empty(), "still denied: {denied:?}");
+    Ok(())
+}
+
+/// What a supervisor refuses is a denial, what it lets pass is a call, and a trap is no success of the call.
+fn supervised(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let engine = machine.engine()?;
+    let image = engine.fixture_image(machine)?;
+    let container = engine.name("supervised");
+    let session = Record::containers(machine, scratch.join("out"), &[&container.name])?.start()?;
+    let script = "/bin/refused errno 276; /bin/refused continue 278; /bin/refused trap 279";
+    let words = ["--network=none", &image, "sh", "-c", script];
+    let printed = container.run(&words)?.expect(0)?.stdout;
+    ensure!(printed == "-18\n-22\ntrapped\n", "the answers were {printed}");
+    let recording = session.finish()?.recording()?;
+    let denied = recording.denied()?;
+    // glibc asks for clone3, which the engine's default refuses
+    let expected = [("clone3", 38), ("tee", 18), ("move_pages", 0)];
+    ensure!(
+        denied == expected.map(|(name, errno)| (name.to_owned(), errno)).into(),
+        "the recording says {denied:?}"
+    );
+    let workload = recording.names("workload")?;
+    ensure!(workload.contains("vmsplice"), "the call that a supervisor let pass is missing");
+    for name in ["tee", "move_pages"] {
+        ensure!(!workload.contains(name), "`{name}` was not made");
+    }
     Ok(())
 }
 

@@ -54,6 +54,8 @@ pub struct Options {
     pub no_cgroup: bool,
     /// Exactly these capabilities, without `CAP_`; the engine's default when none.
     pub capabilities: Option<BTreeSet<String>>,
+    /// More words for `docker run` or `podman run`, as they are.
+    pub more: Vec<String>,
 }
 
 /// A seccomp filter.
@@ -333,6 +335,7 @@ impl Sandbox<'_> {
         if options.no_cgroup {
             words.push("--cgroups=disabled".to_owned());
         }
+        words.extend(options.more.iter().cloned());
         words.push(self.pair.image(self.machine)?);
         words.extend(args.iter().map(|arg| (*arg).to_owned()));
         Ok(words)

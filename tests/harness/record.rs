@@ -24,6 +24,11 @@ use crate::harness::{
 /// How long arming may take.
 const ARM: Duration = Duration::from_secs(30);
 
+/// What it says when something may be missing through no fault of its own, on kernels whose tracepoints can be preempted.
+const SKIPPED: &str = "the kernel did not run the recorder's programs";
+/// How often something is recorded again for that.
+const TRIES: u32 = 8;
+
 /// A `profiler record` to be started.
 pub struct Record {
     command: Command,
@@ -131,13 +136,22 @@ impl Record {
         self
     }
 
-    /// Runs it to its end.
+    /// Runs it to its end; again, as it says itself, when the kernel left out runs of its programs.
     ///
     /// # Errors
     /// When it does not end. Its status is not judged here.
     pub fn run(mut self) -> Result<Recorded> {
-        let output = program::start(&mut self.command, &self.input)?.wait(self.limit)?;
-        Ok(Recorded { output, dir: self.dir })
+        let mut again = TRIES;
+        loop {
+            let output = program::start(&mut self.command, &self.input)?.wait(self.limit)?;
+            let skipped = output.status == 3 && output.stderr.contains(SKIPPED);
+            if !skipped || again == 0 {
+                return Ok(Recorded { output, dir: self.dir });
+            }
+            eprintln!("recorded again: {SKIPPED}");
+            fs_err::remove_dir_all(&self.dir)?;
+            again -= 1;
+        }
     }
 
     /// Starts it and returns when it is armed: the byte on `--ready-fd` has come.

@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use crate::harness::machine::{Machine, Scratch};
 
-const FIXTURES: [&str; 7] =
-    ["calls", "flood", "forker", "fallback", "caps", "namespaces", "real32"];
+const FIXTURES: [&str; 9] =
+    ["calls", "flood", "forker", "fallback", "caps", "namespaces", "real32", "refused", "filtered"];
 const APPLETS: [&str; 10] =
     ["sh", "sleep", "ls", "cat", "true", "echo", "unshare", "chown", "touch", "chmod"];
 

@@ -2,6 +2,7 @@
 
 mod alone;
 mod bundle;
+mod nested;
 mod tree;
 mod waited;
 
@@ -11,5 +12,5 @@ const NEEDS: [Need; 2] = [Need::Bpf, Need::Tool("gcc", "gcc")];
 
 /// The tests of this group.
 pub fn tests() -> Vec<Test> {
-    [waited::tests(), alone::tests()].into_iter().flatten().collect()
+    [waited::tests(), alone::tests(), nested::tests()].into_iter().flatten().collect()
 }

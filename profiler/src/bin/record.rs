@@ -192,7 +192,7 @@ fn is_complete(recording: &Recording) -> bool {
     let ran = recording.syscalls.iter().any(|fact| fact.phase == Phase::Workload);
     ran && !recording.runs.values().flat_map(|run| &run.missing).any(|missing| match missing {
         Missing::Lost { what, .. } => UNSOUND_LOSSES.contains(&what.as_str()),
-        Missing::Engine => true,
+        Missing::Skipped { .. } | Missing::Engine => true,
         _ => false,
     })
 }

@@ -89,6 +89,8 @@ pub struct Estimate {
     pub sample_coverage_low: f64,
     /// New entries to be expected in the next sample.
     pub next: f64,
+    /// They are fewer than this, with a confidence of 95 %.
+    pub next_high: f64,
     /// How many entries 1, 2, ... of these samples have seen, on the average over all orders.
     pub curve: Vec<f64>,
 }
@@ -105,7 +107,7 @@ impl<'a> Seen<'a> {
     fn add(&mut self, run: &'a RunId, sighting: &'a Sighting) {
         self.runs.insert(run);
         self.tests.extend(sighting.tests.iter().map(String::as_str));
-        self.outside |= sighting.tests.is_empty();
+        self.outside |= sighting.outside || sighting.tests.is_empty();
     }
 }
 
@@ -227,18 +229,19 @@ pub fn estimate(counts: &[usize], samples: usize) -> Option<Estimate> {
     let sightings = counts.iter().sum::<usize>() as f64;
 
     let a = (m - 1.0) / m;
-    let unseen = a * q1 * (q1 - 1.0) / (2.0 * (q2 + 1.0));
+    let pairs = if in_one == 0 { 0.0 } else { q1 * (q1 - 1.0) };
+    let unseen = a * pairs / (2.0 * (q2 + 1.0));
     let variance = if in_one == 0 {
         let missed = (-sightings / seen).exp();
         seen * missed * (1.0 - missed)
     } else if in_two == 0 {
         let square = a * a * q1 * (2.0 * q1 - 1.0).powi(2) / 4.0;
         let less = a * a * q1.powi(4) / (4.0 * (seen + unseen));
-        a * q1 * (q1 - 1.0) / 2.0 + square - less
+        a * pairs / 2.0 + square - less
     } else {
         let square = a * a * q1 * (2.0 * q1 - 1.0).powi(2) / (4.0 * (q2 + 1.0).powi(2));
         let cross = a * a * q1 * q1 * q2 * (q1 - 1.0).powi(2) / (4.0 * (q2 + 1.0).powi(4));
-        a * q1 * (q1 - 1.0) / (2.0 * (q2 + 1.0)) + square + cross
+        unseen + square + cross
     };
     let (unseen_low, unseen_high) = if unseen > 0.0 {
         let factor = (BOTH_ENDS * (1.0 + variance / (unseen * unseen)).ln().sqrt()).exp();
@@ -263,6 +266,7 @@ pub fn estimate(counts: &[usize], samples: usize) -> Option<Estimate> {
         sample_coverage: 1.0 - q1 / sightings * doubt,
         sample_coverage_low: (1.0 - most(q1) / sightings).max(0.0),
         next: q1 / m,
+        next_high: most(q1) / m,
         curve: curve(counts, samples),
     })
 }

@@ -235,11 +235,11 @@ impl Fact for CapabilityFact {
 }
 
 impl Fact for DenialFact {
-    type Key = (Abi, u32, Phase, i32);
+    type Key = (Abi, u32, Phase, i32, bool);
     type Seen = DenialSighting;
 
     fn key(&self) -> Self::Key {
-        (self.abi, self.nr, self.phase, self.errno)
+        (self.abi, self.nr, self.phase, self.errno, self.killed)
     }
 
     fn seen(&mut self) -> &mut BTreeMap<RunId, DenialSighting> {
@@ -250,9 +250,12 @@ impl Fact for DenialFact {
 impl Sighting {
     /// Adds another account of the same run: the earlier time; everyone and every test.
     pub fn join(&mut self, other: Self) {
+        let outside = |seen: &Self| seen.outside || seen.tests.is_empty();
+        let outside = outside(self) || outside(&other);
         self.first_ms = self.first_ms.into_iter().chain(other.first_ms).min();
         self.programs.extend(other.programs);
         self.tests.extend(other.tests);
+        self.outside = outside && !self.tests.is_empty();
         // whichever, as long as it is the same one in any order: the one with more names
         let rank = |stack: &[String]| stack.iter().filter(|frame| *frame == "unknown").count();
         self.stack = [std::mem::take(&mut self.stack), other.stack]
@@ -282,6 +285,7 @@ impl Join for CheckSighting {
 impl Join for DenialSighting {
     fn join(&mut self, other: Self) {
         self.count = self.count.max(other.count);
+        self.arguments = self.arguments.into_iter().chain(other.arguments).min();
         self.sighting.join(other.sighting);
     }
 }

@@ -46,6 +46,10 @@ pub fn derive(recording: &Recording, rules: &[SyscallRule], made_for: &MadeFor) 
             Missing::Lost { what, .. } => {
                 lost.insert(what.as_str());
             }
+            Missing::Skipped { .. } => note(
+                NoteKind::Lost,
+                "the kernel passed by some calls of this host without showing them\nhint: record again, and merge".into(),
+            ),
             Missing::Engine => note(
                 NoteKind::Engine,
                 "the engine went away while recording: containers started after that were not seen"

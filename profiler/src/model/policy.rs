@@ -169,15 +169,15 @@ fn runtime_use(run: &Run) -> Option<RuntimeUse> {
 }
 
 fn denied(recording: &Recording) -> Vec<DeniedCall> {
-    let mut found: BTreeMap<(Abi, String, i32), Users> = BTreeMap::new();
+    let mut found: BTreeMap<(Abi, String, i32, bool), Users> = BTreeMap::new();
     for fact in recording.denials.iter().filter(|fact| fact.phase != Phase::Setup) {
         let name = syscall::display(fact.abi, fact.nr).into_owned();
-        let users = found.entry((fact.abi, name, fact.errno)).or_default();
+        let users = found.entry((fact.abi, name, fact.errno, fact.killed)).or_default();
         users.extend(fact.seen.values().map(|seen| &seen.sighting));
     }
-    let call = |((abi, name, errno), users): (_, Users)| {
+    let call = |((abi, name, errno, killed), users): (_, Users)| {
         let (programs, tests) = users.into_lists();
-        DeniedCall { abi, name, errno, programs, tests }
+        DeniedCall { abi, name, errno, killed, programs, tests }
     };
     found.into_iter().map(call).collect()
 }

@@ -136,6 +136,9 @@ pub struct DeniedCall {
     pub name: String,
     /// The error that the caller got; 0 when the filter claimed success.
     pub errno: i32,
+    /// The filter ended the thread or its process.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub killed: bool,
     /// Executables that asked for it. Sorted. Hostile text.
     pub programs: Vec<String>,
     /// Tests in which it was refused. Sorted. Hostile text.

@@ -187,6 +187,12 @@ pub enum Missing {
         /// How many entries were not stored.
         count: u64,
     },
+    /// The kernel did not run a program of ours `count` times, because it ran on the same processor already. Whether for
+    /// the target or for another process of the host is not known.
+    Skipped {
+        /// How often.
+        count: u64,
+    },
     /// The engine went away; containers that started later were not found.
     Engine,
     /// Processes left the target's cgroup, `count` of them: what they did elsewhere was not seen.
@@ -237,6 +243,9 @@ pub struct Sighting {
     /// The labels that were in force (`profiler mark`). Hostile text.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub tests: BTreeSet<String>,
+    /// It was done while no label was in force, too. False where `tests` is empty, which says the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outside: bool,
     /// Of a call: the functions from which it was made first, innermost first, `read+0x14 (libc.so.6)`; or `unknown`.
     /// Empty when it was not wanted. Hostile text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -352,8 +361,11 @@ pub struct DenialFact {
     pub nr: u32,
     /// When in the thread's life.
     pub phase: Phase,
-    /// The error that the caller got, positive (`1` is EPERM); 0 when the filter claimed success.
+    /// The error that the caller got, positive (`1` is EPERM); 0 when the filter claimed success, sent SIGSYS, or killed.
     pub errno: i32,
+    /// The filter ended the thread or its process.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub killed: bool,
     /// Which runs saw it, how often, and who made it.
     pub seen: BTreeMap<RunId, DenialSighting>,
 }
@@ -364,6 +376,10 @@ pub struct DenialFact {
 pub struct DenialSighting {
     /// How often.
     pub count: u64,
+    /// The six argument registers of a first one, in order, whether the call has so many or not. Pointers among them
+    /// differ from run to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<[u64; 6]>,
     /// When and by whom.
     pub sighting: Sighting,
 }

@@ -151,20 +151,23 @@ fn join(known: &mut Option<(Texts, Texts)>, programs: Vec<String>, tests: Vec<St
 }
 
 fn denied(a: &Profile, b: &Profile) -> Vec<DeniedCall> {
-    let mut all: BTreeMap<(Abi, &str, i32), (Texts, Texts)> = BTreeMap::new();
+    let mut all: BTreeMap<(Abi, &str, i32, bool), (Texts, Texts)> = BTreeMap::new();
     for call in a.denied.iter().chain(&b.denied) {
-        let known = all.entry((call.abi, &call.name, call.errno)).or_default();
+        let known = all.entry((call.abi, &call.name, call.errno, call.killed)).or_default();
         known.0.extend(call.programs.iter().cloned());
         known.1.extend(call.tests.iter().cloned());
     }
-    let call =
-        |((abi, name, errno), (programs, tests)): ((Abi, &str, i32), (Texts, Texts))| DeniedCall {
-            abi,
-            name: name.to_owned(),
-            errno,
-            programs: programs.into_iter().collect(),
-            tests: tests.into_iter().collect(),
-        };
+    let call = |((abi, name, errno, killed), (programs, tests)): (
+        (Abi, &str, i32, bool),
+        (Texts, Texts),
+    )| DeniedCall {
+        abi,
+        name: name.to_owned(),
+        errno,
+        killed,
+        programs: programs.into_iter().collect(),
+        tests: tests.into_iter().collect(),
+    };
     all.into_iter().map(call).collect()
 }
 

@@ -62,8 +62,8 @@ impl Evidence {
         }
         for fact in other.denials {
             let same = |known: &&mut DenialFact| {
-                (known.abi, known.nr, known.phase, known.errno)
-                    == (fact.abi, fact.nr, fact.phase, fact.errno)
+                (known.abi, known.nr, known.phase, known.errno, known.killed)
+                    == (fact.abi, fact.nr, fact.phase, fact.errno, fact.killed)
             };
             match self.denials.iter_mut().find(same) {
                 None => self.denials.push(fact),
@@ -106,6 +106,7 @@ impl DenialSighting {
     /// Adds what was counted elsewhere in the same run.
     pub(super) fn add(&mut self, other: &DenialSighting) {
         self.count += other.count;
+        self.arguments = self.arguments.or(other.arguments);
         self.sighting.join(other.sighting.clone());
     }
 }
@@ -113,7 +114,8 @@ impl DenialSighting {
 fn is_same_count(a: &Missing, b: &Missing) -> bool {
     match (a, b) {
         (Missing::Lost { what: a, .. }, Missing::Lost { what: b, .. }) => a == b,
-        (Missing::Left { .. }, Missing::Left { .. }) => true,
+        (Missing::Left { .. }, Missing::Left { .. })
+        | (Missing::Skipped { .. }, Missing::Skipped { .. }) => true,
         _ => false,
     }
 }
@@ -221,9 +223,10 @@ mod tests {
                 nr: 272,
                 phase: Phase::Workload,
                 errno: 1,
+                killed: false,
                 seen: BTreeMap::from([(
                     "run".to_owned(),
-                    DenialSighting { count, sighting: Sighting::default() },
+                    DenialSighting { count, arguments: None, sighting: Sighting::default() },
                 )]),
             }],
             ..Evidence::default()

@@ -89,7 +89,8 @@ pub fn line(coverage: &Coverage) -> String {
             "after {} {:.0} to {:.0} more to find (Chao2), more than {} of a further {sample} covered (Good-Turing)",
             text::count(estimate.samples, sample),
             estimate.unseen_low,
-            estimate.unseen_high.ceil(),
+            // nobody knows that there are none
+            estimate.unseen_high.ceil().max(1.0),
             percent(estimate.sample_coverage_low),
         )
     };
@@ -118,7 +119,11 @@ fn by_sample(estimate: &Estimate, sample: &str, out: &mut impl Write) -> io::Res
         percent(estimate.sample_coverage_low)
     );
     field(out, "covered", &covered)?;
-    field(out, "expected", &format!("{:.2} new entries in a further {sample}", estimate.next))
+    let next = format!(
+        "{:.2} new entries in a further {sample}, fewer than {:.2} with 95 % confidence",
+        estimate.next, estimate.next_high
+    );
+    field(out, "expected", &next)
 }
 
 /// `60.2 after 1 run, 61.5 after 2, 63 after all 5`.

@@ -40,7 +40,8 @@ pub fn profile(profile: &Profile) -> String {
     }
     for call in &profile.denied {
         let who = who(&call.programs, &call.tests);
-        let _ = writeln!(out, "denied {} {} with {}{who}", call.abi, call.name, call.errno);
+        let answer = if call.killed { "SIGSYS".to_owned() } else { call.errno.to_string() };
+        let _ = writeln!(out, "denied {} {} with {answer}{who}", call.abi, call.name);
     }
     for note in &profile.notes {
         let _ = writeln!(out, "note {}", line(&note.text));

@@ -210,14 +210,14 @@ fn denials(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
         format!("{} refused by the filter while recording", text::count(rows.len(), "call"));
     writeln!(out, "{}", paint(HEADING, &heading))?;
     let named: Vec<(String, &Denied)> =
-        rows.iter().map(|((abi, nr, _), row)| (call_name(summary, *abi, *nr), row)).collect();
+        rows.iter().map(|((abi, nr, ..), row)| (call_name(summary, *abi, *nr), row)).collect();
     let width = named.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    for ((_, _, errno), (name, row)) in rows.keys().zip(&named).take(TABLE_LINES) {
+    for ((_, _, errno, killed), (name, row)) in rows.keys().zip(&named).take(TABLE_LINES) {
         let times = if row.count == 1 { "once".to_owned() } else { format!("{} times", row.count) };
         let by = some_of(row.programs.iter().map(text::program), ", ");
         let by = if by.is_empty() { by } else { format!(" by {by}") };
-        let errno = format!("{:8}", text::errno(*errno));
-        writeln!(out, "  {} {errno} {times}{by}", paint(BAD, &format!("{name:width$}")))?;
+        let answer = if *killed { "killed".to_owned() } else { text::errno(*errno) };
+        writeln!(out, "  {} {answer:8} {times}{by}", paint(BAD, &format!("{name:width$}")))?;
     }
     rest(out, rows.len())?;
     writeln!(out)
@@ -230,10 +230,10 @@ struct Denied {
     programs: BTreeSet<Program>,
 }
 
-fn denied_calls(facts: &[DenialFact]) -> BTreeMap<(Abi, u32, i32), Denied> {
-    let mut rows: BTreeMap<(Abi, u32, i32), Denied> = BTreeMap::new();
+fn denied_calls(facts: &[DenialFact]) -> BTreeMap<(Abi, u32, i32, bool), Denied> {
+    let mut rows: BTreeMap<(Abi, u32, i32, bool), Denied> = BTreeMap::new();
     for fact in facts {
-        let row = rows.entry((fact.abi, fact.nr, fact.errno)).or_default();
+        let row = rows.entry((fact.abi, fact.nr, fact.errno, fact.killed)).or_default();
         for sighting in fact.seen.values() {
             row.count = row.count.saturating_add(sighting.count);
             row.programs.extend(sighting.sighting.programs.iter().cloned());

@@ -54,7 +54,11 @@ fn all_missing(recording: &Recording) -> Vec<&Missing> {
     for missing in runs.iter().flat_map(|run| &run.missing) {
         let of_any_run = matches!(
             missing,
-            Missing::Lost { .. } | Missing::IoUring | Missing::Engine | Missing::Left { .. }
+            Missing::Lost { .. }
+                | Missing::Skipped { .. }
+                | Missing::IoUring
+                | Missing::Engine
+                | Missing::Left { .. }
         );
         let in_all =
             || runs.iter().all(|run| run.missing.iter().any(|other| same_kind(missing, other)));
@@ -144,6 +148,16 @@ fn one(missing: &Missing, recording: &Recording, dir: &str, permissive: &str) ->
             vec!["let the tests end by stopping the target".to_owned()],
         ),
         Missing::Lost { what, count } => lost_entries(what, *count),
+        Missing::Skipped { count } => {
+            let times = if *count == 1 { "once".to_owned() } else { format!("{count} times") };
+            warning(
+                false,
+                &format!(
+                    "the kernel did not run the recorder's programs {times}: a call may be missing"
+                ),
+                vec!["record again, and merge the recordings".to_owned()],
+            )
+        }
         Missing::Left { count } => {
             let processes =
                 if *count == 1 { "1 process".to_owned() } else { format!("{count} processes") };

@@ -183,7 +183,16 @@ fn seen(recording: &mut Recording, nr: u32, runs: &[(&str, &[&str])]) {
     recording.syscalls.push(SyscallFact { abi: Abi::X86_64, nr, phase: Phase::Workload, seen });
 }
 
-/// Three runs: `read` always, `mount` in one test, `ptrace` in one run, `exit` always allowed, `write` outside of tests too.
+/// The same runs, with the call made outside of all tests.
+fn seen_again(recording: &Recording, nr: u32) -> Recording {
+    let mut again = recording.clone();
+    again.syscalls.retain(|fact| fact.nr == nr);
+    let seen = again.syscalls.iter_mut().flat_map(|fact| fact.seen.values_mut());
+    seen.for_each(|seen| seen.tests.clear());
+    again
+}
+
+/// Three runs: `read` always, `mount` in one test, `ptrace` in one run, `exit` always allowed, `write` and `close` outside of tests, too.
 fn labelled() -> Recording {
     let mut recording = parse(COMMAND);
     let run = recording.runs.values().next().expect("a run").clone();
@@ -197,6 +206,9 @@ fn labelled() -> Recording {
     seen(&mut recording, 101, &[("c", &["login"])]);
     seen(&mut recording, 60, &all[..1]);
     seen(&mut recording, 1, &[("a", &["upload"]), ("b", &[])]);
+    seen(&mut recording, 3, &[("a", &["upload"])]);
+    let also = seen_again(&recording, 3);
+    recording = merge::merge([recording, also]).expect("one target");
     recording
 }
 
@@ -220,6 +232,7 @@ fn entries_tell_in_what_they_were_seen() {
         })
         .collect();
     let expected = [
+        ("close", (1, 1, true, (Some("a"), None))),
         ("mount", (2, 1, false, (None, Some("upload")))),
         ("ptrace", (1, 1, false, (Some("c"), Some("login")))),
         ("read", (3, 2, false, (None, None))),
@@ -228,7 +241,7 @@ fn entries_tell_in_what_they_were_seen() {
     assert_eq!(of, expected.into());
     assert_eq!((coverage.runs, coverage.tests), (3, 2));
     let by_run = coverage.by_run.as_ref().expect("three runs");
-    assert_eq!((by_run.seen, by_run.in_one, by_run.in_two), (4, 1, 2));
+    assert_eq!((by_run.seen, by_run.in_one, by_run.in_two), (5, 2, 2));
     let by_test = coverage.by_test.as_ref().expect("two tests");
     assert_eq!((by_test.samples, by_test.seen), (2, 3), "what is done outside is not the tests'");
     insta::assert_snapshot!("coverage", human(&recording, &coverage));

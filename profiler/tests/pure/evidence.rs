@@ -73,8 +73,12 @@ fn sighting() -> impl Strategy<Value = Sighting> {
         .prop_map(|(comm, exe)| Program { comm: comm.into(), exe: exe.into() });
     let test = select(vec!["test_login", "test_logout"]).prop_map(str::to_owned);
     let stack = vec(select(vec!["unknown", "read+0x1 (libc)"]).prop_map(str::to_owned), 0..3);
-    (option::of(0..3u64), btree_set(program, 0..3), btree_set(test, 0..2), stack).prop_map(
-        |(first_ms, programs, tests, stack)| Sighting { first_ms, programs, tests, stack },
+    let tests = (btree_set(test, 0..2), any::<bool>());
+    (option::of(0..3u64), btree_set(program, 0..3), tests, stack).prop_map(
+        |(first_ms, programs, (tests, outside), stack)| {
+            let outside = outside && !tests.is_empty();
+            Sighting { first_ms, programs, tests, outside, stack }
+        },
     )
 }
 
@@ -137,10 +141,19 @@ pub fn recording(runs: Vec<u8>) -> impl Strategy<Value = Recording> {
                 seen,
             }
         });
-    let denied =
-        (1..4u64, sighting()).prop_map(|(count, sighting)| DenialSighting { count, sighting });
-    let denial = (call(), select(vec![1, 38]), seen(&runs, denied))
-        .prop_map(|((abi, nr, phase), errno, seen)| DenialFact { abi, nr, phase, errno, seen });
+    let denied = (1..4u64, option::of(any::<[u64; 6]>()), sighting())
+        .prop_map(|(count, arguments, sighting)| DenialSighting { count, arguments, sighting });
+    let answer = select(vec![(1, false), (38, false), (0, true)]);
+    let denial = (call(), answer, seen(&runs, denied)).prop_map(
+        |((abi, nr, phase), (errno, killed), seen)| DenialFact {
+            abi,
+            nr,
+            phase,
+            errno,
+            killed,
+            seen,
+        },
+    );
 
     (vec(syscall, 0..8), vec(capability, 0..8), vec(denial, 0..4)).prop_map(
         move |(syscalls, capabilities, denials)| Recording {

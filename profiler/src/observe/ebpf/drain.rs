@@ -1,11 +1,11 @@
 //! From maps to facts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use aya::Ebpf;
 use profiler_common::{
     evidence::{
-        CALLERS, CallKey, Check, CheckKey, Denial, DenialKey, MakerKey, Makers, Seen,
+        CALLERS, CallKey, Check, CheckKey, Denial, DenialKey, KILLED, MakerKey, Makers, Seen,
         Sighting as RawSighting, abi, check, phase,
     },
     scope::{Slot, Target, loss, slot_kind, slot_of},
@@ -200,8 +200,14 @@ fn syscall_facts(
     let mut found: BTreeMap<(Abi, u32, Phase), Sighting> = BTreeMap::new();
     for key in calls(ebpf, slots)? {
         let phase = phases.get(key.slot, key.phase);
-        let sum = found.entry((abi_of(key.abi), key.nr, phase)).or_default();
-        sum.join(Sighting { stack: stacks.of(&key), ..seen.of(key, 0) });
+        let seen = Sighting { stack: stacks.of(&key), ..seen.of(key, 0) };
+        // no default to join with: one without tests was seen outside of them
+        match found.entry((abi_of(key.abi), key.nr, phase)) {
+            Entry::Occupied(mut sum) => sum.get_mut().join(seen),
+            Entry::Vacant(place) => {
+                place.insert(seen);
+            }
+        }
     }
     Ok(found
         .into_iter()
@@ -283,24 +289,31 @@ fn denial_facts(
     seen: &Sightings<'_>,
     phases: &Phases,
 ) -> Result<Vec<DenialFact>, ObserveError> {
-    let mut found: BTreeMap<(Abi, u32, Phase, i32), DenialSighting> = BTreeMap::new();
+    let mut found: BTreeMap<(Abi, u32, Phase, i32, bool), DenialSighting> = BTreeMap::new();
     let map = hash::<DenialKey, Denial>(ebpf, "DENIALS")?;
     for (key, denial) in map.iter().filter_map(Result::ok) {
         if !slots.contains(&key.call.slot) {
             continue;
         }
         let phase = phases.get(key.call.slot, key.call.phase);
-        let call = (abi_of(key.call.abi), key.call.nr, phase, key.errno);
-        let seen = DenialSighting { count: denial.count, sighting: seen.of(key.call, key.about()) };
+        let killed = key.errno == KILLED;
+        let errno = if killed { 0 } else { key.errno };
+        let call = (abi_of(key.call.abi), key.call.nr, phase, errno, killed);
+        let seen = DenialSighting {
+            count: denial.count,
+            arguments: Some(denial.arguments),
+            sighting: seen.of(key.call, key.about()),
+        };
         found.entry(call).and_modify(|sum| sum.add(&seen)).or_insert(seen);
     }
     Ok(found
         .into_iter()
-        .map(|((abi, nr, phase, errno), seen)| DenialFact {
+        .map(|((abi, nr, phase, errno, killed), seen)| DenialFact {
             abi,
             nr,
             phase,
             errno,
+            killed,
             seen: BTreeMap::from([(run.to_owned(), seen)]),
         })
         .collect())

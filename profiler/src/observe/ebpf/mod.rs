@@ -10,6 +10,7 @@ mod doctor;
 mod drain;
 mod error;
 mod labels;
+mod misses;
 mod observer;
 mod slots;
 mod stacks;

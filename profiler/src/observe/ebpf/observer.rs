@@ -19,12 +19,13 @@ use super::{
     drain::{self, Drain},
     error::ObserveError,
     labels::Labels,
+    misses,
     slots::{self, Candidate, SlotKind, Slots, array, map_error},
     stacks::Stacks,
     symbols::Symbols,
 };
 use crate::{
-    kernel::btf::Btf,
+    kernel::{btf::Btf, version::uname},
     model::recording::Missing,
     observe::evidence::{Evidence, Found},
 };
@@ -54,6 +55,8 @@ pub struct Observer {
     capabilities: Attached,
     symbols: Symbols,
     stacks: Stacks,
+    second_look: bool,
+    skipped: u64,
 }
 
 impl Observer {
@@ -100,6 +103,8 @@ impl Observer {
             capabilities: Attached::default(),
             symbols: Symbols::default(),
             stacks,
+            second_look: misses::can_be_preempted(&uname()),
+            skipped: 0,
         };
         observer.attach_all(&btf, options.capabilities)?;
         Ok(observer)
@@ -283,13 +288,14 @@ impl Observer {
     /// # Errors
     /// When `sys_exit` cannot be attached.
     pub fn watch_exits(&mut self, outcomes: bool, denials: bool) -> Result<(), ObserveError> {
-        let wanted = outcomes || denials;
+        let wanted = outcomes || denials || self.second_look;
         if wanted && self.sys_exit.is_none() {
             let program = tracepoint(&mut self.ebpf, "sys_exit")?;
             self.sys_exit = Some(program.attach().map_err(program_error("sys_exit"))?);
         }
         self.control.outcomes = self.generation_of(outcomes, self.control.outcomes);
         self.control.denials = self.generation_of(denials, self.control.denials);
+        self.control.second_look = u32::from(self.second_look);
         self.write_control()?;
         if !wanted && let Some(link) = self.sys_exit.take() {
             let program = tracepoint(&mut self.ebpf, "sys_exit")?;
@@ -355,6 +361,7 @@ impl Observer {
     pub fn stop(&mut self) -> Result<(), ObserveError> {
         self.control = Control::default();
         self.write_control()?;
+        self.skipped = misses::lost(&self.ebpf, self.second_look);
         self.sys_exit = None;
         for point in POINTS {
             for way in point.ways {
@@ -385,6 +392,10 @@ impl Observer {
         let unlabelled = unlabelled + self.slots.unlabelled;
         let losses = drain::losses(&mut self.ebpf, unlabelled, self.stacks.lost())?;
         evidence.missing.extend(losses);
+        let skipped = self.skipped.max(misses::lost(&self.ebpf, self.second_look));
+        if skipped > 0 {
+            evidence.missing.push(Missing::Skipped { count: skipped });
+        }
         if self.capabilities.by.is_none() {
             evidence.missing.push(Missing::Capabilities { reason: self.capabilities.refusals() });
         }

@@ -154,7 +154,7 @@ pub(super) fn who(users: &Users, escape: impl Fn(&str) -> String) -> String {
     }
     match users.tests.as_slice() {
         [] => {}
-        [_] => parts.push(format!("in one test only: {}", list(&users.tests))),
+        [_] => parts.push(format!("of all tests, in one only: {}", list(&users.tests))),
         _ => parts.push(format!("in tests {}", list(&users.tests))),
     }
     if !users.others.is_empty() {

@@ -48,9 +48,9 @@ fn syscall(nr: u32, phase: Phase) -> SyscallFact {
 fn denial(nr: u32, errno: i32, count: u64, comm: &str) -> DenialFact {
     let programs = [Program { comm: comm.into(), exe: "backend".into() }].into();
     let sighting = Sighting { first_ms: Some(5), programs, ..Sighting::default() };
-    let sighting = DenialSighting { count, sighting };
+    let sighting = DenialSighting { count, arguments: None, sighting };
     let seen = BTreeMap::from([(RUN.to_owned(), sighting)]);
-    DenialFact { abi: Abi::X86_64, nr, phase: Phase::Workload, errno, seen }
+    DenialFact { abi: Abi::X86_64, nr, phase: Phase::Workload, errno, killed: false, seen }
 }
 
 fn recording(missing: Vec<Missing>) -> Recording {
