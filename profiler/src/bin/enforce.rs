@@ -270,7 +270,8 @@ impl<'a> Subject<'a> {
         }
         let killed = verified.target.kind == profiler::model::recording::TargetKind::Command
             && verified.status == Some(KILLED)
-            || verified.states.iter().any(|state| state.exit_code == i64::from(KILLED));
+            || verified.states.iter().any(|state| state.exit_code == i64::from(KILLED))
+            || recording.is_some_and(|it| it.denials.iter().any(|fact| fact.killed));
         let refused = recording.map(|it| verdict::refused_capabilities(it, basis));
         Document {
             profile: args.profile.display().to_string(),
@@ -374,11 +375,12 @@ fn next(args: &VerifyArgs, document: &Document) -> Vec<String> {
             (Some(file), Mode::LogOnly) => {
                 next.push(format!("profiler generate {} --into {dir}", file.display()));
             }
-            (None, _) => next.push(
-                "add `--recording denied.json`, then: profiler generate denied.json --learn-denied \
-                 --into DIR"
-                    .to_owned(),
-            ),
+            (None, mode) => {
+                let learn = if mode == Mode::Enforced { " --learn-denied" } else { "" };
+                next.push(format!(
+                    "again with `--recording seen.json`, then: profiler generate seen.json{learn} --into {dir}"
+                ));
+            }
         }
     }
     next

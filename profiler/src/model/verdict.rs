@@ -44,6 +44,11 @@ pub struct Denial {
     pub answer: String,
     /// When in the thread's life.
     pub phase: Phase,
+    /// The filter ended the thread or its process.
+    pub killed: bool,
+    /// The six argument registers of a first one, whether the call has so many or not; absent when they were not seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<[u64; 6]>,
     /// How often; absent when that was not counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
@@ -87,7 +92,7 @@ pub fn denials(recording: &Recording, basis: Basis<'_>) -> Vec<Denial> {
             let sightings = fact.seen.values().map(|seen| &seen.sighting);
             let number = u32::try_from(fact.errno).unwrap_or(0);
             let is_fallback =
-                number == errno::FALLBACK && errno::of_denied(fact.abi, fact.nr) == errno::FALLBACK;
+                !fact.killed && number == errno::FALLBACK && errno::of_denied(fact.abi, fact.nr) == errno::FALLBACK;
             let mut expected = basis.expected(fact.abi, fact.nr);
             if expected.is_none() && is_fallback {
                 expected = Some(Expected::Fallback);
@@ -95,9 +100,18 @@ pub fn denials(recording: &Recording, basis: Basis<'_>) -> Vec<Denial> {
             if expected.is_none() && basis.passes(fact.abi, fact.nr) {
                 expected = Some(Expected::OtherFilter);
             }
-            let answer = error_number::display(number).into_owned();
-            let count = fact.seen.values().map(|seen| seen.count).sum();
-            Denial { count: Some(count), expected, ..denial(fact.abi, fact.nr, fact.phase, answer, sightings) }
+            let answer = match (fact.killed, number) {
+                (true, _) => "killed".to_owned(),
+                (false, 0) => "SIGSYS or success".to_owned(),
+                (false, number) => error_number::display(number).into_owned(),
+            };
+            Denial {
+                killed: fact.killed,
+                arguments: fact.seen.values().find_map(|seen| seen.arguments),
+                count: Some(fact.seen.values().map(|seen| seen.count).sum()),
+                expected,
+                ..denial(fact.abi, fact.nr, fact.phase, answer, sightings)
+            }
         })
         .collect()
 }
@@ -144,6 +158,8 @@ fn denial<'a>(
     Denial {
         abi,
         name: syscall::display(abi, nr).into_owned(),
+        killed: false,
+        arguments: None,
         answer,
         phase,
         count: None,
@@ -195,6 +211,7 @@ pub fn lost(recording: &Recording) -> BTreeSet<String> {
                 Some(what.clone())
             }
             Missing::Engine => Some("engine".to_owned()),
+            Missing::Skipped { .. } => Some("calls".to_owned()),
             _ => None,
         })
         .collect()

@@ -214,12 +214,15 @@ fn filter(in_force: &InForce, mode: Mode, out: &mut impl Write) -> io::Result<()
         Some(Evidence::Loaded) => "loaded by profiler itself",
         None => "not shown",
     };
-    let looked = format!(
-        "(threads looked at {} times, processes: {})",
-        in_force.looks, in_force.processes
-    );
+    let looked = match in_force.processes {
+        0 => String::new(),
+        processes => {
+            format!(" (threads looked at: {}, processes: {processes})", in_force.looks)
+        }
+    };
     if in_force.faults.is_empty() {
-        writeln!(out, "  {what} in force{since}: {evidence} {}", paint(FAINT, &looked))?;
+        let found = if in_force.evidence.is_some() { "in force" } else { "may be in force" };
+        writeln!(out, "  {what} {found}{since}: {evidence}{}", paint(FAINT, &looked))?;
     }
     for fault in &in_force.faults {
         let program = escape::line(&fault.program);
@@ -297,6 +300,10 @@ fn denials(document: &Document, out: &mut impl Write) -> io::Result<()> {
         let name = format!("{abi}{:width$}", denial.name);
         let answer = &denial.answer;
         writeln!(out, "    {} {answer}{count}{phase}{by}{tests}: {mark}", paint(HEADING, &name))?;
+        if let Some(arguments) = denial.arguments {
+            let arguments = arguments.map(|argument| format!("{argument:#x}")).join(", ");
+            writeln!(out, "      {}", paint(FAINT, &format!("arguments {arguments}")))?;
+        }
     }
     Ok(())
 }

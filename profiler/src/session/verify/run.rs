@@ -199,7 +199,7 @@ async fn against(
             let _ = armed.send(()); // the other side has failed and says so
         }
         // the id says nothing to anybody
-        if matches!(event, Event::Progress { .. } | Event::NoSocket { .. } | Event::EngineGone { .. }) {
+        if matches!(event, Event::NoSocket { .. } | Event::EngineGone { .. }) {
             (tell.borrow_mut())(event);
         }
     });
