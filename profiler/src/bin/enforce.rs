@@ -127,6 +127,21 @@ fn known_call(text: &str) -> Result<String, String> {
 
 /// Runs the tests under the profile, prints what was seen, and says by the exit status whether it holds.
 pub fn run(args: &VerifyArgs, debug: bool) -> Result<ExitCode> {
+    let document = verified(args, debug)?;
+    let mut out = anstream::stdout();
+    match args.format {
+        Format::Human => report::human(&document, &next(args, &document), &mut out)?,
+        Format::Json => report::json(&document, &mut out)?,
+    }
+    Ok(match document.verdict {
+        Verdict::Holds => ExitCode::SUCCESS,
+        Verdict::Fails => exit::NO.into(),
+        Verdict::Incomplete => exit::INCOMPLETE.into(),
+    })
+}
+
+/// Runs the tests under the profile; what was seen, and the verdict.
+pub fn verified(args: &VerifyArgs, debug: bool) -> Result<Document> {
     if args.run.command.is_empty() {
         bail!(
             "nothing to run under the profile\nhint: profiler verify PROFILE --copy-of NAME -- COMMAND, or profiler verify --static PROFILE"
@@ -171,17 +186,7 @@ pub fn run(args: &VerifyArgs, debug: bool) -> Result<ExitCode> {
     if let (Some(path), Some(recording)) = (&args.run.recording, &verified.recording) {
         write(path, render::json::recording(recording))?;
     }
-    let document = policy.document(args, verified).judged();
-    let mut out = anstream::stdout();
-    match args.format {
-        Format::Human => report::human(&document, &next(args, &document), &mut out)?,
-        Format::Json => report::json(&document, &mut out)?,
-    }
-    Ok(match document.verdict {
-        Verdict::Holds => ExitCode::SUCCESS,
-        Verdict::Fails => exit::NO.into(),
-        Verdict::Incomplete => exit::INCOMPLETE.into(),
-    })
+    Ok(policy.document(args, verified).judged())
 }
 
 fn write(path: &Path, text: String) -> Result<()> {
@@ -192,15 +197,17 @@ fn write(path: &Path, text: String) -> Result<()> {
 }
 
 /// The policy that is verified.
-struct Subject<'a> {
+pub struct Subject<'a> {
     input: &'a PolicyInput,
     text: String,
-    context: Context,
-    effective: Effective,
+    /// How it is loaded.
+    pub context: Context,
+    /// What it decides.
+    pub effective: Effective,
 }
 
 impl<'a> Subject<'a> {
-    fn of(input: &'a PolicyInput) -> Result<Subject<'a>> {
+    pub fn of(input: &'a PolicyInput) -> Result<Subject<'a>> {
         let profile = input.profile.as_ref();
         let text = profile.map_or_else(|| input.text.clone(), render::seccomp::render);
         if !text.trim_start().starts_with('{') || !text.contains("\"defaultAction\"") {

@@ -20,6 +20,7 @@ mod merge;
 mod output;
 mod policy;
 mod ready;
+mod quick;
 mod record;
 mod repository;
 mod surface;

@@ -13,6 +13,7 @@ use profiler::{
     model::{
         arch::Abi,
         baseline,
+        bound::Bound,
         policy::native_abi,
         recording::{Phase, Recording},
         seccomp::KernelVersion,
@@ -70,6 +71,14 @@ impl FilesArgs {
     pub fn surface(&self, recording: Option<&Recording>) -> Result<Surface> {
         let host = rustix::system::uname();
         let native = host.machine().to_str().ok().and_then(native_abi).unwrap_or(Abi::X86_64);
+        let (bound, chosen) = self.bound(recording)?;
+        let newest = KernelVersion { major: u32::MAX, minor: 0 };
+        let allowed = baseline::docker_default(native, newest);
+        Ok(Surface::new(bound, chosen, recording, native, &allowed))
+    }
+
+    /// Bounds the programs, and says why these.
+    pub fn bound(&self, recording: Option<&Recording>) -> Result<(Bound, Vec<String>)> {
         let files = self.open()?;
         let mut chosen = Vec::new();
         let mut programs = self.program.clone();
@@ -92,10 +101,7 @@ impl FilesArgs {
             );
         }
         let depth = if self.whole_files { Depth::Files } else { Depth::Functions };
-        let bound = bound(&files.rootfs, &programs, depth);
-        let newest = KernelVersion { major: u32::MAX, minor: 0 };
-        let allowed = baseline::docker_default(native, newest);
-        Ok(Surface::new(bound, chosen, recording, native, &allowed))
+        Ok((bound(&files.rootfs, &programs, depth), chosen))
     }
 
     fn open(&self) -> Result<Files> {

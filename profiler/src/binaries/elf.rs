@@ -343,3 +343,72 @@ fn text(bytes: &[u8]) -> String {
 fn cut(name: &str) -> String {
     name.chars().take(MAX_NAME).collect()
 }
+
+#[cfg(test)]
+impl Elf {
+    /// A file of code at 0x1000 and data at 0x2000, the functions starting where `starts` says.
+    pub fn made(bits: u32, code: &[u8], data: &[u8], starts: &[u64]) -> Self {
+        let region = |name: &str, start: u64, offset: usize, len: usize, code| Region {
+            name: name.to_owned(),
+            start,
+            end: start + len as u64,
+            offset,
+            code,
+            writable: false,
+        };
+        let mut made = Self {
+            bits,
+            bytes: [code, data].concat(),
+            regions: vec![region(".text", 0x1000, 0, code.len(), true)],
+            ..Self::default()
+        };
+        if !data.is_empty() {
+            made.regions.push(region(".rodata", 0x2000, code.len(), data.len(), false));
+        }
+        let ends = starts.iter().skip(1).copied().chain([0x1000 + code.len() as u64]);
+        made.frames = starts.iter().copied().zip(ends).collect();
+        made.words();
+        made
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_elf_file_is_refused() {
+        for bytes in [&b""[..], b"#!/bin/sh", b"\x7fELF", &[0x7f; 4096]] {
+            assert!(matches!(Elf::read(bytes.to_vec()), Err(ElfError::Unreadable(_))));
+        }
+        let own = std::fs::read("/proc/self/exe").expect("reads itself");
+        let read = Elf::read(own.clone()).expect("a test is an ELF file");
+        assert!(read.entry != 0 && read.is_code(read.entry) && !read.frames.is_empty());
+        let mut other = own.clone();
+        other[18] = 183; // EM_AARCH64
+        assert_eq!(
+            Elf::read(other).expect_err("refused").to_string(),
+            "code for Aarch64 is not analysed"
+        );
+        // cut and spoilt files end in an answer
+        for at in (0..own.len().min(1 << 16)).step_by(997) {
+            let mut bad = own[..own.len() / 2].to_vec();
+            bad[at] ^= 0xff;
+            let _ = Elf::read(bad);
+        }
+    }
+
+    #[test]
+    fn texts_and_addresses_in_data_are_found() {
+        let mut data = b"libx.so.1\0\0\0\0\0\0\0".to_vec();
+        data.extend(0x1000_u64.to_le_bytes());
+        data.extend(0x2000_u64.to_le_bytes());
+        let made = Elf::made(64, &[0xc3; 16], &data, &[0x1000]);
+        assert_eq!(made.strings().next(), Some((0x2000, "libx.so.1")));
+        assert_eq!(made.string(0x2005), Some("so.1"));
+        assert_eq!(made.pointers, BTreeSet::from([0x1000]));
+        assert!(made.references.contains(&0x2000));
+        assert_eq!(made.bytes(0x100f, u64::MAX).len(), 1);
+        assert!(made.bytes(0x3000, u64::MAX).is_empty());
+    }
+}

@@ -76,7 +76,12 @@ impl Module {
     /// # Errors
     /// When it is none that can be analysed.
     pub fn read(path: &str, bytes: Vec<u8>) -> Result<Self, ElfError> {
-        let elf = Elf::read(bytes)?;
+        Ok(Self::of(path, Elf::read(bytes)?))
+    }
+
+    /// Decodes a file that was read.
+    #[must_use]
+    pub fn of(path: &str, elf: Elf) -> Self {
         let code = Code::read(&elf);
         let mut exported: BTreeMap<u64, Vec<String>> = BTreeMap::new();
         for (name, addresses) in &elf.exports {
@@ -84,7 +89,7 @@ impl Module {
                 exported.entry(*address).or_default().push(name.clone());
             }
         }
-        Ok(Self { path: path.to_owned(), elf, code, exported })
+        Self { path: path.to_owned(), elf, code, exported }
     }
 
     fn exports_at(&self, address: u64) -> bool {

@@ -13,6 +13,7 @@ pub mod errno;
 pub mod error_number;
 pub mod explain;
 pub mod facts;
+pub mod fits;
 pub mod floor;
 pub mod in_force;
 pub mod lint;

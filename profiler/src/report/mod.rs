@@ -13,6 +13,7 @@ pub mod facts;
 pub mod lint;
 mod next;
 pub mod progress;
+pub mod quick;
 pub mod schema;
 pub mod static_check;
 mod style;

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, schema_for};
 
 use crate::{
     model::{profile::Profile, recording::Recording, surface::Surface},
-    report::{coverage, diff, doctor, explain, lint, static_check, verify},
+    report::{coverage, diff, doctor, explain, lint, quick, static_check, verify},
 };
 
 /// File name and text of each schema.
@@ -23,6 +23,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("why-not.schema.json", of::<explain::Answers<'_>>()),
         ("lint.schema.json", of::<lint::Document<'_>>()),
         ("verify-static.schema.json", of::<static_check::Document>()),
+        ("verify-quick.schema.json", of::<quick::Document>()),
         ("verify.schema.json", of::<verify::Document>()),
     ]
 }
