@@ -68,8 +68,10 @@ fn verbs(machine: &Machine) -> Result<()> {
             .filter(|word| word.starts_with('-'))
             .map(|flag| flag.split('=').next().unwrap_or(flag))
             .collect();
-        let known =
-            ["record", "generate", "merge", "diff", "explain", "verify", "monitor", "doctor"];
+        let known = [
+            "record", "generate", "merge", "diff", "explain", "verify", "coverage", "monitor",
+            "doctor",
+        ];
         if !known.contains(&verb) && flags.is_empty() {
             continue; // prose
         }

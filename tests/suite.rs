@@ -5,6 +5,7 @@
 //! the C programs; with PROFILER_KERNEL_HALF set, only the tests run that `cargo xtask vm` wants.
 
 mod badinput;
+mod bound;
 mod capability;
 mod command;
 mod docker;
@@ -85,6 +86,7 @@ fn tests() -> Vec<Test> {
         capability::ways::tests(),
         kernel::join::tests(),
         badinput::refuse::tests(),
+        bound::tests(),
         docker::tests(),
         enforce::tests(),
         labels::tests(),

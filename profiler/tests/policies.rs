@@ -8,7 +8,7 @@ use profiler::{
     ingest,
     model::{
         arch::Abi,
-        merge::merge,
+        merge::{self, merge},
         policy::{self, Options},
         recording::{
             AuditClass, CapabilityFact, CheckSighting, Phase, Program, Recording, Sighting,
@@ -624,4 +624,37 @@ fn engines_defaults_are_policies() {
         .profiler(&[&["diff", "docker-default", "containerd-default"], &with[..]].concat())
         .with(1);
     assert!(!said.stdout.contains("ptrace"), "both have it with CAP_SYS_PTRACE: {}", said.stdout);
+}
+
+#[test]
+fn coverage_can_fail_a_build() {
+    let place = Place::new();
+    place.write("two.json", &render::json::recording(&backend()));
+    place.write("third.json", &render::json::recording(&mounts()));
+    let mut alone = backend();
+    let id = alone.runs.keys().next().expect("a run").clone();
+    alone = merge::of_run(&alone, &id);
+    place.write("alone.json", &render::json::recording(&alone));
+
+    let one = place.profiler(&["coverage", "alone.json", "--min-coverage", "0"]).with(1);
+    assert!(one.stdout.contains("one run says nothing"), "{}", one.stdout);
+    assert_eq!(one.stderr, "coverage is less than 0 %: one run gives no estimate\n");
+
+    let of_all = |least: &str| {
+        place.profiler(&["coverage", "two.json", "third.json", "--min-coverage", least])
+    };
+    let enough = of_all("30").with(0);
+    insta::assert_snapshot!("coverage", enough.transcript());
+    let little = of_all("99.5").with(1);
+    assert_eq!(little.stdout, enough.stdout);
+    assert!(little.stderr.starts_with("coverage is less than 99.5 %: it is "), "{}", little.stderr);
+    let all = of_all("100").with(2);
+    assert!(all.stderr.contains("no number of runs covers everything"), "{}", all.stderr);
+
+    let generate = ["generate", "two.json", "-o", "out", "--min-coverage", "99"];
+    place.profiler(&generate).with(1);
+    assert!(place.read("out/profile.json").contains("schema_version"), "what was found is written");
+    // what a directory has counts, too
+    let into = ["generate", "third.json", "--into", "out", "--min-coverage", "30"];
+    place.profiler(&into).with(0);
 }

@@ -157,7 +157,7 @@ fn supervised(machine: &Machine) -> Result<()> {
     let engine = machine.engine()?;
     let image = engine.fixture_image(machine)?;
     let container = engine.name("supervised");
-    let session = Record::containers(machine, &scratch.join("out"), &[&container.name])?.start()?;
+    let session = Record::containers(machine, scratch.join("out"), &[&container.name])?.start()?;
     let script = "/bin/refused errno 276; /bin/refused continue 278; /bin/refused trap 279";
     let words = ["--network=none", &image, "sh", "-c", script];
     let printed = container.run(&words)?.expect(0)?.stdout;

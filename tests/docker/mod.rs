@@ -1,5 +1,6 @@
 //! Recording containers of a real engine: from the first call, through restarts, with all that joins, in the right phase.
 
+mod denials;
 mod filter;
 mod late;
 mod lifecycle;
@@ -11,7 +12,7 @@ const NEEDS: [Need; 3] = [Need::Bpf, Need::Engine, Need::Tool("gcc", "gcc")];
 
 /// The tests of this group.
 pub fn tests() -> Vec<Test> {
-    [lifecycle::tests(), late::tests(), filter::tests(), phases::tests()]
+    [lifecycle::tests(), late::tests(), denials::tests(), filter::tests(), phases::tests()]
         .into_iter()
         .flatten()
         .collect()

@@ -26,7 +26,7 @@ const ARM: Duration = Duration::from_secs(30);
 
 /// What it says when something may be missing through no fault of its own, on kernels whose tracepoints can be preempted.
 const SKIPPED: &str = "the kernel did not run the recorder's programs";
-/// How often something is recorded before that counts.
+/// How often something is recorded again for that.
 const TRIES: u32 = 8;
 
 /// A `profiler record` to be started.
@@ -141,16 +141,17 @@ impl Record {
     /// # Errors
     /// When it does not end. Its status is not judged here.
     pub fn run(mut self) -> Result<Recorded> {
-        for try_ in 1.. {
+        let mut again = TRIES;
+        loop {
             let output = program::start(&mut self.command, &self.input)?.wait(self.limit)?;
             let skipped = output.status == 3 && output.stderr.contains(SKIPPED);
-            if !skipped || try_ == TRIES {
+            if !skipped || again == 0 {
                 return Ok(Recorded { output, dir: self.dir });
             }
             eprintln!("recorded again: {SKIPPED}");
             fs_err::remove_dir_all(&self.dir)?;
+            again -= 1;
         }
-        unreachable!("the last try returns");
     }
 
     /// Starts it and returns when it is armed: the byte on `--ready-fd` has come.

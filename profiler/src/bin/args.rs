@@ -44,6 +44,8 @@ pub enum Verb {
     Merge(crate::merge::MergeArgs),
     /// Show what two policies decide differently
     Diff(crate::diff::DiffArgs),
+    /// Say how complete the evidence is
+    Coverage(crate::coverage::CoverageArgs),
     /// Prove that a profile holds
     Verify(crate::verify::VerifyArgs),
     /// Remove from a profile what its tests pass without
@@ -173,6 +175,9 @@ pub struct GenerateArgs {
 
     #[command(flatten)]
     pub into: IntoArgs,
+
+    #[command(flatten)]
+    pub least: crate::coverage::LeastArgs,
 
     /// Allow what a filter denied while recording
     #[arg(long)]

@@ -128,6 +128,21 @@ fn known_call(text: &str) -> Result<String, String> {
 
 /// Runs the tests under the profile, prints what was seen, and says by the exit status whether it holds.
 pub fn run(args: &VerifyArgs, debug: bool) -> Result<ExitCode> {
+    let document = verified(args, debug)?;
+    let mut out = anstream::stdout();
+    match args.format {
+        Format::Human => report::human(&document, &next(args, &document), &mut out)?,
+        Format::Json => report::json(&document, &mut out)?,
+    }
+    Ok(match document.verdict {
+        Verdict::Holds => ExitCode::SUCCESS,
+        Verdict::Fails => exit::NO.into(),
+        Verdict::Incomplete => exit::INCOMPLETE.into(),
+    })
+}
+
+/// Runs the tests under the profile; what was seen, and the verdict.
+pub fn verified(args: &VerifyArgs, debug: bool) -> Result<Document> {
     if args.run.command.is_empty() {
         bail!(
             "nothing to run under the profile\nhint: profiler verify PROFILE --copy-of NAME -- COMMAND, or profiler verify --static PROFILE"
@@ -167,17 +182,7 @@ pub fn run(args: &VerifyArgs, debug: bool) -> Result<ExitCode> {
     if let (Some(path), Some(recording)) = (&args.run.recording, &verified.recording) {
         write(path, render::json::recording(recording))?;
     }
-    let document = policy.document(args, verified).judged();
-    let mut out = anstream::stdout();
-    match args.format {
-        Format::Human => report::human(&document, &next(args, &document), &mut out)?,
-        Format::Json => report::json(&document, &mut out)?,
-    }
-    Ok(match document.verdict {
-        Verdict::Holds => ExitCode::SUCCESS,
-        Verdict::Fails => exit::NO.into(),
-        Verdict::Incomplete => exit::INCOMPLETE.into(),
-    })
+    Ok(policy.document(args, verified).judged())
 }
 
 /// Refuses whoever cannot put a profile in force.
@@ -201,8 +206,10 @@ fn write(path: &Path, text: String) -> Result<()> {
 pub struct Subject<'a> {
     input: &'a PolicyInput,
     text: String,
-    context: Context,
-    effective: Effective,
+    /// How it is loaded.
+    pub context: Context,
+    /// What it decides.
+    pub effective: Effective,
 }
 
 impl<'a> Subject<'a> {

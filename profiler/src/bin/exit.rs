@@ -1,6 +1,6 @@
 //! Exit codes: public, documented in docs/exit-codes.md. A failing command's own status is passed through.
 
-/// The answer is no: findings, a difference, a host that cannot record.
+/// The answer is no: findings, a difference, a profile that does not hold, too little coverage, a host that cannot record.
 pub const NO: u8 = 1;
 
 /// The answer is no: policies differ in what fails.
@@ -19,7 +19,7 @@ pub const CANNOT_EXECUTE: u8 = 126;
 pub const HELP: &str = "\
 Exit status:
   0    done
-  1    the answer is no: findings, a difference, a host that cannot record
+  1    the answer is no: findings, a difference, a profile that does not hold, a host that cannot record
   2    usage or environment: nothing was done
   3    evidence incomplete: a target never ran, or something that happened was not recorded
   126  record: the command could not be executed

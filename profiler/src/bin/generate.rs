@@ -3,7 +3,7 @@
 use std::{io::Write as _, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
-use profiler::model::{merge::Merger, policy, purpose::Purpose};
+use profiler::model::{coverage, merge::Merger, policy, purpose::Purpose};
 
 use crate::{args::GenerateArgs, merge, output};
 
@@ -32,8 +32,8 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     let (dir, committed) = args.into.destination(args.output.as_deref());
     let dir =
         dir.context("no directory to write to\nhint: profiler generate RECORDING... -o DIR")?;
-    output::write(&recording, dir, &options, committed)?;
-    Ok(ExitCode::SUCCESS)
+    let recording = output::write(&recording, dir, &options, committed)?;
+    Ok(args.least.status(&coverage::coverage(&recording)))
 }
 
 /// Prints the profile to record under.

@@ -4,6 +4,7 @@ mod args;
 mod beside;
 mod completions;
 mod context;
+mod coverage;
 mod diff;
 mod doctor;
 mod enforce;
@@ -20,8 +21,10 @@ mod minimise;
 mod output;
 mod policy;
 mod ready;
+mod quick;
 mod record;
 mod repository;
+mod surface;
 mod tell;
 mod verify;
 
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Verb::Diff(args) => diff::run(&args),
         Verb::Minimise(args) => minimise::run(&args, cli.debug),
         Verb::Git(args) => git::run(&args),
+        Verb::Coverage(args) => coverage::run(&args),
         Verb::Verify(args) => verify::run(&args, cli.debug),
         Verb::Mark(args) => mark::run(&args),
         Verb::Doctor(args) => doctor::run(&args),

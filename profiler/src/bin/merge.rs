@@ -8,9 +8,14 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use profiler::{ingest, model::merge::Merger, model::recording::Recording, render, session::store};
+use profiler::{
+    ingest,
+    model::{coverage, merge::Merger, recording::Recording},
+    render, report,
+    session::store,
+};
 
-use crate::input;
+use crate::{input, tell};
 
 /// Recordings of one target, of however many shards, replicas, jobs and kernels, are joined in any order; a run that is in
 /// several is counted once.
@@ -39,17 +44,19 @@ pub fn run(args: &MergeArgs) -> Result<ExitCode> {
     // the process ends soon: freeing millions of small strings one by one would take a tenth of the time
     let joined = ManuallyDrop::new(join(&args.recordings, args.force)?);
     let text = render::json::merged(&joined);
+    let coverage = format!("coverage: {}", report::coverage::line(&coverage::coverage(&joined)));
     let dir = args.output.parent().unwrap_or(Path::new(""));
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     let name = args.output.file_name().and_then(|name| name.to_str());
     let name =
         name.context("`-o` needs a file\nhint: profiler merge RECORDING... -o recording.json")?;
     store::write(dir, &[(name, text)])?;
+    tell::note(&coverage);
     Ok(ExitCode::SUCCESS)
 }
 
 /// Joins files on all processors: each joins a part of them, and then the parts are joined.
-fn join(paths: &[PathBuf], force: bool) -> Result<Recording> {
+pub fn join(paths: &[PathBuf], force: bool) -> Result<Recording> {
     let merger = || if force { Merger::of_any_target() } else { Merger::default() };
     let part = &|paths: &[PathBuf]| -> Result<Recording> {
         let mut merger = merger();

@@ -70,13 +70,14 @@ pub fn check(dir: &Path, committed: Committed) -> Result<()> {
     Ok(())
 }
 
-/// Derives the profile of a recording, writes all files into `dir`, and prints the summary.
+/// Derives the profile of a recording, writes all files into `dir`, and prints the summary. Gives the evidence back, that of
+/// the directory included where it was joined.
 pub fn write(
     recording: &Recording,
     dir: &Path,
     options: &policy::Options,
     committed: Committed,
-) -> Result<()> {
+) -> Result<Recording> {
     let (recording, profile) = match committed {
         Committed::Replace => (recording.clone(), policy::derive(recording, options)),
         Committed::Grow => grown(recording, &Known::read(dir)?, options)?,
@@ -90,7 +91,7 @@ pub fn write(
     store::write(dir, &files)?;
     store::remove_stale(dir, &files, &bundle::NAMES)?;
     tell::summary(&recording, &profile, dir, &files);
-    Ok(())
+    Ok(recording)
 }
 
 fn grown(

@@ -313,6 +313,8 @@ pub fn outcome_of(word: u32) -> Option<Outcome> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
     use super::*;
 
     fn program(instructions: &[(u16, u8, u8, u32)]) -> Result<Program, ProgramError> {
@@ -392,5 +394,42 @@ mod tests {
             assert_eq!(outcome_of(word_of(outcome)), Some(outcome));
         }
         assert_eq!(outcome_of(0x1234_0000), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_ends(
+            code in vec(
+                (
+                    select(vec![LOAD, AND, JUMP, JUMP_EQUAL, JUMP_GREATER, JUMP_AT_LEAST, JUMP_ANY_BIT, RETURN]),
+                    0..4_u8,
+                    0..4_u8,
+                    select(vec![0, 1, 4, 16, 60, ALLOW]),
+                ),
+                1..12,
+            ),
+            nr in 0..4_u32,
+            first in 0..4_u64,
+        ) {
+            // enough ends for all jumps but the longest
+            let ends = [(RETURN, 0, 0, ALLOW); 8];
+            let code: Vec<_> = code.into_iter().chain(ends).collect();
+            if let Ok(filter) = program(&code) {
+                let data = Data::of(Abi::X86_64, nr, [first, 0, 0, 0, 0, 0]);
+                let answer = filter.answer(&data);
+                prop_assert!((1..=filter.longest_path()).contains(&answer.steps));
+                // what the kernel answers from its cache, it would answer so whatever the arguments are
+                match filter.cached(Abi::X86_64, nr) {
+                    Cached::Yes => prop_assert_eq!(answer.word, ALLOW),
+                    Cached::Answers(word) => prop_assert_eq!(answer.word, word),
+                    Cached::Loads(_) | Cached::X32 => {}
+                }
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in vec(any::<u8>(), 0..200)) {
+            let _ = Program::parse(&bytes);
+        }
     }
 }

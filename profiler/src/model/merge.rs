@@ -250,9 +250,12 @@ impl Fact for DenialFact {
 impl Sighting {
     /// Adds another account of the same run: the earlier time; everyone and every test.
     pub fn join(&mut self, other: Self) {
+        let outside = |seen: &Self| seen.outside || seen.tests.is_empty();
+        let outside = outside(self) || outside(&other);
         self.first_ms = self.first_ms.into_iter().chain(other.first_ms).min();
         self.programs.extend(other.programs);
         self.tests.extend(other.tests);
+        self.outside = outside && !self.tests.is_empty();
         // whichever, as long as it is the same one in any order: the one with more names
         let rank = |stack: &[String]| stack.iter().filter(|frame| *frame == "unknown").count();
         self.stack = [std::mem::take(&mut self.stack), other.stack]

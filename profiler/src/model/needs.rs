@@ -12,8 +12,8 @@ use crate::model::{
     capability,
     profile::{Capabilities, CapabilityReason, CapabilityRule, Outcome},
     recording::{
-        AuditClass, CapabilityFact, Missing, Phase, Program, Recording, Run, Sighting,
-        UserNamespace, Verdict,
+        AuditClass, CapabilityFact, CheckSighting, Missing, Phase, Program, Recording, Run, RunId,
+        Sighting, UserNamespace, Verdict,
     },
     syscall,
 };
@@ -102,6 +102,18 @@ pub fn derive(recording: &Recording) -> Capabilities {
         list.sort_by(|a, b| a.name.cmp(&b.name));
     }
     capabilities
+}
+
+/// The sightings that make capabilities required: capability number, run and sighting.
+pub fn required(recording: &Recording) -> impl Iterator<Item = (u8, &RunId, &Sighting)> {
+    let is_required = |fact: &&CapabilityFact| {
+        let insists = || insists_on_retained(recording, fact);
+        classify(fact, outcome(fact), insists) == Some(Class::Required)
+    };
+    recording.capabilities.iter().filter(is_required).flat_map(|fact| {
+        let needed = fact.seen.iter().filter(|(_, seen)| outcome_of_run(seen) != Outcome::Failed);
+        needed.map(|(run, seen)| (fact.capability, run, &seen.sighting))
+    })
 }
 
 /// Who did something, and in which tests.
@@ -195,14 +207,16 @@ fn is_decisive(fact: &CapabilityFact) -> bool {
 }
 
 fn outcome(fact: &CapabilityFact) -> Outcome {
-    let of_run =
-        fact.seen.values().map(|seen| match (seen.succeeded, seen.failed, seen.unsettled) {
-            (1.., ..) => Outcome::Succeeded,
-            // One that was not seen to end may have succeeded.
-            (0, _, 1..) | (0, 0, 0) => Outcome::NotObserved,
-            (0, 1.., 0) => Outcome::Failed,
-        });
-    of_run.min().unwrap_or(Outcome::NotObserved)
+    fact.seen.values().map(outcome_of_run).min().unwrap_or(Outcome::NotObserved)
+}
+
+fn outcome_of_run(seen: &CheckSighting) -> Outcome {
+    match (seen.succeeded, seen.failed, seen.unsettled) {
+        (1.., ..) => Outcome::Succeeded,
+        // One that was not seen to end may have succeeded.
+        (0, _, 1..) | (0, 0, 0) => Outcome::NotObserved,
+        (0, 1.., 0) => Outcome::Failed,
+    }
 }
 
 fn rule(number: u8, reasons: Reasons) -> CapabilityRule {

@@ -243,6 +243,9 @@ pub struct Sighting {
     /// The labels that were in force (`profiler mark`). Hostile text.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub tests: BTreeSet<String>,
+    /// It was done while no label was in force, too. False where `tests` is empty, which says the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outside: bool,
     /// Of a call: the functions from which it was made first, innermost first, `read+0x14 (libc.so.6)`; or `unknown`.
     /// Empty when it was not wanted. Hostile text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -4,6 +4,7 @@
 //! are taken out by the stream of the binary where they are not wanted. All text that others control goes through
 //! [`escape`].
 
+pub mod coverage;
 pub mod diff;
 pub mod doctor;
 pub mod escape;
@@ -13,9 +14,11 @@ pub mod lint;
 pub mod minimise;
 mod next;
 pub mod progress;
+pub mod quick;
 pub mod schema;
 pub mod static_check;
 mod style;
+pub mod surface;
 pub mod summary;
 mod text;
 pub mod verify;

@@ -5,8 +5,8 @@
 use schemars::{JsonSchema, schema_for};
 
 use crate::{
-    model::{minimise::State, profile::Profile, recording::Recording},
-    report::{diff, doctor, explain, lint, minimise, static_check, verify},
+    model::{minimise::State, profile::Profile, recording::Recording, surface::Surface},
+    report::{coverage, diff, doctor, explain, lint, minimise, quick, static_check, verify},
 };
 
 /// File name and text of each schema.
@@ -15,6 +15,8 @@ pub fn all() -> Vec<(&'static str, String)> {
     vec![
         ("recording.schema.json", of::<Recording>()),
         ("profile.schema.json", of::<Profile>()),
+        ("surface.schema.json", of::<Surface>()),
+        ("coverage.schema.json", of::<coverage::Document<'_>>()),
         ("diff.schema.json", of::<diff::json::Document>()),
         ("doctor.schema.json", of::<doctor::Document<'_>>()),
         ("explain.schema.json", of::<explain::Entries<'_>>()),
@@ -23,6 +25,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("minimise.schema.json", of::<minimise::Document>()),
         ("minimise-state.schema.json", of::<State>()),
         ("verify-static.schema.json", of::<static_check::Document>()),
+        ("verify-quick.schema.json", of::<quick::Document>()),
         ("verify.schema.json", of::<verify::Document>()),
     ]
 }

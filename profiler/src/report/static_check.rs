@@ -127,7 +127,7 @@ pub fn human(document: &Document, out: &mut impl Write) -> io::Result<()> {
             let line = format!(
                 "denied with the default error, for libseccomp {} does not know them: {}",
                 document.libseccomp,
-                names.join(", ")
+                some_of(&names)
             );
             field(out, "unknown names", &paint(FAINT, &line))?;
         }
@@ -141,13 +141,15 @@ fn by_reason(cache: &Cache) -> Vec<String> {
     for Uncached { name, because } in &cache.uncached {
         groups.entry(because).or_default().push(name);
     }
-    let line = |(because, names): (&&str, &Vec<&str>)| {
-        let left = names.len().saturating_sub(IN_A_LINE);
-        let more = if left == 0 { String::new() } else { format!(" and {left} more") };
-        let shown: Vec<&str> = names.iter().take(IN_A_LINE).copied().collect();
-        format!("not {}{more}: {because}", shown.join(", "))
-    };
-    groups.iter().map(line).collect()
+    groups.iter().map(|(because, names)| format!("not {}: {because}", some_of(names))).collect()
+}
+
+/// The first few, and the number of the others.
+fn some_of(names: &[&str]) -> String {
+    let left = names.len().saturating_sub(IN_A_LINE);
+    let more = if left == 0 { String::new() } else { format!(" and {left} more") };
+    let shown: Vec<&str> = names.iter().take(IN_A_LINE).copied().collect();
+    format!("{}{more}", shown.join(", "))
 }
 
 fn differ(count: usize) -> String {

@@ -8,11 +8,12 @@ use std::{
 
 use crate::{
     model::{
+        self,
         arch::Abi,
         recording::{DenialFact, Missing, Phase, Program, Recording, TargetKind},
     },
     report::{
-        escape, next,
+        coverage, escape, next,
         style::{BAD, COMMAND, FAINT, GOOD, HEADING, WARNING, paint},
         text, warning,
     },
@@ -148,7 +149,12 @@ fn syscalls(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
     }
     let abis: BTreeSet<&str> =
         summary.recording.syscalls.iter().map(|fact| fact.abi.name()).collect();
-    field(out, "ABIs", &abis.into_iter().collect::<Vec<_>>().join(", "))
+    field(out, "ABIs", &abis.into_iter().collect::<Vec<_>>().join(", "))?;
+    field(
+        out,
+        "coverage",
+        &escape::line(&coverage::line(&model::coverage::coverage(summary.recording))),
+    )
 }
 
 fn capabilities(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {

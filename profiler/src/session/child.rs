@@ -8,11 +8,11 @@ use std::{
     ffi::{OsStr, OsString},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::ExitStatus,
 };
 
 use rustix::process::{Pid, Signal as Number, WaitId, WaitIdOptions, getpid, kill_process, waitid};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::process::{Child, Command};
 
 use super::{confine::Confinement, error::SessionError, signals::Signal, socket, tail::Tail};
 
@@ -40,22 +40,6 @@ impl Running {
         Self::spawn(&mut starting, program, socket, tail)
     }
 
-    /// As [`Running::inside`], with its output in pipes.
-    pub fn piped(
-        command: &[OsString],
-        confinement: &Confinement,
-        join: impl FnOnce(u32) -> Result<(), SessionError>,
-    ) -> Result<Self, SessionError> {
-        let mut entering = itself()?;
-        entering.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self::enter(entering, command, Some(confinement), None, None, join)
-    }
-
-    /// Its output, when that is in pipes.
-    pub fn output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
-        (self.child.stdout.take(), self.child.stderr.take())
-    }
-
     /// Starts a command that is the target; `join` is called with its process id and must move it
     /// into its cgroup. It executes the command only after that, confined. Its output goes to `tail`, if there is one.
     pub fn inside(
@@ -65,18 +49,10 @@ impl Running {
         tail: Option<&Tail>,
         join: impl FnOnce(u32) -> Result<(), SessionError>,
     ) -> Result<Self, SessionError> {
-        Self::enter(itself()?, command, confinement, socket, tail, join)
-    }
-
-    fn enter(
-        mut entering: Command,
-        command: &[OsString],
-        confinement: Option<&Confinement>,
-        socket: Option<&Path>,
-        tail: Option<&Tail>,
-        join: impl FnOnce(u32) -> Result<(), SessionError>,
-    ) -> Result<Self, SessionError> {
         let program = program_of(command)?;
+        let itself = std::env::current_exe()
+            .map_err(|source| io("find", Path::new("/proc/self/exe"), source))?;
+        let mut entering = Command::new(itself);
         entering.arg(ENTER);
         let file = match confinement.map(Confinement::handed_over).transpose() {
             Ok(None) => None,
@@ -147,12 +123,6 @@ impl Running {
             let _ = kill_process(pid, number); // it may just have ended
         }
     }
-}
-
-fn itself() -> Result<Command, SessionError> {
-    std::env::current_exe()
-        .map(Command::new)
-        .map_err(|source| io("find", Path::new("/proc/self/exe"), source))
 }
 
 /// The status that a shell would report: the exit code, or 128 and the signal's number.

@@ -10,6 +10,7 @@ mod events;
 #[cfg(test)]
 mod fake_engine;
 mod inspect;
+mod image;
 mod libpod;
 
 use std::{

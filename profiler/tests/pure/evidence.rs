@@ -73,8 +73,12 @@ fn sighting() -> impl Strategy<Value = Sighting> {
         .prop_map(|(comm, exe)| Program { comm: comm.into(), exe: exe.into() });
     let test = select(vec!["test_login", "test_logout"]).prop_map(str::to_owned);
     let stack = vec(select(vec!["unknown", "read+0x1 (libc)"]).prop_map(str::to_owned), 0..3);
-    (option::of(0..3u64), btree_set(program, 0..3), btree_set(test, 0..2), stack).prop_map(
-        |(first_ms, programs, tests, stack)| Sighting { first_ms, programs, tests, stack },
+    let tests = (btree_set(test, 0..2), any::<bool>());
+    (option::of(0..3u64), btree_set(program, 0..3), tests, stack).prop_map(
+        |(first_ms, programs, (tests, outside), stack)| {
+            let outside = outside && !tests.is_empty();
+            Sighting { first_ms, programs, tests, outside, stack }
+        },
     )
 }
 

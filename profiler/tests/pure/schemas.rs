@@ -1,20 +1,22 @@
 //! The committed JSON schemas are those of the types, and what is written follows them.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use profiler::{
     model::{
         arch::Abi,
         baseline::docker_default_file,
+        bpf::Program,
         check::{Check, CheckState},
-        effective::{Context, Engine},
+        effective::{Context, Engine, decide},
         explain::Subject,
         lint,
         policy::{self, Options},
         seccomp::KernelVersion,
+        static_check::check,
     },
     render,
-    report::{doctor, explain, lint as lint_report, schema},
+    report::{doctor, explain, lint as lint_report, schema, static_check},
 };
 use serde_json::Value;
 
@@ -96,6 +98,20 @@ fn what_is_written_follows_its_schema() {
         findings.iter().map(|f| lint_report::Found::new(f, "x.json", "", Some(1))).collect();
     assert!(!found.is_empty());
     follows("lint.schema.json", &written(|out| lint_report::json(&found, out)));
+    // a filter that allows everything is none of Docker's
+    let program = Program::parse(&[6, 0, 0, 0, 0, 0, 0xff, 0x7f]).expect("a program");
+    let checked = check(&program, &decide(file, &context), &BTreeSet::new(), context.native);
+    assert!(!checked.holds() && checked.longest_path == 1);
+    let document = static_check::Document {
+        file: "x.json".into(),
+        libseccomp: "2.5.4".into(),
+        checks: vec![static_check::Checked {
+            machine: context.native,
+            holds: checked.holds(),
+            check: checked,
+        }],
+    };
+    follows("verify-static.schema.json", &written(|out| static_check::json(&document, out)));
     let checks = [Check::new("BTF", CheckState::Missing, "not there").hint("another kernel")];
     follows("doctor.schema.json", &written(|out| doctor::json(&checks, out)));
 }

@@ -1,6 +1,6 @@
 //! From maps to facts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use aya::Ebpf;
 use profiler_common::{
@@ -200,8 +200,14 @@ fn syscall_facts(
     let mut found: BTreeMap<(Abi, u32, Phase), Sighting> = BTreeMap::new();
     for key in calls(ebpf, slots)? {
         let phase = phases.get(key.slot, key.phase);
-        let sum = found.entry((abi_of(key.abi), key.nr, phase)).or_default();
-        sum.join(Sighting { stack: stacks.of(&key), ..seen.of(key, 0) });
+        let seen = Sighting { stack: stacks.of(&key), ..seen.of(key, 0) };
+        // no default to join with: one without tests was seen outside of them
+        match found.entry((abi_of(key.abi), key.nr, phase)) {
+            Entry::Occupied(mut sum) => sum.get_mut().join(seen),
+            Entry::Vacant(place) => {
+                place.insert(seen);
+            }
+        }
     }
     Ok(found
         .into_iter()

@@ -152,8 +152,10 @@ pub(super) fn who(users: &Users, escape: impl Fn(&str) -> String) -> String {
     if !users.programs.is_empty() {
         parts.push(format!("needed by {}", list(&users.programs)));
     }
-    if !users.tests.is_empty() {
-        parts.push(format!("in test {}", list(&users.tests)));
+    match users.tests.as_slice() {
+        [] => {}
+        [_] => parts.push(format!("of all tests, in one only: {}", list(&users.tests))),
+        _ => parts.push(format!("in tests {}", list(&users.tests))),
     }
     if !users.others.is_empty() {
         parts.push(list(&users.others));

@@ -69,6 +69,8 @@ pub struct Difference {
     pub programs: Vec<String>,
     /// Tests that were running.
     pub tests: Vec<String>,
+    /// It lets more pass, and of all tests only one has shown the need.
+    pub one_test_only: bool,
     /// Other reasons, in words.
     pub others: Vec<String>,
     /// `passes`, `fails`, `accepted`, `expired`.
@@ -130,6 +132,7 @@ pub fn document(report: &Report<'_>) -> Document {
                     risk_reason: entry.risk_reason.clone(),
                     programs: entry.users.programs.clone(),
                     tests: entry.users.tests.clone(),
+                    one_test_only: entry.grows && entry.users.tests.len() == 1,
                     others: entry.users.others.clone(),
                     verdict,
                     acceptance,

@@ -1,0 +1,81 @@
+//! Denied calls are counted to the last one, and nothing else is taken for one.
+
+use std::{collections::BTreeMap, thread, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    docker::NEEDS,
+    harness::{machine::Machine, record::Record, test::Test},
+};
+
+/// What is run under a filter that refuses getppid; runc could not do without it.
+const UNDER_FILTER: &str = "/bin/filtered 110 -- /bin/flood";
+
+/// getppid, and clone3, with which glibc starts threads and which the engine's default filter refuses.
+const DENIED: [(&str, i64); 2] = [("clone3", 38), ("getppid", 1)];
+
+/// The tests of this file.
+pub fn tests() -> Vec<Test> {
+    vec![
+        Test::new("docker::denials_are_exact_under_load", &NEEDS, under_load),
+        Test::new("docker::calls_in_flight_are_no_denials", &NEEDS, in_flight),
+    ]
+}
+
+fn expected() -> BTreeMap<String, i64> {
+    DENIED.map(|(name, errno)| (name.to_owned(), errno)).into()
+}
+
+/// Eight threads, each refused as fast as it can ask.
+fn under_load(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let engine = machine.engine()?;
+    let image = engine.fixture_image(machine)?;
+    let container = engine.name("load");
+    let session = Record::containers(machine, scratch.join("out"), &[&container.name])?.start()?;
+    let numbers = ["274", "275", "276", "277", "278", "324", "325", "326"];
+    let script = format!("{UNDER_FILTER} 800000 {}", numbers.join(" "));
+    let words =
+        ["--network=none", "--security-opt=no-new-privileges", &image, "/bin/sh", "-c", &script];
+    let printed = container.run(&words)?.expect(0)?.stdout;
+    ensure!(printed == "800000 calls\n", "{printed}");
+    let recording = session.finish()?.recording()?;
+    let denied = recording.denied()?;
+    ensure!(denied == expected(), "denied: {denied:?}");
+    let mut facts = recording.facts("denials");
+    let fact = facts.find(|fact| fact["nr"] == 110).context("there is one")?;
+    let seen = fact["seen"].as_object().and_then(|seen| seen.values().next());
+    let count = seen.context("it was seen")?["count"].as_u64();
+    ensure!(count == Some(800_000), "800000 were refused, {count:?} were counted");
+    let numbers: Vec<u32> = numbers.iter().filter_map(|number| number.parse().ok()).collect();
+    recording.expect_numbers(&numbers)
+}
+
+/// The recorder comes while threads sleep, wait and start others.
+fn in_flight(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let engine = machine.engine()?;
+    let image = engine.fixture_image(machine)?;
+    let container = engine.name("flight");
+    let script = format!("sleep 1000 & while :; do {UNDER_FILTER} 2000 276 278; sleep 0.01; done");
+    container.start(&[
+        "--network=none",
+        "--security-opt=no-new-privileges",
+        "--stop-timeout=0",
+        &image,
+        "/bin/sh",
+        "-c",
+        &script,
+    ])?;
+    thread::sleep(Duration::from_millis(300));
+    for round in 0..3 {
+        let out = scratch.join(&format!("out{round}"));
+        let recorded = Record::containers(machine, &out, &[&container.name])?
+            .workload(["/bin/sleep", "0.5"])
+            .run()?;
+        let denied = recorded.recording()?.denied()?;
+        ensure!(denied == expected(), "denied: {denied:?}");
+    }
+    Ok(())
+}
