@@ -30,7 +30,11 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// The profile of the fixture with these calls.
-fn recorded(machine: &Machine, scratch: &Scratch, numbers: &[u32]) -> Result<(Utf8PathBuf, Vec<String>)> {
+fn recorded(
+    machine: &Machine,
+    scratch: &Scratch,
+    numbers: &[u32],
+) -> Result<(Utf8PathBuf, Vec<String>)> {
     let mut words = vec![machine.fixture("calls")?.into_string(), "-q".to_owned()];
     words.extend(numbers.iter().map(u32::to_string));
     let dir = scratch.join("out");

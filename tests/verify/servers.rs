@@ -78,7 +78,9 @@ ask() {
 pub fn tests() -> Vec<Test> {
     SERVERS
         .iter()
-        .map(|server| Test::new(format!("verify::{}", server.name), &NEEDS, move |m| holds(m, server)))
+        .map(|server| {
+            Test::new(format!("verify::{}", server.name), &NEEDS, move |m| holds(m, server))
+        })
         .collect()
 }
 

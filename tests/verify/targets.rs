@@ -114,7 +114,8 @@ fn copies(machine: &Machine) -> Result<()> {
         let said = run(machine, &less, &place, &["true"])?.expect(1, "fails")?;
         ensure!(said.denied(false) == [name.as_str()], "{name}: {}", said.json);
     }
-    let status = run(machine, &recorded.dir, &place, &["sh", "-c", "exit 7"])?.expect(1, "fails")?;
+    let status =
+        run(machine, &recorded.dir, &place, &["sh", "-c", "exit 7"])?.expect(1, "fails")?;
     ensure!(status.json["status"] == 7, "{}", status.json);
     Ok(())
 }
@@ -138,7 +139,8 @@ fn put_back(machine: &Machine) -> Result<()> {
 
     let replace = [place.as_slice(), &["--replace"]].concat();
     let down = format!("docker inspect -f '{{{{.State.Running}}}}' {} >&2", container.name);
-    let replaced = run(machine, &recorded.dir, &replace, &["sh", "-c", &down])?.expect(0, "holds")?;
+    let replaced =
+        run(machine, &recorded.dir, &replace, &["sh", "-c", &down])?.expect(0, "holds")?;
     ensure!(replaced.output.stderr.contains("\nfalse\n"), "{}", replaced.output.text());
     let second = started(&container)?;
     ensure!(second != first, "it was started again");
@@ -182,6 +184,9 @@ fn compose_service(machine: &Machine) -> Result<()> {
     let said = run(machine, &less, &place, &["sh", "-c", &told])?.expect(1, "fails")?;
     ensure!(said.denied(false) == [gone.as_str()], "{}", said.json);
     let copy = fs_err::read_to_string(&id)?;
-    ensure!(engine.try_docker(&["inspect", copy.trim()])?.status != 0, "the service is still there");
+    ensure!(
+        engine.try_docker(&["inspect", copy.trim()])?.status != 0,
+        "the service is still there"
+    );
     Ok(())
 }

@@ -386,10 +386,8 @@ fn next(args: &VerifyArgs, document: &Document) -> Vec<String> {
     }
     if document.denials.iter().any(|denial| denial.expected.is_none()) {
         match (&args.run.recording, document.mode) {
-            (Some(file), Mode::Enforced) => next.push(format!(
-                "profiler generate {} --learn-denied --into {dir}",
-                file.display()
-            )),
+            (Some(file), Mode::Enforced) => next
+                .push(format!("profiler generate {} --learn-denied --into {dir}", file.display())),
             (Some(file), Mode::LogOnly) => {
                 next.push(format!("profiler generate {} --into {dir}", file.display()));
             }
