@@ -255,7 +255,5 @@ mod tests {
         // loaded at run time, all that it exports may be called, with any number
         let (names, closed) = told(&files(Cause::Always));
         assert_eq!((names.join(" ").as_str(), closed), ("write fork", false));
-        // and by nobody, nothing
-        assert_eq!(told(&files(Cause::Named(0, 7))), known(&[]));
     }
 }
