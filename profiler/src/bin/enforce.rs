@@ -171,8 +171,7 @@ pub fn verified(args: &VerifyArgs, debug: bool) -> Result<Document> {
             None => None,
             Some(_) => {
                 let environment = Environment::of_process();
-                let endpoint =
-                    Endpoint::resolve(args.run.docker_host.as_deref(), &environment)?;
+                let endpoint = Endpoint::resolve(args.run.docker_host.as_deref(), &environment)?;
                 let docker =
                     Docker::connect_or_podman(&endpoint, &environment, ENGINE_TIMEOUT).await?;
                 Some(docker)
@@ -375,10 +374,8 @@ fn next(args: &VerifyArgs, document: &Document) -> Vec<String> {
     }
     if document.denials.iter().any(|denial| denial.expected.is_none()) {
         match (&args.run.recording, document.mode) {
-            (Some(file), Mode::Enforced) => next.push(format!(
-                "profiler generate {} --learn-denied --into {dir}",
-                file.display()
-            )),
+            (Some(file), Mode::Enforced) => next
+                .push(format!("profiler generate {} --learn-denied --into {dir}", file.display())),
             (Some(file), Mode::LogOnly) => {
                 next.push(format!("profiler generate {} --into {dir}", file.display()));
             }

@@ -87,9 +87,8 @@ pub fn of_thread(tid: i32) -> Result<Vec<Program>, FilterError> {
         };
         let mut bytes = vec![0_u8; count * size_of::<libc::sock_filter>()];
         get(tid, index, bytes.as_mut_ptr().cast()).map_err(refused)?;
-        programs.push(
-            Program::parse(&bytes).map_err(|source| FilterError::Program { tid, source })?,
-        );
+        programs
+            .push(Program::parse(&bytes).map_err(|source| FilterError::Program { tid, source })?);
     }
     Ok(programs)
 }
@@ -161,9 +160,8 @@ fn load(filter: &[libc::sock_filter]) -> io::Result<()> {
         filter: filter.as_ptr().cast_mut(),
     };
     // SAFETY: the kernel reads the program, which is alive, and keeps a copy.
-    let done = unsafe {
-        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
-    };
+    let done =
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
     if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

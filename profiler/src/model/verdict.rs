@@ -91,8 +91,9 @@ pub fn denials(recording: &Recording, basis: Basis<'_>) -> Vec<Denial> {
         .map(|fact| {
             let sightings = fact.seen.values().map(|seen| &seen.sighting);
             let number = u32::try_from(fact.errno).unwrap_or(0);
-            let is_fallback =
-                !fact.killed && number == errno::FALLBACK && errno::of_denied(fact.abi, fact.nr) == errno::FALLBACK;
+            let is_fallback = !fact.killed
+                && number == errno::FALLBACK
+                && errno::of_denied(fact.abi, fact.nr) == errno::FALLBACK;
             let mut expected = basis.expected(fact.abi, fact.nr);
             if expected.is_none() && is_fallback {
                 expected = Some(Expected::Fallback);
@@ -179,7 +180,10 @@ fn programs<'a>(sightings: impl Iterator<Item = &'a Sighting>) -> BTreeSet<Strin
 
 /// The capabilities that the workload was refused in calls that failed, and that the recordings had not.
 #[must_use]
-pub fn refused_capabilities(recording: &Recording, basis: Basis<'_>) -> BTreeSet<RefusedCapability> {
+pub fn refused_capabilities(
+    recording: &Recording,
+    basis: Basis<'_>,
+) -> BTreeSet<RefusedCapability> {
     let capabilities = basis.profile.map(|profile| &profile.capabilities);
     let known: BTreeSet<&str> = capabilities
         .into_iter()
@@ -207,7 +211,9 @@ pub fn lost(recording: &Recording) -> BTreeSet<String> {
     let missing = recording.runs.values().flat_map(|run| &run.missing);
     missing
         .filter_map(|missing| match missing {
-            Missing::Lost { what, .. } if matches!(what.as_str(), "denials" | "scopes" | "syscalls") => {
+            Missing::Lost { what, .. }
+                if matches!(what.as_str(), "denials" | "scopes" | "syscalls") =>
+            {
                 Some(what.clone())
             }
             Missing::Engine => Some("engine".to_owned()),

@@ -133,9 +133,8 @@ impl Document {
             || self.down.is_some()
             || self.killed
             || self.interrupted;
-        let is_complete = self.missing.is_empty()
-            && self.in_force.evidence.is_some()
-            && self.status.is_some();
+        let is_complete =
+            self.missing.is_empty() && self.in_force.evidence.is_some() && self.status.is_some();
         self.verdict = match (fails, is_complete) {
             (true, _) => Verdict::Fails,
             (false, true) => Verdict::Holds,
@@ -207,7 +206,8 @@ fn filter(in_force: &InForce, mode: Mode, out: &mut impl Write) -> io::Result<()
         Mode::Enforced => "filter",
         Mode::LogOnly => "permissive filter",
     };
-    let since = in_force.after_ms.map_or_else(String::new, |ms| format!(" since {ms} ms after its start"));
+    let since =
+        in_force.after_ms.map_or_else(String::new, |ms| format!(" since {ms} ms after its start"));
     let evidence = match in_force.evidence {
         Some(Evidence::Kernel) => "read back from the kernel and compared by what it decides",
         Some(Evidence::Engine) => "by what the engine says it loaded",
@@ -249,9 +249,7 @@ fn filter(in_force: &InForce, mode: Mode, out: &mut impl Write) -> io::Result<()
 fn tests(document: &Document, out: &mut impl Write) -> io::Result<()> {
     let command = escape::short(&document.command.join(" "), 80);
     let line = match (&document.down, document.status) {
-        (Some(reason), _) => {
-            paint(BAD, &format!("did not start: {}", escape::line(reason)))
-        }
+        (Some(reason), _) => paint(BAD, &format!("did not start: {}", escape::line(reason))),
         (None, Some(0)) => format!("`{command}` {}", paint(GOOD, "passed")),
         (None, Some(status)) => {
             format!("`{command}` {}", paint(BAD, &format!("failed with status {status}")))

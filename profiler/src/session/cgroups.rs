@@ -89,8 +89,7 @@ pub async fn record_cgroup(
     signal_ready(plan.ready);
 
     let socket = session.recorder.socket();
-    let mut ending =
-        Ending::start(&plan.command, socket, plan.duration, signals, plan.driver)?;
+    let mut ending = Ending::start(&plan.command, socket, plan.duration, signals, plan.driver)?;
     let mut ticks = tokio::time::interval(TICK);
     let status = loop {
         tokio::select! {

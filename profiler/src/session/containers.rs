@@ -101,8 +101,7 @@ pub async fn record_containers(
     }
 
     let socket = session.recorder.socket();
-    let mut ending =
-        Ending::start(&plan.command, socket, plan.duration, signals, plan.driver)?;
+    let mut ending = Ending::start(&plan.command, socket, plan.duration, signals, plan.driver)?;
     let mut ticks = tokio::time::interval(TICK);
     let status = loop {
         tokio::select! {

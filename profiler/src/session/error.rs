@@ -66,7 +66,9 @@ pub enum SessionError {
         name: String,
     },
     /// There is no compose.
-    #[error("neither `docker compose` nor `docker-compose` runs\nhint: apt-get install docker-compose")]
+    #[error(
+        "neither `docker compose` nor `docker-compose` runs\nhint: apt-get install docker-compose"
+    )]
     NoCompose,
     /// Compose refused. The message is hostile text.
     #[error("compose failed with `{}`: {message}\nhint: docker compose -f {} config", file.display(), file.display())]

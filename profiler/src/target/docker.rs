@@ -3,14 +3,14 @@
 //! The only place that names the engine's client. Asks the engine, changes nothing, save [`Docker::restart`]
 //! on the user's word. Every request has a deadline.
 
+mod copy;
 pub mod endpoint;
 mod engine;
-mod copy;
 mod events;
 #[cfg(test)]
 mod fake_engine;
-mod inspect;
 mod image;
+mod inspect;
 mod libpod;
 
 use std::{

@@ -164,10 +164,7 @@ async fn to_the_end<T>(
     (ended, kept.into_inner().into())
 }
 
-async fn follow(
-    stream: Option<impl AsyncRead + Unpin>,
-    kept: &RefCell<VecDeque<String>>,
-) {
+async fn follow(stream: Option<impl AsyncRead + Unpin>, kept: &RefCell<VecDeque<String>>) {
     let Some(stream) = stream else { return };
     let mut reader = BufReader::new(stream);
     let mut bytes = Vec::new();

@@ -315,10 +315,9 @@ fn ask_the_engine(plan: &Verification<'_>, tested: &Tested, in_force: &mut InFor
         Some(loaded) if loaded == plan.policy.effective => {
             in_force.evidence = Some(Evidence::Engine);
         }
-        Some(_) => in_force.faults.push(Fault::Another {
-            program: plan.name.clone(),
-            differences: Vec::new(),
-        }),
+        Some(_) => in_force
+            .faults
+            .push(Fault::Another { program: plan.name.clone(), differences: Vec::new() }),
         None => {}
     }
 }

@@ -236,7 +236,11 @@ impl Shared {
         let comes_from_outside = !pids.contains(&process.parent);
         let is_runtimes = process.forked_only
             || comes_from_outside
-                && if subject.is_command { process.is_this_program() } else { process.is_outside() };
+                && if subject.is_command {
+                    process.is_this_program()
+                } else {
+                    process.is_outside()
+                };
         let threads = threads(pid);
         let Some(main) = threads.first() else { return Look::Again };
         let mut found = lock(&self.found);

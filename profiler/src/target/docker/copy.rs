@@ -131,7 +131,10 @@ impl Docker {
         Docker::connect(&self.endpoint, self.timeout).await
     }
 
-    pub(super) async fn inspected(&self, id: &str) -> Result<ContainerInspectResponse, EngineError> {
+    pub(super) async fn inspected(
+        &self,
+        id: &str,
+    ) -> Result<ContainerInspectResponse, EngineError> {
         let wanted = wanted_name(id)?;
         let request = self.client.inspect_container(wanted, None::<InspectContainerOptions>);
         self.connection().ask(&format!("inspect container `{wanted}`"), request).await
@@ -265,9 +268,9 @@ fn state(answer: ContainerInspectResponse) -> ContainerState {
     addresses.sort_by_key(|(name, _)| (Some(name) != host.network_mode.as_ref(), name.clone()));
     let running = state.running.unwrap_or(false);
     let health = state.health.and_then(|health| health.status);
-    let health = health.map(|status| status.to_string()).filter(|status| {
-        !status.is_empty() && status != "none"
-    });
+    let health = health
+        .map(|status| status.to_string())
+        .filter(|status| !status.is_empty() && status != "none");
     let options = host.security_opt.unwrap_or_default();
     let seccomp = options.iter().rev().find_map(|option| option.strip_prefix("seccomp"));
     ContainerState {
@@ -345,7 +348,10 @@ mod tests {
         assert_eq!(host["RestartPolicy"]["Name"], "no");
         assert_eq!((&host["ReadonlyRootfs"], &host["Memory"]), (&true.into(), &1_000_000.into()));
         assert_eq!(host["PortBindings"]["80/tcp"][0]["HostPort"], "8080");
-        assert_eq!((&host["Binds"][0], &host["Ulimits"][0]["Soft"]), (&"data:/data".into(), &10.into()));
+        assert_eq!(
+            (&host["Binds"][0], &host["Ulimits"][0]["Soft"]),
+            (&"data:/data".into(), &10.into())
+        );
         let networks = &copy["NetworkingConfig"]["EndpointsConfig"];
         assert_eq!(networks["front"]["IPAMConfig"]["IPv4Address"], "10.1.0.9");
         assert_eq!(networks["front"]["Aliases"].to_string(), r#"["web"]"#);
