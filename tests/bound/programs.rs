@@ -27,7 +27,11 @@ const PROGRAMS: [(&str, &str, &str); 21] = [
     ("gzip", "gzip", "gzip -k src/3 && gzip -dc src/3.gz"),
     ("sed", "sed", "sed -i.bak s/1/2/ src/1"),
     ("mawk", "mawk", "mawk '{ n += $1 } END { print n | \"cat\"; system(\"true\") }' src/1"),
-    ("bash", "bash", "bash -c 'for i in 1 2; do echo $i | cat; done; (sleep 0.1 & wait); kill -0 $$; ulimit -n'"),
+    (
+        "bash",
+        "bash",
+        "bash -c 'for i in 1 2; do echo $i | cat; done; (sleep 0.1 & wait); kill -0 $$; ulimit -n'",
+    ),
     ("dash", "dash", "dash -c 'echo a | cat; trap : USR1; kill -USR1 $$; cd /; umask 022'"),
     (
         "/usr/bin/python3",
@@ -37,9 +41,21 @@ const PROGRAMS: [(&str, &str, &str); 21] = [
          s = socket.socketpair(); select.epoll().register(s[0]); mmap.mmap(-1, 4096)\n\
          sqlite3.connect(\"x.db\").execute(\"create table t (x)\")'",
     ),
-    ("perl", "perl-base", "perl -e 'open F, \"<\", \"src/1\"; my @l = <F>; system(\"true\"); fork(); print getpwuid(0)'"),
-    ("git", "git", "git init -q r && cd r && cp ../src/1 . && git add 1 && git -c user.name=t -c user.email=t@t commit -qm x && git log"),
-    ("openssl", "openssl", "openssl req -x509 -newkey rsa:2048 -nodes -keyout k -out c -subj /CN=x && openssl dgst -sha256 c"),
+    (
+        "perl",
+        "perl-base",
+        "perl -e 'open F, \"<\", \"src/1\"; my @l = <F>; system(\"true\"); fork(); print getpwuid(0)'",
+    ),
+    (
+        "git",
+        "git",
+        "git init -q r && cd r && cp ../src/1 . && git add 1 && git -c user.name=t -c user.email=t@t commit -qm x && git log",
+    ),
+    (
+        "openssl",
+        "openssl",
+        "openssl req -x509 -newkey rsa:2048 -nodes -keyout k -out c -subj /CN=x && openssl dgst -sha256 c",
+    ),
     ("xz", "xz-utils", "xz -T2 -k a.tar && xz -dc a.tar.xz"),
     ("ps", "procps", "ps -eLf"),
     ("ssh-keygen", "openssh-client", "ssh-keygen -q -t ed25519 -N '' -f key && ssh-keygen -lf key"),

@@ -31,12 +31,20 @@ fn quick(machine: &Machine) -> Result<()> {
     let session = Record::containers(machine, &dir, &[&container.name])?.start()?;
     let filter = format!("seccomp={}", machine.permissive());
     container.start(&["--security-opt", &filter, IMAGE])?;
-    program::until("nginx listens", Duration::from_secs(60), || {
-        let connected = container.address().is_ok_and(|address| {
-            std::net::TcpStream::connect(format!("{address}:80")).is_ok()
-        });
-        connected
-    })?;
+    let network = format!("container:{}", container.name);
+    let get = [
+        "run",
+        "--rm",
+        "--network",
+        &network,
+        "localhost/busybox:1",
+        "wget",
+        "-q",
+        "-O",
+        "-",
+        "http://127.0.0.1/",
+    ];
+    program::until("nginx answers", Duration::from_secs(60), || engine.docker(&get).is_ok())?;
     container.verb(&["stop"])?;
     session.finish()?.expect(0)?;
 

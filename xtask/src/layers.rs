@@ -32,7 +32,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
 ];
 
 /// A crate and the only part of the library that may name it.
-const CLIENTS: [(&str, &str); 6] = [
+const CLIENTS: [(&str, &str); 7] = [
     ("aya", "observe/ebpf"),
     ("aya_log", "observe/ebpf"),
     ("aya_obj", "observe/ebpf"),

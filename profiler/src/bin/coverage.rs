@@ -73,7 +73,9 @@ pub fn run(args: &CoverageArgs) -> Result<ExitCode> {
     let mut out = anstream::stdout();
     if args.recordings.is_empty() {
         if args.least.min_coverage.is_some() {
-            bail!("--min-coverage is about recordings\nhint: profiler coverage --min-coverage 99 all.json");
+            bail!(
+                "--min-coverage is about recordings\nhint: profiler coverage --min-coverage 99 all.json"
+            );
         }
         let surface = args.files.surface(None)?;
         match args.format {

@@ -69,7 +69,8 @@ pub fn run(args: &VerifyArgs, debug: bool) -> Result<ExitCode> {
     };
     let has_programs = rootfs.is_none() || !program.is_empty();
     let bound = has_programs.then(|| files.bound(None)).transpose()?;
-    let bound = bound.map(|(bound, _)| fits::bound(&subject.effective, input.profile.as_ref(), &bound));
+    let bound =
+        bound.map(|(bound, _)| fits::bound(&subject.effective, input.profile.as_ref(), &bound));
 
     let mut made = Made::of(args)?;
     let floors = match usage(args, made.info.as_ref(), &input) {

@@ -9,7 +9,12 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use profiler::{
-    binaries::{bound::bound, loader::Loader, reach::Depth, rootfs::{Rootfs, unpack}},
+    binaries::{
+        bound::bound,
+        loader::Loader,
+        reach::Depth,
+        rootfs::{Rootfs, unpack},
+    },
     model::{
         arch::Abi,
         baseline,
@@ -124,7 +129,10 @@ impl FilesArgs {
             let name = self.container.as_deref().unwrap_or_default();
             let found = docker.find(name).await?;
             let info = found.with_context(|| {
-                format!("no container `{}` at {endpoint}\nhint: docker ps --all", name.escape_debug())
+                format!(
+                    "no container `{}` at {endpoint}\nhint: docker ps --all",
+                    name.escape_debug()
+                )
             })?;
             match info.pid.filter(|_| info.running) {
                 Some(pid) => {

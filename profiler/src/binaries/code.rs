@@ -311,9 +311,8 @@ fn divide(elf: &Elf) -> Vec<Function> {
             let begins_long = elf.bytes(region.start, region.end).starts_with(&[0xf3, 0x0f, 0x1e]);
             let size = if region.name == ".plt.got" && !begins_long { 8 } else { 16 };
             let stubs = (region.start..region.end).step_by(size);
-            functions.extend(
-                stubs.map(|at| Function::sure(at, (at + size as u64).min(region.end))),
-            );
+            functions
+                .extend(stubs.map(|at| Function::sure(at, (at + size as u64).min(region.end))));
             continue;
         }
         let first = frames.partition_point(|frame| frame.0 < region.start);

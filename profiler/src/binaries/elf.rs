@@ -241,14 +241,14 @@ impl Elf {
     fn dynamic(&mut self, file: &File<'_>) {
         let data = |name| file.section_by_name(name).and_then(|section| section.data().ok());
         let (Some(table), Some(strings)) = (data(".dynamic"), data(".dynstr")) else { return };
-        let string = |offset: u64| {
-            usize::try_from(offset).ok().and_then(|at| strings.get(at..)).map(text)
-        };
+        let string =
+            |offset: u64| usize::try_from(offset).ok().and_then(|at| strings.get(at..)).map(text);
         let (mut rpath, mut runpath) = (Vec::new(), Vec::new());
         for entry in table.chunks_exact(self.bits as usize / 4) {
             let (tag, value) = entry.split_at(entry.len() / 2);
             let (tag, value) = (word(tag), word(value));
-            let paths = || string(value).unwrap_or_default().split(':').map(str::to_owned).collect();
+            let paths =
+                || string(value).unwrap_or_default().split(':').map(str::to_owned).collect();
             match i64::try_from(tag) {
                 Ok(elf::DT_NULL) => break,
                 Ok(elf::DT_NEEDED) => self.needed.extend(string(value)),
@@ -269,13 +269,16 @@ impl Elf {
     fn relocations(&mut self, file: &File<'_>) {
         let names: HashMap<usize, (String, u64)> = file
             .dynamic_symbols()
-            .filter_map(|symbol| Some((symbol.index().0, (cut(symbol.name().ok()?), symbol.address()))))
+            .filter_map(|symbol| {
+                Some((symbol.index().0, (cut(symbol.name().ok()?), symbol.address())))
+            })
             .collect();
         for section in file.sections().filter(|_| self.bits == 64) {
             let is_rela = section.name().is_ok_and(|name| name.starts_with(".rela."));
             let Some(data) = section.data().ok().filter(|_| is_rela) else { continue };
             for entry in data.chunks_exact(24) {
-                let (at, info, addend) = (word(&entry[..8]), word(&entry[8..16]), word(&entry[16..]));
+                let (at, info, addend) =
+                    (word(&entry[..8]), word(&entry[8..16]), word(&entry[16..]));
                 let named = names.get(&((info >> 32) as usize));
                 match (info as u32, named) {
                     (elf::R_X86_64_64, Some((name, address))) => {

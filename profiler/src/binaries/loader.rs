@@ -84,7 +84,9 @@ impl<'a> Loader<'a> {
         }
         let mut search = Search::default();
         self.add(&path, &[Cause::Program], &mut loaded, &mut search);
-        let Some(bits) = loaded.files.first().map(|main| main.module.elf.bits) else { return loaded };
+        let Some(bits) = loaded.files.first().map(|main| main.module.elf.bits) else {
+            return loaded;
+        };
         search.bits = bits;
         if let Some(interpreter) = loaded.files[0].module.elf.interpreter.clone() {
             self.add(&interpreter, &[Cause::Always], &mut loaded, &mut search);
@@ -114,7 +116,8 @@ impl<'a> Loader<'a> {
         for _ in 0..MAX_SCRIPTS {
             let head = self.rootfs.head(&path, 256).unwrap_or_default();
             let Some(line) = head.strip_prefix(b"#!") else { break };
-            let line = String::from_utf8_lossy(line.split(|byte| *byte == b'\n').next().unwrap_or(line));
+            let line =
+                String::from_utf8_lossy(line.split(|byte| *byte == b'\n').next().unwrap_or(line));
             let mut words = line.split_whitespace();
             let Some(program) = words.next() else { break };
             programs.push(program.to_owned());
@@ -132,7 +135,8 @@ impl<'a> Loader<'a> {
     /// Extension modules of an interpreter, wherever they lie in the root.
     fn extensions(&self, program: &str) -> Vec<String> {
         let real = self.rootfs.find(program).map_or_else(|| program.to_owned(), |(_, real)| real);
-        let is = |kind: &&&str| [program, &real].iter().any(|path| file_name(path).starts_with(**kind));
+        let is =
+            |kind: &&&str| [program, &real].iter().any(|path| file_name(path).starts_with(**kind));
         let Some(kind) = INTERPRETERS.iter().find(is) else { return Vec::new() };
         self.rootfs.walk("/", &|path| {
             let (dir, name) = path.rsplit_once('/').unwrap_or_default();
@@ -206,7 +210,8 @@ impl<'a> Loader<'a> {
             }
             dirs.extend(inherited(&loaded.files[0].module));
             let mut dirs = dirs.into_iter();
-            let mut in_dir = |dir: String| self.add(&format!("{dir}/{name}"), &cause, loaded, search);
+            let mut in_dir =
+                |dir: String| self.add(&format!("{dir}/{name}"), &cause, loaded, search);
             found.extend(dirs.find_map(&mut in_dir));
             if found.is_empty() {
                 // more than one for one name: for processors with more instructions

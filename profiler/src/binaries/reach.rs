@@ -190,7 +190,8 @@ impl Files {
             modules().flat_map(|m| &m.elf.pointed).map(String::as_str).collect();
         let exported: HashSet<&str> =
             modules().flat_map(|m| m.elf.exports.keys()).map(String::as_str).collect();
-        let asks = |m: &&Arc<Module>| ["dlsym", "dlvsym"].iter().any(|n| m.code.uses.contains_key(*n));
+        let asks =
+            |m: &&Arc<Module>| ["dlsym", "dlvsym"].iter().any(|n| m.code.uses.contains_key(*n));
         for module in modules().filter(asks) {
             let taken = module.code.data.iter().map(|(address, _)| *address);
             let texts = taken.chain(module.elf.references.iter().copied());
@@ -198,7 +199,8 @@ impl Files {
             names.extend(texts.filter(|text| exported.contains(text)));
         }
         let of = |module: &Arc<Module>| {
-            let asked = |(_, own): &(&u64, &Vec<String>)| own.iter().any(|n| names.contains(n.as_str()));
+            let asked =
+                |(_, own): &(&u64, &Vec<String>)| own.iter().any(|n| names.contains(n.as_str()));
             let addresses = module.exported.iter().filter(asked).map(|(address, _)| *address);
             addresses.filter_map(|address| module.code.function(address)).collect()
         };
@@ -274,7 +276,8 @@ impl Reach {
 
     fn load(&mut self, files: &mut Files, file: usize, whole: bool, depth: Depth) {
         // what is needed as well is known by the names that others refer to, or ask for by dlsym
-        let whole = whole && !files.parts[file].causes.iter().any(|c| matches!(c, Cause::Needed(_)));
+        let whole =
+            whole && !files.parts[file].causes.iter().any(|c| matches!(c, Cause::Needed(_)));
         let was = std::mem::replace(&mut files.loaded[file], true);
         if was && (!whole || files.whole[file]) {
             return;

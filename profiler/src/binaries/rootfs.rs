@@ -49,7 +49,9 @@ impl Rootfs {
     pub fn find(&self, path: &str) -> Option<(Id, String)> {
         let (file, id) = self.file(path)?;
         let link = std::fs::read_link(format!("/proc/self/fd/{}", fd(&file))).ok()?;
-        let real = link.strip_prefix(&self.path).map_or(link.clone(), |inside| Path::new("/").join(inside));
+        let real = link
+            .strip_prefix(&self.path)
+            .map_or(link.clone(), |inside| Path::new("/").join(inside));
         Some((id, real.to_str().map_or_else(|| path.to_owned(), str::to_owned)))
     }
 

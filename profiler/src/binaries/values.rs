@@ -335,12 +335,17 @@ impl<'a> Tracer<'a> {
             (loads && plain).then(|| (i.memory_base(), i.memory_displacement64(), i.op0_register()))
         };
         let Some((base, 0, _)) = load(&body.instructions[position.index]) else { return false };
-        let near = position.index.saturating_sub(8)..body.instructions.len().min(position.index + 9);
-        [(8, Register::RDI), (16, Register::RSI), (24, Register::RDX)].iter().all(|(offset, into)| {
-            body.instructions[near.clone()].iter().filter_map(load).any(|(from, at, register)| {
-                from == base && at == *offset && register.full_register() == *into
-            })
-        })
+        let near =
+            position.index.saturating_sub(8)..body.instructions.len().min(position.index + 9);
+        [(8, Register::RDI), (16, Register::RSI), (24, Register::RDX)].iter().all(
+            |(offset, into)| {
+                body.instructions[near.clone()].iter().filter_map(load).any(
+                    |(from, at, register)| {
+                        from == base && at == *offset && register.full_register() == *into
+                    },
+                )
+            },
+        )
     }
 
     fn effect(&mut self, body: &Body, index: usize, place: Place) -> Effect {
@@ -400,9 +405,9 @@ impl<'a> Tracer<'a> {
             }
             (Mnemonic::Xor | Mnemonic::Sub, _) if same && width >= 4 => Effect::Is(0),
             (Mnemonic::Sbb, _) if same && width >= 4 => Effect::OneOf(vec![0, u64::MAX]),
-            (Mnemonic::Pop, _) => body.depth[index].map_or(Effect::Lost, |depth| {
-                Effect::From(Place::Slot(-depth))
-            }),
+            (Mnemonic::Pop, _) => {
+                body.depth[index].map_or(Effect::Lost, |depth| Effect::From(Place::Slot(-depth)))
+            }
             (Mnemonic::Cdqe | Mnemonic::Cwde, _) => Effect::Nothing,
             (Mnemonic::Lea, _)
                 if instruction.memory_index() == Register::None
@@ -676,11 +681,11 @@ impl Body {
                 let sign = if instruction.mnemonic() == Mnemonic::Add { -1 } else { 1 };
                 Some(depth + sign * by)
             }
-            Mnemonic::Lea if to_stack => {
-                slot(self, index, instruction).map(|slot| -slot)
-            }
+            Mnemonic::Lea if to_stack => slot(self, index, instruction).map(|slot| -slot),
             Mnemonic::Leave => self.frame.map(|frame| frame - 8),
-            Mnemonic::Push | Mnemonic::Pop if !to_stack || instruction.mnemonic() == Mnemonic::Push => {
+            Mnemonic::Push | Mnemonic::Pop
+                if !to_stack || instruction.mnemonic() == Mnemonic::Push =>
+            {
                 Some(depth - i64::from(instruction.stack_pointer_increment()))
             }
             _ => {

@@ -46,7 +46,8 @@ pub struct BoundFit {
 #[must_use]
 pub fn floors(effective: &Effective, native: Abi, usage: &RuntimeUse) -> Vec<FloorFit> {
     let fit = |floor: floor::Floor| {
-        let needed = floor.always.union(&floor.sometimes).chain(floor.join.difference(&floor.always));
+        let needed =
+            floor.always.union(&floor.sometimes).chain(floor.join.difference(&floor.always));
         let refused = |name: &&&str| {
             syscall::number(native, name).is_some_and(|nr| !passes(effective, native, nr))
         };

@@ -140,8 +140,7 @@ mod tests {
         }
         let allowed = BTreeSet::from(["read", "write", "socket"]);
         let recording = recording(&[0, 1, 2]);
-        let surface =
-            Surface::new(bound, Vec::new(), Some(&recording), Abi::X86_64, &allowed);
+        let surface = Surface::new(bound, Vec::new(), Some(&recording), Abi::X86_64, &allowed);
         assert_eq!((surface.seen, surface.reachable, surface.allowed_by_default), (Some(3), 4, 3));
         let names = |list: &[Reachable]| -> Vec<String> {
             list.iter().map(|reachable| reachable.call.name.clone()).collect()

@@ -82,7 +82,8 @@ pub fn human(document: &Document, out: &mut impl Write) -> io::Result<()> {
     for floor in &document.floors {
         let FloorFit { runtime, measured, exact, missing } = floor;
         let runtime = escape::line(runtime);
-        let by = if *exact { String::new() } else { format!(", by the nearest measured, {measured}") };
+        let by =
+            if *exact { String::new() } else { format!(", by the nearest measured, {measured}") };
         if missing.is_empty() {
             writeln!(out, "what {runtime} needs to start a container is allowed{by}")?;
         } else {
@@ -93,7 +94,10 @@ pub fn human(document: &Document, out: &mut impl Write) -> io::Result<()> {
     if let Some(bound) = &document.bound {
         let BoundFit { reachable, allowed, unused, closed } = bound;
         let any = if *closed { "" } else { ", and others that could not be found out" };
-        writeln!(out, "the files could make {reachable} calls{any}; {allowed} of them are allowed")?;
+        writeln!(
+            out,
+            "the files could make {reachable} calls{any}; {allowed} of them are allowed"
+        )?;
         if !unused.is_empty() {
             writeln!(out, "allowed, but nothing in the files makes it: {}", names(unused))?;
         }

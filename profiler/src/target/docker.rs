@@ -9,8 +9,8 @@ mod engine;
 mod events;
 #[cfg(test)]
 mod fake_engine;
-mod inspect;
 mod image;
+mod inspect;
 mod libpod;
 
 use std::{

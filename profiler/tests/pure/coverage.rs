@@ -264,7 +264,8 @@ fn json_follows_its_schema() {
     for recording in [parse(BACKEND), parse(COMMAND), labelled()] {
         let coverage = coverage(&recording);
         let mut out = Vec::new();
-        let document = report::Document { target: &recording.target, coverage: &coverage, surface: None };
+        let document =
+            report::Document { target: &recording.target, coverage: &coverage, surface: None };
         report::json(&document, &mut out).expect("a vector takes everything");
         let text = String::from_utf8(out).expect("UTF-8");
         crate::schemas::follows("coverage.schema.json", &text);

@@ -131,7 +131,10 @@ impl Docker {
         Docker::connect(&self.endpoint, self.timeout).await
     }
 
-    pub(super) async fn inspected(&self, id: &str) -> Result<ContainerInspectResponse, EngineError> {
+    pub(super) async fn inspected(
+        &self,
+        id: &str,
+    ) -> Result<ContainerInspectResponse, EngineError> {
         let wanted = wanted_name(id)?;
         let request = self.client.inspect_container(wanted, None::<InspectContainerOptions>);
         self.connection().ask(&format!("inspect container `{wanted}`"), request).await
