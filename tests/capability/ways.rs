@@ -7,9 +7,9 @@ use camino::Utf8Path;
 use serde_json::Value;
 
 use crate::harness::{
-    machine::{Machine, Need},
+    machine::{Machine, Need, Scratch},
     program,
-    record::{Record, Recorded},
+    record::{Record, Recorded, TRIES},
     test::Test,
 };
 
@@ -77,7 +77,30 @@ fn agree(machine: &Machine) -> Result<()> {
 /// The facts of all programs in one recording, each with the capability that it needs; nothing when the kernel does not
 /// have this way.
 fn record(machine: &Machine, way: Option<&str>) -> Result<Option<BTreeSet<String>>> {
-    let scratch = machine.scratch()?;
+    let mut again = TRIES;
+    loop {
+        let scratch = machine.scratch()?;
+        let recorded = run_all(machine, &scratch, way)?;
+        if again > 0 && recorded.lacks_runs() {
+            again -= 1;
+            continue;
+        }
+        let recorded = recorded.expect(0)?;
+        let recording = recorded.recording()?;
+        if recording.missing().contains("capabilities") {
+            return Ok(None);
+        }
+        expect_each(&recorded)
+            .with_context(|| format!("by {}", way.unwrap_or("what is chosen")))?;
+        let facts = recording.facts("capabilities");
+        // memory accounting depends on where the kernel has put things
+        let stable = facts.filter(|fact| fact["phase"] == "workload" && fact["audit"] != "memory");
+        return Ok(Some(stable.map(without_counts).collect()));
+    }
+}
+
+/// One recording of all programs, in a directory of their own.
+fn run_all(machine: &Machine, scratch: &Scratch, way: Option<&str>) -> Result<Recorded> {
     let caps = machine.fixture("caps")?;
     program::shell(&format!(
         "cd {}; for file in other readable; do echo x >$file; chown 1000:0 $file; done; chmod 600 other",
@@ -91,22 +114,12 @@ fn record(machine: &Machine, way: Option<&str>) -> Result<Option<BTreeSet<String
         script.push_str(&format!("./caps_{what} {what} {argument}\n"));
     }
     script.push_str(&format!("{caps} shrug\n"));
-    let recorded = Record::new(machine, scratch.join("out"))
+    Record::new(machine, scratch.join("out"))
         .args(way.iter().flat_map(|way| ["--attach-capabilities", way]))
         .current_dir(scratch.path())
         .workload(["/bin/sh", "-c", &script])
         .under(["unshare", "--net"])
-        .run()?
-        .expect(0)?;
-    if recorded.recording()?.missing().contains("capabilities") {
-        return Ok(None);
-    }
-    expect_each(&recorded).with_context(|| format!("by {}", way.unwrap_or("what is chosen")))?;
-    let recording = recorded.recording()?;
-    let facts = recording.facts("capabilities");
-    // memory accounting depends on where the kernel has put things
-    let stable = facts.filter(|fact| fact["phase"] == "workload" && fact["audit"] != "memory");
-    Ok(Some(stable.map(without_counts).collect()))
+        .run_once()
 }
 
 /// A fact as text, without what differs from run to run.

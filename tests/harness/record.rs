@@ -24,10 +24,8 @@ use crate::harness::{
 /// How long arming may take.
 const ARM: Duration = Duration::from_secs(30);
 
-/// What it says when something may be missing through no fault of its own, on kernels whose tracepoints can be preempted.
-const SKIPPED: &str = "the kernel did not run the recorder's programs";
-/// How often something is recorded again for that.
-const TRIES: u32 = 8;
+/// How often something is recorded again when the kernel has left out runs of the recorder's programs.
+pub const TRIES: u32 = 8;
 
 /// A `profiler record` to be started.
 pub struct Record {
@@ -143,15 +141,22 @@ impl Record {
     pub fn run(mut self) -> Result<Recorded> {
         let mut again = TRIES;
         loop {
-            let output = program::start(&mut self.command, &self.input)?.wait(self.limit)?;
-            let skipped = output.status == 3 && output.stderr.contains(SKIPPED);
-            if !skipped || again == 0 {
-                return Ok(Recorded { output, dir: self.dir });
+            let recorded = self.run_once()?;
+            if !recorded.lacks_runs() || again == 0 {
+                return Ok(recorded);
             }
-            eprintln!("recorded again: {SKIPPED}");
             fs_err::remove_dir_all(&self.dir)?;
             again -= 1;
         }
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// When it does not end. Its status is not judged here.
+    pub fn run_once(&mut self) -> Result<Recorded> {
+        let output = program::start(&mut self.command, &self.input)?.wait(self.limit)?;
+        Ok(Recorded { output, dir: self.dir.clone() })
     }
 
     /// Starts it and returns when it is armed: the byte on `--ready-fd` has come.
@@ -252,6 +257,12 @@ impl Recorded {
     pub fn expect(self, expected: i32) -> Result<Self> {
         let Self { output, dir } = self;
         Ok(Self { output: output.expect(expected)?, dir })
+    }
+
+    /// Whether something may be missing through no fault of its own, as on kernels whose tracepoints can be preempted.
+    pub fn lacks_runs(&self) -> bool {
+        self.output.status == 3
+            && self.output.stderr.contains("the kernel did not run the recorder's programs")
     }
 
     /// The evidence.
