@@ -7,6 +7,9 @@ mod judge;
 mod servers;
 mod traffic;
 
+pub use hold::flags;
+pub use traffic::connect;
+
 use crate::harness::test::Test;
 
 /// The tests of this group.

@@ -46,12 +46,13 @@ const CLIENTS: [(&str, &str); 7] = [
 const SOURCES: [&str; 5] = ["profiler", "profiler-common", "profiler-ebpf", "tests", "xtask"];
 
 /// Where `unsafe` may stand: the two sides of the kernel's boundary and what they agree on; the calls into the machine's
-/// libseccomp; and the descriptor that `--ready-fd` names, because std and rustix offer no safe way from a number to a
+/// libseccomp; ptrace and what runs before an execve; and the descriptor that `--ready-fd` names, because std and rustix offer no safe way from a number to a
 /// descriptor.
-const UNSAFE: [&str; 5] = [
+const UNSAFE: [&str; 6] = [
     "profiler-common",
     "profiler-ebpf",
     "profiler/src/observe/ebpf",
+    "profiler/src/kernel/filters.rs",
     "profiler/src/kernel/libseccomp.rs",
     "profiler/src/bin/ready.rs",
 ];

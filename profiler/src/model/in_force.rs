@@ -98,3 +98,82 @@ fn arguments(decision: &Decision) -> Vec<[u64; 6]> {
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        effective::{Context, Engine, decide},
+        seccomp::{Action, Arg, KernelVersion, Rule, SeccompFile},
+    };
+
+    const ALLOW: u32 = 0x7fff_0000;
+    const EPERM: u32 = 0x0005_0001;
+    const ENOSYS: u32 = 0x0005_0026;
+
+    /// read, write and, where its first argument is 7, close.
+    fn policy() -> Effective {
+        let rule = |names: &[&str], args: Vec<Arg>| Rule {
+            names: names.iter().map(|&name| name.to_owned()).collect(),
+            name: None,
+            action: Action::Allow,
+            errno_ret: None,
+            errno: None,
+            args,
+            comment: None,
+            includes: Default::default(),
+            excludes: Default::default(),
+        };
+        let seven = Arg { index: 0, value: 7, value_two: 0, op: Op::Eq };
+        let mut file = SeccompFile::new(Action::Errno);
+        file.syscalls = vec![rule(&["read", "write"], vec![]), rule(&["close"], vec![seven])];
+        let kernel = KernelVersion { major: 6, minor: 1 };
+        let capabilities = BTreeSet::new();
+        decide(&file, &Context { native: Abi::X86_64, capabilities, kernel, engine: Engine::Oci })
+    }
+
+    /// A filter that allows these calls and close with an argument, answers `above` above close, and EPERM to others.
+    fn filter(calls: &[u32], close: u32, above: u32) -> Program {
+        let (load, equal, greater, end) = (0x20, 0x15, 0x25, 0x06);
+        let mut code = vec![(load, 0, 0, 4), (equal, 1, 0, 0xc000_003e), (end, 0, 0, 0)];
+        code.extend([(load, 0, 0, 0), (greater, 0, 1, 3), (end, 0, 0, above)]);
+        for &nr in calls {
+            code.extend([(equal, 0, 1, nr), (end, 0, 0, ALLOW)]);
+        }
+        code.extend([(equal, 0, 2, 3), (load, 0, 0, 16), (equal, 1, 0, close)]);
+        code.extend([(end, 0, 0, EPERM), (end, 0, 0, ALLOW)]);
+        let bytes = code.into_iter().flat_map(|(code, jt, jf, k): (u16, u8, u8, u32)| {
+            let mut bytes = code.to_le_bytes().to_vec();
+            bytes.extend([jt, jf]);
+            bytes.extend(k.to_le_bytes());
+            bytes
+        });
+        Program::parse(&bytes.collect::<Vec<u8>>()).expect("sound")
+    }
+
+    fn names(loaded: &Program, unknown: &[&str]) -> Vec<&'static str> {
+        let unknown = unknown.iter().map(|&name| name.to_owned()).collect();
+        let differences = differences(&policy(), loaded, &unknown);
+        differences.iter().filter_map(|it| syscall::name(it.abi, it.nr)).collect()
+    }
+
+    #[test]
+    fn what_runtimes_do_of_their_own_is_no_difference() {
+        assert_eq!(names(&filter(&[0, 1], 7, EPERM), &[]), Vec::<&str>::new());
+        assert_eq!(names(&filter(&[0, 1], 7, ENOSYS), &[]), Vec::<&str>::new(), "runc's stub");
+        assert_eq!(
+            names(&filter(&[0], 7, EPERM), &["write"]),
+            Vec::<&str>::new(),
+            "an old library"
+        );
+    }
+
+    #[test]
+    fn one_call_or_argument_is_another_filter() {
+        assert_eq!(names(&filter(&[0], 7, EPERM), &[]), ["write"]);
+        assert_eq!(names(&filter(&[0, 1, 2], 7, EPERM), &[]), ["open"]);
+        assert_eq!(names(&filter(&[0, 1], 8, EPERM), &[]), ["close"]);
+        let wide = differences(&policy(), &filter(&[0, 1], 7, ALLOW), &BTreeSet::new());
+        assert!(wide.len() > 400, "{} calls", wide.len());
+    }
+}

@@ -222,3 +222,100 @@ pub fn lost(recording: &Recording) -> BTreeSet<String> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        effective::{Context, Engine, decide},
+        seccomp::{Action, KernelVersion, SeccompFile},
+    };
+
+    fn recording() -> Recording {
+        let denial = |nr: u32, errno: i32, phase: &str, killed: bool| {
+            format!(
+                r#"{{"abi":"x86_64","nr":{nr},"phase":"{phase}","errno":{errno},"killed":{killed},"seen":{{"r":
+                {{"count":2,"arguments":[1,2,3,4,5,6],"sighting":{{"programs":[{{"comm":"x","exe":"app"}}],"tests":["t"]}}}}}}}}"#
+            )
+        };
+        let check = |capability: u8, audit: &str, failed: u64| {
+            format!(
+                r#"{{"capability":{capability},"phase":"workload","verdict":"denied","audit":"{audit}","user_namespace":"host",
+                "overridden":false,"abi":"x86_64","nr":92,"asked_by":"","seen":{{"r":{{"checks":1,"succeeded":0,"failed":{failed},
+                "sighting":{{}}}}}}}}"#
+            )
+        };
+        let denials = [
+            denial(165, 1, "setup", false),
+            denial(165, 1, "workload", false),
+            denial(435, 38, "workload", false),
+            denial(436, 38, "workload", true),
+            denial(0, 1, "workload", false),
+        ];
+        let capabilities = [check(0, "audited", 1), check(1, "audited", 0), check(2, "noaudit", 1)];
+        let text = format!(
+            r#"{{"schema_version":1,"target":{{"kind":"command","name":"x"}},"runs":{{}},"syscalls":[
+            {{"abi":"x86_64","nr":0,"phase":"workload","seen":{{}}}},{{"abi":"x86_64","nr":435,"phase":"workload","seen":{{}}}},
+            {{"abi":"x86_64","nr":165,"phase":"setup","seen":{{}}}}],
+            "capabilities":[{}],"denials":[{}]}}"#,
+            capabilities.join(","),
+            denials.join(",")
+        );
+        serde_json::from_str(&text).expect("a recording")
+    }
+
+    fn effective() -> Effective {
+        let context = Context {
+            native: Abi::X86_64,
+            capabilities: BTreeSet::new(),
+            kernel: KernelVersion { major: 6, minor: 1 },
+            engine: Engine::Oci,
+        };
+        let mut effective = decide(&SeccompFile::new(Action::Errno), &context);
+        effective.allow(Abi::X86_64, 0);
+        effective
+    }
+
+    #[test]
+    fn denials_are_told_apart() {
+        let (effective, allowed) = (effective(), BTreeSet::new());
+        let basis = Basis { effective: &effective, profile: None, allowed: &allowed };
+        let denials = denials(&recording(), basis);
+        let said: Vec<_> = denials.iter().map(|it| (it.name.as_str(), it.expected)).collect();
+        assert_eq!(
+            said,
+            [
+                ("mount", None),
+                ("clone3", Some(Expected::Fallback)),
+                ("close_range", None),
+                ("read", Some(Expected::OtherFilter))
+            ],
+            "the runtime's before the filter is none"
+        );
+        assert_eq!((denials[0].count, denials[0].arguments), (Some(2), Some([1, 2, 3, 4, 5, 6])));
+        assert_eq!(denials[0].programs, BTreeSet::from(["app".to_owned()]));
+        assert_eq!((denials[0].answer.as_str(), denials[2].answer.as_str()), ("EPERM", "killed"));
+        let allowed = BTreeSet::from(["mount".to_owned()]);
+        let named = super::denials(&recording(), Basis { allowed: &allowed, ..basis });
+        assert_eq!(named[0].expected, Some(Expected::Named));
+    }
+
+    #[test]
+    fn what_would_be_denied_is_not_excused_by_its_errno() {
+        let (effective, allowed) = (effective(), BTreeSet::new());
+        let basis = Basis { effective: &effective, profile: None, allowed: &allowed };
+        let denials = would_be_denied(&recording(), basis);
+        assert_eq!(denials.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["clone3"]);
+        assert_eq!(denials[0].expected, None);
+    }
+
+    #[test]
+    fn a_capability_counts_when_its_check_was_real_and_the_call_failed() {
+        let (effective, allowed) = (effective(), BTreeSet::new());
+        let basis = Basis { effective: &effective, profile: None, allowed: &allowed };
+        let refused = refused_capabilities(&recording(), basis);
+        let names: Vec<_> =
+            refused.iter().map(|it| (it.name.as_str(), it.syscall.as_str())).collect();
+        assert_eq!(names, [("CHOWN", "chown")]);
+    }
+}

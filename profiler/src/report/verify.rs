@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     model::{
-        recording::Target,
+        recording::{Phase, Target},
         verdict::{Denial, Expected, RefusedCapability},
     },
     report::{
@@ -283,7 +283,7 @@ fn denials(document: &Document, out: &mut impl Write) -> io::Result<()> {
             format!(", {}", text::count(usize::try_from(count).unwrap_or(usize::MAX), "time"))
         });
         let phase = match denial.phase {
-            crate::model::recording::Phase::Workload => "",
+            Phase::Workload => "",
             _ => ", by the runtime",
         };
         let by = listed(", by ", &denial.programs);
@@ -316,4 +316,109 @@ fn listed(before: &str, names: &BTreeSet<String>) -> String {
         shown.push(format!("{} more", names.len() - 5));
     }
     format!("{before}{}", shown.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{arch::Abi, recording::TargetKind};
+
+    fn document() -> Document {
+        Document {
+            profile: "profiles/web".to_owned(),
+            target: Target { kind: TargetKind::Container, name: "web".to_owned() },
+            mode: Mode::Enforced,
+            command: vec!["make".to_owned(), "test".to_owned()],
+            status: Some(0),
+            down: None,
+            interrupted: false,
+            in_force: InForce {
+                evidence: Some(Evidence::Kernel),
+                after_ms: Some(12),
+                processes: 3,
+                looks: 40,
+                faults: vec![],
+                unread: None,
+            },
+            denials: vec![],
+            capabilities: BTreeSet::new(),
+            incidents: vec![],
+            killed: false,
+            missing: BTreeSet::new(),
+            verdict: Verdict::Incomplete,
+        }
+    }
+
+    fn denial(expected: Option<Expected>) -> Denial {
+        Denial {
+            abi: Abi::X86_64,
+            name: "mount".to_owned(),
+            killed: false,
+            arguments: Some([1, 0, 0, 0, 0, 0]),
+            answer: "EPERM".to_owned(),
+            phase: Phase::Workload,
+            count: Some(2),
+            programs: BTreeSet::from(["\x1b[2J".to_owned()]),
+            tests: BTreeSet::from(["login".to_owned()]),
+            expected,
+        }
+    }
+
+    #[test]
+    fn it_holds_only_when_all_is_well_and_all_was_seen() {
+        let verdict = |change: fn(&mut Document)| {
+            let mut document = document();
+            change(&mut document);
+            document.judged().verdict
+        };
+        assert_eq!(verdict(|_| {}), Verdict::Holds);
+        assert_eq!(verdict(|it| it.denials.push(denial(Some(Expected::Named)))), Verdict::Holds);
+        let incomplete: [fn(&mut Document); 3] = [
+            |it| it.in_force.evidence = None,
+            |it| it.status = None,
+            |it| {
+                it.missing.insert("denials".to_owned());
+            },
+        ];
+        for change in incomplete {
+            assert_eq!(verdict(change), Verdict::Incomplete);
+        }
+        let fails: [fn(&mut Document); 6] = [
+            |it| it.denials.push(denial(None)),
+            |it| it.status = Some(7),
+            |it| it.down = Some("no".to_owned()),
+            |it| it.killed = true,
+            |it| it.interrupted = true,
+            |it| {
+                let fault = Fault {
+                    kind: "unfiltered",
+                    program: "x".to_owned(),
+                    number: 0,
+                    examples: vec![],
+                };
+                it.in_force.faults.push(fault);
+            },
+        ];
+        for change in fails {
+            assert_eq!(verdict(change), Verdict::Fails);
+        }
+    }
+
+    #[test]
+    fn the_report_is_short_and_escaped() {
+        let mut document = document();
+        document.denials.push(denial(None));
+        let mut out = Vec::new();
+        human(&document.judged(), &["profiler generate x".to_owned()], &mut out).expect("writes");
+        let text = anstream::adapter::strip_bytes(&out).into_vec();
+        assert_eq!(
+            String::from_utf8(text).expect("UTF-8"),
+            "container `web` under profiles/web\n  \
+             filter in force since 12 ms after its start: read back from the kernel and compared by what it decides (threads looked at: 40, processes: 3)\n  \
+             `make test` passed\n  refused:\n    \
+             mount EPERM, 2 times, by \\x1b[2J, in login: unexpected\n      \
+             arguments 0x1, 0x0, 0x0, 0x0, 0x0, 0x0\n\
+             verdict: does not hold\nnext: profiler generate x\n"
+        );
+    }
 }

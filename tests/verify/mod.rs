@@ -1,0 +1,13 @@
+//! `profiler verify`: runs under enforcement, on real containers and on commands.
+
+mod command;
+mod runs;
+mod servers;
+mod targets;
+
+use crate::harness::test::Test;
+
+/// The tests of this group.
+pub fn tests() -> Vec<Test> {
+    [command::tests(), targets::tests(), servers::tests()].into_iter().flatten().collect()
+}
