@@ -145,7 +145,7 @@ impl Elf {
     pub fn name(&self, address: u64) -> Option<(&str, u64)> {
         let (start, name) = self.names.range(..=address).next_back()?;
         let len = self.symbols.get(start).copied().unwrap_or(0).max(1);
-        (address < start + len).then_some((name, address - start))
+        (address < start.saturating_add(len)).then_some((name, address - start))
     }
 
     /// Every text in data that ends with a zero byte, and its address.
@@ -154,7 +154,7 @@ impl Elf {
             let mut at = region.start;
             self.bytes(region.start, region.end).split(|byte| *byte == 0).filter_map(move |part| {
                 let address = at;
-                at += part.len() as u64 + 1;
+                at = at.wrapping_add(part.len() as u64 + 1);
                 let is_text = STRING.contains(&part.len()) && part.iter().all(u8::is_ascii_graphic);
                 Some((address, std::str::from_utf8(part).ok().filter(|_| is_text)?))
             })
@@ -309,7 +309,7 @@ impl Elf {
             ends.map(|region| region.end).max().unwrap_or(0),
         );
         for region in self.data() {
-            let skip = (region.start.next_multiple_of(size as u64) - region.start) as usize;
+            let skip = (region.start.wrapping_neg() % size as u64) as usize;
             let bytes = self.bytes(region.start, region.end);
             for value in bytes.get(skip..).unwrap_or_default().chunks_exact(size).map(word) {
                 if (low..high).contains(&value) && self.is_code(value) {

@@ -66,6 +66,8 @@ pub struct Files {
     /// Files that are loaded; and of which all exports may be called.
     loaded: Vec<bool>,
     whole: Vec<bool>,
+    /// By file, functions that are called from outside of the code that is read.
+    open: Vec<HashSet<usize>>,
     /// By file, exported functions that data or dlsym refers to by name.
     asked: Vec<HashSet<usize>>,
 }
@@ -105,11 +107,17 @@ impl Files {
             reached: parts.iter().map(|p| vec![false; p.module.code.functions.len()]).collect(),
             loaded: vec![false; parts.len()],
             whole: vec![false; parts.len()],
+            open: Vec::new(),
             asked: Vec::new(),
             parts,
         };
         files.asked = files.asked_by_name();
         Reach::new(&files.parts).follow(&mut files, depth);
+        let open = |file| {
+            let taken = files.code(file).taken.iter().copied();
+            files.roots(file).chain(taken).collect()
+        };
+        files.open = (0..files.parts.len()).map(open).collect();
         files
     }
 
@@ -141,8 +149,7 @@ impl Files {
     /// Whether a function can be called from where the analysis does not see it: by the kernel, by a pointer, by the
     /// dynamic linker, by name at run time.
     pub(super) fn is_open(&self, file: usize, function: usize) -> bool {
-        let code = self.code(file);
-        code.taken.contains(&function) || self.roots(file).any(|root| root == function)
+        self.open[file].contains(&function)
     }
 
     /// Whether an address is entered from another function.

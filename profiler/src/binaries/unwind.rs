@@ -31,15 +31,18 @@ impl Bytes<'_> {
 pub fn functions(header: &Bytes<'_>, frames: &Bytes<'_>) -> Vec<(u64, u64)> {
     let base = header.address;
     let Some([1, FRAME, COUNT, TABLE, ..]) = header.at(base) else { return Vec::new() };
-    let count = header.i32(base + 8).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+    let count =
+        header.i32(base.wrapping_add(8)).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
     let entry = |index: usize| {
-        let at = base + 12 + 8 * index as u64;
+        let at = base.wrapping_add(12 + 8 * index as u64);
         let start = base.wrapping_add_signed(header.i32(at)?);
-        let frame = base.wrapping_add_signed(header.i32(at + 4)?);
-        let begins = (frame + 8).wrapping_add_signed(frames.i32(frame + 8).unwrap_or(0));
-        let length = frames.i32(frame + 12).and_then(|length| u64::try_from(length).ok());
+        let frame = base.wrapping_add_signed(header.i32(at.wrapping_add(4))?);
+        let begins = frame.wrapping_add(8);
+        let begins = begins.wrapping_add_signed(frames.i32(begins).unwrap_or(0));
+        let length =
+            frames.i32(frame.wrapping_add(12)).and_then(|length| u64::try_from(length).ok());
         let known = begins == start;
-        Some((start, start + length.filter(|_| known).unwrap_or(0)))
+        Some((start, start.saturating_add(length.filter(|_| known).unwrap_or(0))))
     };
     (0..count.min(MAX_ENTRIES)).map_while(entry).collect()
 }

@@ -21,6 +21,8 @@ use crate::binaries::{
 
 /// Instructions that are looked at for one call.
 const MAX_STEPS: usize = 200_000;
+/// The same for all calls of a program: a file that was made to be slow ends in numbers that are not known.
+const MAX_ALL_STEPS: usize = 400_000_000;
 /// Joins and moves that lead from one to another.
 const MAX_DEPTH: usize = 160;
 /// Entries of a jump table.
@@ -112,6 +114,7 @@ pub struct Tracer<'a> {
     seen: HashMap<(usize, usize, usize, Place), Option<Values>>,
     info: InstructionInfoFactory,
     steps: usize,
+    all_steps: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -130,12 +133,16 @@ impl<'a> Tracer<'a> {
             seen: HashMap::new(),
             info: InstructionInfoFactory::new(),
             steps: 0,
+            all_steps: 0,
         }
     }
 
     /// What may be in the accumulator before the instruction at an address of a function.
     pub fn accumulator(&mut self, at: At, function: usize) -> Values {
-        self.steps = 0;
+        self.all_steps += std::mem::take(&mut self.steps);
+        if self.all_steps > MAX_ALL_STEPS {
+            return Values::unknown(at);
+        }
         self.seen.clear();
         if self.bodies.len() > MAX_DECODED {
             self.bodies.clear();

@@ -23,7 +23,7 @@ const MAKERS: usize = 8;
 pub struct Surface {
     /// The programs whose files were read: paths in the root. Hostile text, as are all names below.
     pub programs: BTreeSet<String>,
-    /// Why these: `named`, `recorded`, `configured`.
+    /// Why these, in words: they were named, recorded or configured.
     pub chosen: Vec<String>,
     /// How many files were read.
     pub files: usize,
