@@ -240,7 +240,14 @@ fn confined(host: HostConfig, confinement: &Confinement) -> HostConfig {
         Some(names) => (Some(names.clone()), Some(vec!["ALL".to_owned()])),
         None => (host.cap_add.clone(), host.cap_drop.clone()),
     };
+    let mut ulimits = host.ulimits.clone();
+    for limit in ulimits.iter_mut().flatten() {
+        // podman tells them by names that it does not take
+        let name = limit.name.as_deref().and_then(|name| name.strip_prefix("RLIMIT_"));
+        limit.name = name.map(str::to_lowercase).or(limit.name.take());
+    }
     HostConfig {
+        ulimits,
         security_opt: Some(options),
         cap_add,
         cap_drop,
