@@ -5,6 +5,7 @@
 //! the C programs; with PROFILER_KERNEL_HALF set, only the tests run that `cargo xtask vm` wants.
 
 mod badinput;
+mod bound;
 mod capability;
 mod command;
 mod docker;
@@ -15,6 +16,7 @@ mod harness;
 mod kernel;
 mod labels;
 mod matrix;
+mod minimise;
 mod readme;
 mod scope;
 mod verify;
@@ -85,6 +87,7 @@ fn tests() -> Vec<Test> {
         capability::ways::tests(),
         kernel::join::tests(),
         badinput::refuse::tests(),
+        bound::tests(),
         docker::tests(),
         enforce::tests(),
         labels::tests(),
@@ -92,6 +95,7 @@ fn tests() -> Vec<Test> {
         filter::static_check::tests(),
         floors::tests(),
         matrix::tests(),
+        minimise::tests(),
         scope::tests(),
         verify::tests(),
         readme::tests(),

@@ -15,9 +15,10 @@ use crate::{
 };
 
 /// What the tests compile with, compare with and look with.
-const PACKAGES: [&str; 14] = [
+const PACKAGES: [&str; 19] = [
     "bpftool",
     "busybox-static",
+    "curl",
     "gcc",
     "git",
     "gosu",
@@ -25,11 +26,15 @@ const PACKAGES: [&str; 14] = [
     "lib32gcc-12-dev",
     "libc6-dev",
     "libc6-dev-i386",
+    "mawk",
+    "openssh-client",
+    "openssl",
     "procps",
     "python3",
     "python3-pytest",
     "python3-seccomp",
     "strace",
+    "xz-utils",
 ];
 
 /// Arguments of `test`.

@@ -234,5 +234,5 @@ fn rule(number: u8, reasons: Reasons) -> CapabilityRule {
         })
         .collect();
     reasons.sort();
-    CapabilityRule { name: capability::display(number).into_owned(), reasons }
+    CapabilityRule { name: capability::display(number).into_owned(), reasons, needed: None }
 }
