@@ -5,6 +5,7 @@
 //! the C programs; with PROFILER_KERNEL_HALF set, only the tests run that `cargo xtask vm` wants.
 
 mod badinput;
+mod bound;
 mod capability;
 mod command;
 mod docker;
@@ -15,6 +16,7 @@ mod harness;
 mod kernel;
 mod labels;
 mod matrix;
+mod minimise;
 mod portable;
 mod readme;
 mod scope;
@@ -76,6 +78,7 @@ fn tests() -> Vec<Test> {
         command::complete::tests(),
         command::hostile::tests(),
         command::killed::tests(),
+        command::moved::tests(),
         command::truth::tests(),
         command::transparent::tests(),
         command::stable::tests(),
@@ -85,6 +88,7 @@ fn tests() -> Vec<Test> {
         capability::ways::tests(),
         kernel::join::tests(),
         badinput::refuse::tests(),
+        bound::tests(),
         docker::tests(),
         enforce::tests(),
         labels::tests(),
@@ -92,6 +96,7 @@ fn tests() -> Vec<Test> {
         filter::static_check::tests(),
         floors::tests(),
         matrix::tests(),
+        minimise::tests(),
         scope::tests(),
         portable::tests(),
         verify::tests(),

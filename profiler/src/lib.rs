@@ -3,6 +3,7 @@
 //! Data flows one way: target -> observe -> recording -> profile -> render. A file stands between
 //! recording and profile. Who may import whom is in ARCHITECTURE.md; `cargo xtask layers` checks it.
 
+pub mod binaries;
 pub mod fuzz;
 pub mod ingest;
 pub mod kernel;

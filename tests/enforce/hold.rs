@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use camino::Utf8Path;
 
 use crate::{
+    bound,
     enforce::{
         judge::{Processes, expect_clean},
         servers::{DATABASE, SERVERS, Server},
@@ -57,6 +58,10 @@ fn holds(machine: &Machine, server: &Server, confined: &str) -> Result<()> {
         _ => format!("seccomp={}", machine.permissive()),
     };
     let (recorded, before) = record(machine, server, scratch.path(), &["--security-opt", &filter])?;
+    if confined == "permissive" {
+        let recording = recorded.emitted().path("recording.json");
+        bound::holds(machine, &format!("localhost/{}:1", server.name), &recording)?;
+    }
     let flags = flags(&recorded)?;
     for privileges in PRIVILEGES {
         enforce(

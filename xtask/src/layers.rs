@@ -15,8 +15,9 @@ use crate::sh::{root, say};
 const LIBRARY: &str = "profiler/src";
 
 /// A layer and the layers that it may import.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("model", &[]),
+    ("binaries", &["model"]),
     // What a part finds out about the host is told by `model::check`.
     ("kernel", &["model"]),
     ("target", &["kernel", "model"]),
@@ -31,11 +32,12 @@ const LAYERS: [(&str, &[&str]); 10] = [
 ];
 
 /// A crate and the only part of the library that may name it.
-const CLIENTS: [(&str, &str); 6] = [
+const CLIENTS: [(&str, &str); 7] = [
     ("aya", "observe/ebpf"),
     ("aya_log", "observe/ebpf"),
     ("aya_obj", "observe/ebpf"),
     ("bollard", "target"),
+    ("iced_x86", "binaries"),
     ("libloading", "kernel/libseccomp.rs"),
     ("profiler_common", "observe"),
 ];

@@ -15,9 +15,10 @@ use crate::{
 };
 
 /// What the tests compile with, compare with and look with.
-const PACKAGES: [&str; 18] = [
+const PACKAGES: [&str; 23] = [
     "bpftool",
     "busybox-static",
+    "curl",
     "gcc",
     "gcc-aarch64-linux-gnu",
     "git",
@@ -27,13 +28,17 @@ const PACKAGES: [&str; 18] = [
     "libc6-dev",
     "libc6-dev-arm64-cross",
     "libc6-dev-i386",
+    "mawk",
     "musl-tools",
+    "openssh-client",
+    "openssl",
     "procps",
     "python3",
     "python3-pytest",
     "python3-seccomp",
     "qemu-user-static",
     "strace",
+    "xz-utils",
 ];
 
 /// Arguments of `test`.

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use profiler::{
     ingest,
+    kernel::libseccomp::LibseccompError,
     model::{
         arch::Abi,
         capability,
@@ -20,7 +21,7 @@ use profiler::{
         policy::native_abi,
         profile::Profile,
         recording::Phase,
-        seccomp::{KernelVersion, PERMISSIVE},
+        seccomp::{KernelVersion, PERMISSIVE, SeccompFile},
         syscall,
         verdict::{self, Basis},
     },
@@ -127,16 +128,27 @@ fn known_call(text: &str) -> Result<String, String> {
 
 /// Runs the tests under the profile, prints what was seen, and says by the exit status whether it holds.
 pub fn run(args: &VerifyArgs, debug: bool) -> Result<ExitCode> {
+    let document = verified(args, debug)?;
+    let mut out = anstream::stdout();
+    match args.format {
+        Format::Human => report::human(&document, &next(args, &document), &mut out)?,
+        Format::Json => report::json(&document, &mut out)?,
+    }
+    Ok(match document.verdict {
+        Verdict::Holds => ExitCode::SUCCESS,
+        Verdict::Fails => exit::NO.into(),
+        Verdict::Incomplete => exit::INCOMPLETE.into(),
+    })
+}
+
+/// Runs the tests under the profile; what was seen, and the verdict.
+pub fn verified(args: &VerifyArgs, debug: bool) -> Result<Document> {
     if args.run.command.is_empty() {
         bail!(
             "nothing to run under the profile\nhint: profiler verify PROFILE --copy-of NAME -- COMMAND, or profiler verify --static PROFILE"
         );
     }
-    if !rustix::process::geteuid().is_root() {
-        bail!(
-            "only root can put a profile in force and see what it refuses\nhint: sudo profiler verify ..., or `profiler verify --static PROFILE`, which needs no privileges"
-        );
-    }
+    privileged()?;
     let input = input::policy(&args.profile)?;
     let policy = Subject::of(&input)?;
     let enforced = if args.run.log_only { policy.permissive()? } else { policy.enforced()? };
@@ -170,17 +182,17 @@ pub fn run(args: &VerifyArgs, debug: bool) -> Result<ExitCode> {
     if let (Some(path), Some(recording)) = (&args.run.recording, &verified.recording) {
         write(path, render::json::recording(recording))?;
     }
-    let document = policy.document(args, verified).judged();
-    let mut out = anstream::stdout();
-    match args.format {
-        Format::Human => report::human(&document, &next(args, &document), &mut out)?,
-        Format::Json => report::json(&document, &mut out)?,
+    Ok(policy.document(args, verified).judged())
+}
+
+/// Refuses whoever cannot put a profile in force.
+pub fn privileged() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!(
+            "only root can put a profile in force and see what it refuses\nhint: run it with sudo; `profiler verify --static PROFILE` needs no privileges"
+        );
     }
-    Ok(match document.verdict {
-        Verdict::Holds => ExitCode::SUCCESS,
-        Verdict::Fails => exit::NO.into(),
-        Verdict::Incomplete => exit::INCOMPLETE.into(),
-    })
+    Ok(())
 }
 
 fn write(path: &Path, text: String) -> Result<()> {
@@ -191,15 +203,18 @@ fn write(path: &Path, text: String) -> Result<()> {
 }
 
 /// The policy that is verified.
-struct Subject<'a> {
+pub struct Subject<'a> {
     input: &'a PolicyInput,
     text: String,
-    context: Context,
-    effective: Effective,
+    /// How it is loaded.
+    pub context: Context,
+    /// What it decides.
+    pub effective: Effective,
 }
 
 impl<'a> Subject<'a> {
-    fn of(input: &'a PolicyInput) -> Result<Subject<'a>> {
+    /// What `input` puts in force here.
+    pub fn of(input: &'a PolicyInput) -> Result<Subject<'a>> {
         let profile = input.profile.as_ref();
         let text = profile.map_or_else(|| input.text.clone(), render::seccomp::render);
         if !text.trim_start().starts_with('{') || !text.contains("\"defaultAction\"") {
@@ -225,16 +240,20 @@ impl<'a> Subject<'a> {
 
     fn enforced(&self) -> Result<Policy> {
         let profile = self.input.profile.as_ref();
+        Ok(self.of_file(self.text.clone(), &self.input.file, profile)?)
+    }
+
+    /// The same with another file, of this profile.
+    pub fn of_file(
+        &self,
+        text: String,
+        file: &SeccompFile,
+        profile: Option<&Profile>,
+    ) -> Result<Policy, LibseccompError> {
         let is_for_runtimes = |profile: &&Profile| !profile.made_for.runtimes.is_empty();
         let no_new_privileges =
             profile.filter(is_for_runtimes).map(|profile| profile.made_for.no_new_privileges());
-        Ok(Policy::new(
-            self.text.clone(),
-            &self.input.file,
-            &self.context,
-            profile.and_then(given),
-            no_new_privileges,
-        )?)
+        Policy::new(text, file, &self.context, profile.and_then(given), no_new_privileges)
     }
 
     fn permissive(&self) -> Result<Policy> {
@@ -243,7 +262,7 @@ impl<'a> Subject<'a> {
     }
 
     /// What the engine's word for a profile decides: its text, or a path.
-    fn read(&self, said: &str) -> Option<Effective> {
+    pub fn read(&self, said: &str) -> Option<Effective> {
         let text = match said.trim_start().starts_with('{') {
             true => said.to_owned(),
             false => input::text(Path::new(said), "docker inspect").ok()?,

@@ -15,6 +15,7 @@ use crate::{
     context::ContextArgs,
     enforce, exit,
     input::{self, PolicyInput},
+    quick,
 };
 
 /// The tests run against a container that is under the profile, or COMMAND itself runs under it; every call that is
@@ -29,6 +30,7 @@ Examples:
   profiler verify profiles/backend --container backend -- make integration-test
   profiler verify profiles/backend --compose compose.yaml --service backend -- make integration-test
   profiler verify profiles/ls -- ls -l
+  profiler verify profiles/backend --quick --image localhost/backend:2
   profiler verify --static profiles/backend
   profiler verify --static --engine podman seccomp.json
 
@@ -40,6 +42,14 @@ pub struct VerifyArgs {
     /// Compile the filter and compare its verdicts with the file's; say its size, its depth and what the kernel caches
     #[arg(long = "static", conflicts_with = "command")]
     pub static_check: bool,
+
+    /// Say in seconds whether it still fits an image and a runtime: what the runtime needs, what the files could do, and a start
+    /// of the container, up to its health check, under the profile
+    #[arg(long, conflicts_with_all = ["static_check", "command", "log_only", "compose"])]
+    pub quick: bool,
+
+    #[command(flatten)]
+    pub quick_args: quick::QuickArgs,
 
     #[command(flatten)]
     pub run: enforce::RunArgs,
@@ -54,6 +64,9 @@ pub struct VerifyArgs {
 
 /// Checks, prints, and says by the exit status whether the profile holds.
 pub fn run(args: &VerifyArgs, debug: bool) -> Result<ExitCode> {
+    if args.quick {
+        return quick::run(args, debug);
+    }
     if !args.static_check {
         return enforce::run(args, debug);
     }

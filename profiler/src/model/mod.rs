@@ -2,6 +2,7 @@
 
 pub mod arch;
 pub mod baseline;
+pub mod bound;
 pub mod bpf;
 pub mod capability;
 pub mod check;
@@ -13,10 +14,12 @@ pub mod error_number;
 pub mod explain;
 pub mod facts;
 pub mod families;
+pub mod fits;
 pub mod floor;
 pub mod in_force;
 pub mod lint;
 pub mod merge;
+pub mod minimise;
 pub mod near;
 pub mod needs;
 pub mod notes;
@@ -28,6 +31,7 @@ pub mod recording;
 pub mod seccomp;
 pub mod shell;
 pub mod static_check;
+pub mod surface;
 pub mod symbol;
 pub mod syscall;
 mod tables;

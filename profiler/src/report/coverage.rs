@@ -10,9 +10,10 @@ use crate::{
         arch::Abi,
         coverage::{Coverage, Entry, Estimate},
         recording::Target,
+        surface::Surface,
     },
     report::{
-        escape,
+        self, escape,
         style::{FAINT, HEADING, WARNING, paint},
         text,
     },
@@ -33,6 +34,9 @@ pub struct Document<'a> {
     /// What the evidence says of itself.
     #[serde(flatten)]
     pub coverage: &'a Coverage,
+    /// What the target's files could do; absent when they were not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub surface: Option<&'a Surface>,
 }
 
 /// Writes it for programs, with nothing in it that acts on a terminal.
@@ -48,7 +52,7 @@ pub fn json(document: &Document<'_>, out: &mut impl Write) -> io::Result<()> {
 /// # Errors
 /// When `out` takes no more.
 pub fn human(document: &Document<'_>, out: &mut impl Write) -> io::Result<()> {
-    let Document { target, coverage } = document;
+    let Document { target, coverage, surface } = document;
     let heading = format!("{} `{}`", target.kind.name(), escape::short(&target.name, 80));
     let tests = match coverage.tests {
         0 => String::new(),
@@ -66,6 +70,10 @@ pub fn human(document: &Document<'_>, out: &mut impl Write) -> io::Result<()> {
         }
     }
     rest_on_one(coverage, out)?;
+    if let Some(surface) = surface {
+        writeln!(out)?;
+        report::surface::human(surface, out)?;
+    }
     writeln!(out)?;
     for limit in &coverage.limits {
         writeln!(out, "{} {}", paint(FAINT, "note:"), escape::line(limit))?;

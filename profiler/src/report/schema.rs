@@ -5,8 +5,8 @@
 use schemars::{JsonSchema, schema_for};
 
 use crate::{
-    model::{profile::Profile, recording::Recording},
-    report::{coverage, diff, doctor, explain, lint, static_check, verify},
+    model::{minimise::State, profile::Profile, recording::Recording, surface::Surface},
+    report::{coverage, diff, doctor, explain, lint, minimise, quick, static_check, verify},
 };
 
 /// File name and text of each schema.
@@ -15,13 +15,17 @@ pub fn all() -> Vec<(&'static str, String)> {
     vec![
         ("recording.schema.json", of::<Recording>()),
         ("profile.schema.json", of::<Profile>()),
+        ("surface.schema.json", of::<Surface>()),
         ("coverage.schema.json", of::<coverage::Document<'_>>()),
         ("diff.schema.json", of::<diff::json::Document>()),
         ("doctor.schema.json", of::<doctor::Document<'_>>()),
         ("explain.schema.json", of::<explain::Entries<'_>>()),
         ("why-not.schema.json", of::<explain::Answers<'_>>()),
         ("lint.schema.json", of::<lint::Document<'_>>()),
+        ("minimise.schema.json", of::<minimise::Document>()),
+        ("minimise-state.schema.json", of::<State>()),
         ("verify-static.schema.json", of::<static_check::Document>()),
+        ("verify-quick.schema.json", of::<quick::Document>()),
         ("verify.schema.json", of::<verify::Document>()),
     ]
 }

@@ -9,6 +9,7 @@ mod engine;
 mod events;
 #[cfg(test)]
 mod fake_engine;
+mod image;
 mod inspect;
 mod libpod;
 

@@ -214,7 +214,7 @@ fn labelled() -> Recording {
 
 fn human(recording: &Recording, coverage: &Coverage) -> String {
     let mut out = Vec::new();
-    let document = report::Document { target: &recording.target, coverage };
+    let document = report::Document { target: &recording.target, coverage, surface: None };
     report::human(&document, &mut out).expect("a vector takes everything");
     anstream::adapter::strip_str(&String::from_utf8(out).expect("UTF-8")).to_string()
 }
@@ -264,7 +264,8 @@ fn json_follows_its_schema() {
     for recording in [parse(BACKEND), parse(COMMAND), labelled()] {
         let coverage = coverage(&recording);
         let mut out = Vec::new();
-        let document = report::Document { target: &recording.target, coverage: &coverage };
+        let document =
+            report::Document { target: &recording.target, coverage: &coverage, surface: None };
         report::json(&document, &mut out).expect("a vector takes everything");
         let text = String::from_utf8(out).expect("UTF-8");
         crate::schemas::follows("coverage.schema.json", &text);

@@ -131,13 +131,16 @@ impl Docker {
         Docker::connect(&self.endpoint, self.timeout).await
     }
 
-    async fn inspected(&self, id: &str) -> Result<ContainerInspectResponse, EngineError> {
+    pub(super) async fn inspected(
+        &self,
+        id: &str,
+    ) -> Result<ContainerInspectResponse, EngineError> {
         let wanted = wanted_name(id)?;
         let request = self.client.inspect_container(wanted, None::<InspectContainerOptions>);
         self.connection().ask(&format!("inspect container `{wanted}`"), request).await
     }
 
-    fn patient(&self) -> Connection<'_> {
+    pub(super) fn patient(&self) -> Connection<'_> {
         Connection { endpoint: &self.endpoint, timeout: RESTART_TIMEOUT }
     }
 }
