@@ -16,6 +16,7 @@ mod harness;
 mod kernel;
 mod labels;
 mod matrix;
+mod minimise;
 mod readme;
 mod scope;
 mod verify;
@@ -76,6 +77,7 @@ fn tests() -> Vec<Test> {
         command::complete::tests(),
         command::hostile::tests(),
         command::killed::tests(),
+        command::moved::tests(),
         command::truth::tests(),
         command::transparent::tests(),
         command::stable::tests(),
@@ -93,6 +95,7 @@ fn tests() -> Vec<Test> {
         filter::static_check::tests(),
         floors::tests(),
         matrix::tests(),
+        minimise::tests(),
         scope::tests(),
         verify::tests(),
         readme::tests(),

@@ -15,7 +15,7 @@ use profiler_common::{
 use crate::{
     attribution, capability, joined,
     kernel::{self, Address},
-    maps::{CHECK_ZERO, CHECKS, add, get_or_insert},
+    maps::{CHECK_ZERO, CHECKS, add, get_or_insert, lost},
     scope,
 };
 
@@ -92,10 +92,12 @@ fn capset(call: &CallKey) {
     };
     // SAFETY: as above.
     let (version, low) = (unsafe { bpf_probe_read_user(header as *const u32) }, read(LOW));
-    let (Ok(version), Ok(low)) = (version, low) else { return };
+    // a bad header fails the call; data behind a good one may be in a page that is not there yet
+    let Ok(version) = version else { return };
+    let Ok(low) = low else { return lost(loss::CAPABILITIES) };
     let mut high = CapData { permitted: 0, inheritable: 0 };
     if version != LINUX_CAPABILITY_VERSION_1 {
-        let Ok(second) = read(HIGH) else { return };
+        let Ok(second) = read(HIGH) else { return lost(loss::CAPABILITIES) };
         high = second;
     }
     let permitted = u64::from(low.permitted) | u64::from(high.permitted) << 32;

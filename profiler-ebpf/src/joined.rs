@@ -93,8 +93,8 @@ pub fn attached(ctx: &BtfTracePointContext) {
     // one that moved itself is in its new cgroup already
     let by_workload = to.is_some() && scope::current() == to && !is_joined(current_tgid());
     match to {
-        // the workload arranges its own cgroups
-        Some(slot) if !by_workload => {
+        // the workload arranges its own cgroups, and stays the workload whoever moves it about in its target's
+        Some(slot) if !by_workload && (was_joined || !members::is_of(tgid, slot)) => {
             let mnt_ns = kernel::mount_namespace(kernel::current());
             note_runtime(slot, mnt_ns);
             debug!(ctx, "process {} joined slot {}", tgid, slot);

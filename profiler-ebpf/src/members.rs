@@ -20,6 +20,13 @@ pub fn may_be(tgid: u32) -> bool {
     MEMBERS.get_ptr(tgid).is_some() || LOSSES.get(loss::THREADS).is_none_or(|lost| *lost != 0)
 }
 
+/// Whether a process is known to be in the cgroup of a slot.
+pub fn is_of(tgid: u32, slot: Slot) -> bool {
+    // SAFETY: an aligned word does not tear.
+    let known = unsafe { MEMBERS.get(tgid) };
+    known == Some(&slot)
+}
+
 /// A process was moved; `to` is the slot of its new cgroup. `counts` says whether it is one of the target's.
 pub fn moved(tgid: u32, to: Option<Slot>, counts: bool) {
     let from = MEMBERS.get_ptr(tgid);

@@ -88,14 +88,10 @@ pub fn exited() {
         // not `joined::phase`: the process may be no member any more, as its other threads may all have ended meanwhile
         denied(kernel::current_regs(), slot, joined::noted_phase(), KILLED);
     }
+    // whether they are wanted now or were once
     let tid = bpf_get_current_pid_tgid() as u32;
-    let control = control();
-    if control.denials != 0 {
-        let _ = INSIDE.remove(tid);
-    }
-    if control.outcomes != 0 {
-        let _ = PENDING.remove(tid);
-    }
+    let _ = INSIDE.remove(tid);
+    let _ = PENDING.remove(tid);
 }
 
 /// Notes a check whose syscall has not returned; true when the same check of the same call was noted
@@ -164,7 +160,13 @@ fn settle(tid: u32, generation: u32, ret: i64) {
 /// got.
 #[inline(always)]
 fn succeeded(ret: i64) -> bool {
-    !(-MAX_ERRNO..0).contains(&ret) || matches!(ret, -115 | -4 | -516..=-512)
+    !(-MAX_ERRNO..0).contains(&ret) || matches!(ret, -115 | -4) || is_restart(ret)
+}
+
+/// ERESTARTSYS and its like: a signal comes first, and the program never sees this.
+#[inline(always)]
+fn is_restart(ret: i64) -> bool {
+    matches!(ret, -516..=-512)
 }
 
 /// A call returned that had not entered.
@@ -177,6 +179,9 @@ fn answered(regs: Address, slot: Slot, ret: i64) {
     }
     if kernel::is_killed_by_seccomp(task) {
         return; // noted when it ends
+    }
+    if is_restart(ret) {
+        return; // a supervisor had not answered when a signal came: the call is made again
     }
     if control().second_look != 0 && !may_be_denied(task, nr, ret) {
         return; // skipped
@@ -191,7 +196,10 @@ fn look_again(regs: Address, slot: Slot, ret: i64) {
     let task = kernel::current();
     let (abi, nr) = kernel::call_of(task, kernel::orig_ax(regs));
     // a program that was just executed, or a return from a signal's handler, has made no call
-    if kernel::is_exec(abi, nr) && ret == 0 || nr == u32::MAX || may_be_denied(task, nr, ret) {
+    if kernel::is_exec(abi, nr) && ret == 0 || nr == u32::MAX {
+        return;
+    }
+    if control().denials != 0 && may_be_denied(task, nr, ret) {
         return;
     }
     if !syscall::is_known(slot, abi, nr) {
@@ -206,7 +214,8 @@ fn may_be_denied(task: Address, nr: u32, ret: i64) -> bool {
     const EPERM: i64 = -1;
     const EACCES: i64 = -13;
     const ENOSYS: i64 = -38;
-    (matches!(ret, EPERM | EACCES | ENOSYS) || ret == i64::from(nr)) && kernel::seccomp_filter(task) != 0
+    (matches!(ret, EPERM | EACCES | ENOSYS) || ret == i64::from(nr))
+        && kernel::seccomp_filter(task) != 0
 }
 
 #[inline(never)]

@@ -35,6 +35,7 @@ pub fn enter(ctx: &BtfTracePointContext, task: Address, slot: Slot) {
     let maker = attribution::maker(task);
     if nr as usize >= DENSE_SYSCALLS || abi as usize >= abi::DENSE {
         key.phase = joined::phase(slot);
+        joined::called(slot, &key);
         if sparse(&key, &maker) {
             stack::note(ctx, &key);
         }
@@ -76,6 +77,7 @@ pub fn returned(slot: Slot, abi: u8, nr: u32) {
     }
     let Some(seen) = SEEN.get_ptr_mut(key.slot) else { return };
     key.phase = joined::phase(slot);
+    joined::called(slot, &key);
     if !is_seen(seen, &key, &maker)
         && let Some(makers) = cell(seen, &key)
     {

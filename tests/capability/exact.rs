@@ -23,13 +23,15 @@ enum Argument {
     NewFile,
     /// A file of user 1000 and this group, with this mode.
     OtherFile(u32, u32),
+    /// A file of this user and group 1000.
+    GroupFile,
     /// A process of user 1000.
     OtherProcess,
 }
-use Argument::{NewFile, None as Nothing, OtherFile, OtherProcess, Word};
+use Argument::{GroupFile, NewFile, None as Nothing, OtherFile, OtherProcess, Word};
 
 /// Subcommand, its argument, the capability that it needs.
-const PROGRAMS: [(&str, Argument, &str); 26] = [
+const PROGRAMS: [(&str, Argument, &str); 27] = [
     ("bind_low", Word("923"), "NET_BIND_SERVICE"),
     ("chown_other", NewFile, "CHOWN"),
     ("raw_socket", Nothing, "NET_RAW"),
@@ -45,6 +47,7 @@ const PROGRAMS: [(&str, Argument, &str); 26] = [
     ("chmod_other", OtherFile(0, 0o644), "FOWNER"),
     // The kernel also tries FSETID here, to keep a set-group-ID bit that the mode does not have.
     ("chmod_other", OtherFile(1000, 0o644), "FOWNER"),
+    ("fsetid", GroupFile, "FSETID"),
     ("lease_other", OtherFile(0, 0o644), "LEASE"),
     ("chroot", Nothing, "SYS_CHROOT"),
     ("sethostname", Nothing, "SYS_ADMIN"),
@@ -154,6 +157,12 @@ fn prepare(scratch: &Scratch, argument: &Argument) -> Result<(Option<String>, Op
         OtherFile(group, mode) => {
             let path = scratch.join("other");
             other_file(&path, *group, *mode)?;
+            (Some(path.into_string()), None)
+        }
+        GroupFile => {
+            let path = scratch.join("group");
+            fs_err::write(&path, "x")?;
+            program::shell(&format!("chown 0:1000 {path}"))?;
             (Some(path.into_string()), None)
         }
         OtherProcess => {

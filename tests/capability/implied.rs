@@ -35,6 +35,8 @@ pub fn tests() -> Vec<Test> {
         Test::new("capability::raised_to_ambient", &HOST, |m| on_host(m, "ambient", "NET_RAW")),
         Test::new("capability::given_by_a_file", &HOST, given_by_a_file),
         Test::new("capability::of_a_setuid_program", &HOST, setuid_program),
+        Test::new("capability::of_access_by_the_real_user", &HOST, by_access),
+        Test::new("capability::probed_and_the_runtimes_own", &ENGINE, other_classes),
         Test::new("capability::denied_in_a_container", &ENGINE, all_denied),
         Test::new("capability::shell_script_in_a_container", &ENGINE, script_in_container),
     ];
@@ -78,6 +80,31 @@ fn setuid_program(machine: &Machine) -> Result<()> {
     let caps = copy(machine, &scratch)?;
     program::shell(&format!("chmod 4755 {caps}"))?;
     expect(&as_user(machine, &scratch, &caps, "raw_socket")?, &["NET_RAW", "SETGID", "SETUID"])
+}
+
+/// access(2) asks on behalf of the real user: the kernel lends the thread credentials for it.
+fn by_access(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let (caps, other) = (copy(machine, &scratch)?, scratch.join("other"));
+    program::shell(&format!("touch {other} && chown 1000:1000 {other} && chmod 600 {other}"))?;
+    let recorded = Record::new(machine, scratch.join("out"))
+        .workload([caps.as_str(), "access_other", other.as_str()])
+        .run()?
+        .expect(0)?;
+    expect(&recorded, &["DAC_READ_SEARCH", "SETUID"])
+}
+
+/// A call that fails although it has the capability, and what only the runtime does.
+fn other_classes(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let no_such_group = "/bin/caps setgroups 4294967295; true";
+    let (recorded, _) = shell_in_container(machine, &scratch, &[], no_such_group)?;
+    expect(&recorded, &[])?;
+    let probed = class(&recorded, "probed")?;
+    ensure!(probed == BTreeSet::from(["SETGID".to_owned()]), "probed are {probed:?}");
+    let runtime = class(&recorded, "runtime")?;
+    ensure!(runtime.contains("SETUID") && runtime.contains("SETPCAP"), "runc's are {runtime:?}");
+    Ok(())
 }
 
 fn as_user(machine: &Machine, scratch: &Scratch, caps: &Utf8Path, what: &str) -> Result<Recorded> {

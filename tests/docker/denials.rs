@@ -12,6 +12,9 @@ use crate::{
 /// What is run under a filter that refuses getppid; runc could not do without it.
 const UNDER_FILTER: &str = "/bin/filtered 110 -- /bin/flood";
 
+/// So that it may load one without CAP_SYS_ADMIN.
+const NO_NEW_PRIVILEGES: &str = "--security-opt=no-new-privileges";
+
 /// getppid, and clone3, with which glibc starts threads and which the engine's default filter refuses.
 const DENIED: [(&str, i64); 2] = [("clone3", 38), ("getppid", 1)];
 
@@ -19,6 +22,7 @@ const DENIED: [(&str, i64); 2] = [("clone3", 38), ("getppid", 1)];
 pub fn tests() -> Vec<Test> {
     vec![
         Test::new("docker::denials_are_exact_under_load", &NEEDS, under_load),
+        Test::new("docker::what_its_own_filter_denies_is_its_own", &NEEDS, own_filter),
         Test::new("docker::calls_in_flight_are_no_denials", &NEEDS, in_flight),
     ]
 }
@@ -36,8 +40,7 @@ fn under_load(machine: &Machine) -> Result<()> {
     let session = Record::containers(machine, scratch.join("out"), &[&container.name])?.start()?;
     let numbers = ["274", "275", "276", "277", "278", "324", "325", "326"];
     let script = format!("{UNDER_FILTER} 800000 {}", numbers.join(" "));
-    let words =
-        ["--network=none", "--security-opt=no-new-privileges", &image, "/bin/sh", "-c", &script];
+    let words = ["--network=none", NO_NEW_PRIVILEGES, &image, "/bin/sh", "-c", &script];
     let printed = container.run(&words)?.expect(0)?.stdout;
     ensure!(printed == "800000 calls\n", "{printed}");
     let recording = session.finish()?.recording()?;
@@ -52,6 +55,23 @@ fn under_load(machine: &Machine) -> Result<()> {
     recording.expect_numbers(&numbers)
 }
 
+/// Under a profile that denies nothing, only a filter of the workload's own can refuse. It is no evidence for another.
+fn own_filter(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let engine = machine.engine()?;
+    let image = engine.fixture_image(machine)?;
+    let container = engine.name("own");
+    let session = Record::containers(machine, scratch.join("out"), &[&container.name])?.start()?;
+    let permissive = format!("--security-opt=seccomp={}", machine.permissive());
+    let script = format!("{UNDER_FILTER} 2000 276 278");
+    container
+        .run(&["--network=none", NO_NEW_PRIVILEGES, &permissive, &image, "/bin/sh", "-c", &script])?
+        .expect(0)?;
+    let recording = session.finish()?.expect(0)?.recording()?;
+    ensure!(recording.denied()?.is_empty(), "denied: {:?}", recording.denied()?);
+    recording.expect_numbers(&[276, 278])
+}
+
 /// The recorder comes while threads sleep, wait and start others.
 fn in_flight(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
@@ -61,7 +81,7 @@ fn in_flight(machine: &Machine) -> Result<()> {
     let script = format!("sleep 1000 & while :; do {UNDER_FILTER} 2000 276 278; sleep 0.01; done");
     container.start(&[
         "--network=none",
-        "--security-opt=no-new-privileges",
+        NO_NEW_PRIVILEGES,
         "--stop-timeout=0",
         &image,
         "/bin/sh",

@@ -158,10 +158,11 @@ fn supervised(machine: &Machine) -> Result<()> {
     let image = engine.fixture_image(machine)?;
     let container = engine.name("supervised");
     let session = Record::containers(machine, scratch.join("out"), &[&container.name])?.start()?;
-    let script = "/bin/refused errno 276; /bin/refused continue 278; /bin/refused trap 279";
+    let script = "/bin/refused errno 276; /bin/refused continue 278; /bin/refused trap 279; \
+                  /bin/refused interrupted 275";
     let words = ["--network=none", &image, "sh", "-c", script];
     let printed = container.run(&words)?.expect(0)?.stdout;
-    ensure!(printed == "-18\n-22\ntrapped\n", "the answers were {printed}");
+    ensure!(printed == "-18\n-22\ntrapped\n-22\n", "the answers were {printed}");
     let recording = session.finish()?.recording()?;
     let denied = recording.denied()?;
     // glibc asks for clone3, which the engine's default refuses
@@ -171,7 +172,9 @@ fn supervised(machine: &Machine) -> Result<()> {
         "the recording says {denied:?}"
     );
     let workload = recording.names("workload")?;
-    ensure!(workload.contains("vmsplice"), "the call that a supervisor let pass is missing");
+    for name in ["vmsplice", "splice"] {
+        ensure!(workload.contains(name), "`{name}`, which a supervisor let pass, is missing");
+    }
     for name in ["tee", "move_pages"] {
         ensure!(!workload.contains(name), "`{name}` was not made");
     }

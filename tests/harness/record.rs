@@ -25,7 +25,7 @@ use crate::harness::{
 const ARM: Duration = Duration::from_secs(30);
 
 /// How often something is recorded again when the kernel has left out runs of the recorder's programs.
-pub const TRIES: u32 = 8;
+pub const TRIES: u32 = 16;
 
 /// A `profiler record` to be started.
 pub struct Record {

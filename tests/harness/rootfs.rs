@@ -6,8 +6,18 @@ use anyhow::Result;
 
 use crate::harness::machine::{Machine, Scratch};
 
-const FIXTURES: [&str; 9] =
-    ["calls", "flood", "forker", "fallback", "caps", "namespaces", "real32", "refused", "filtered"];
+const FIXTURES: [&str; 10] = [
+    "calls",
+    "filtered",
+    "flood",
+    "forker",
+    "fallback",
+    "caps",
+    "namespaces",
+    "needs",
+    "real32",
+    "refused",
+];
 const APPLETS: [&str; 10] =
     ["sh", "sleep", "ls", "cat", "true", "echo", "unshare", "chown", "touch", "chmod"];
 

@@ -38,15 +38,18 @@ fn shell(
     script: &str,
 ) -> Result<crate::harness::record::Recorded> {
     let calls = machine.fixture("calls")?;
-    let workload = ["/bin/sh", "-ec", script, "sh", machine.profiler.as_str(), calls.as_str()];
+    let (caps, refused) = (machine.fixture("caps")?, machine.fixture("refused")?);
+    let programs = [machine.profiler.as_str(), calls.as_str(), caps.as_str(), refused.as_str()];
+    let workload = [["/bin/sh", "-ec", script, "sh"], programs].concat();
     Record::new(machine, dir).args(["--name", "app"]).workload(workload).run()?.expect(0)
 }
 
 fn merged(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
     let (first, second, out) = (scratch.join("1"), scratch.join("2"), scratch.join("out"));
-    // 161 is chroot: its capability carries the label too.
-    let script = "$2 -q 278; $1 mark one; $2 -q 178 331; $1 mark two; $2 -q 331 275 161; $1 mark --end; $2 -q 276";
+    // chroot needs a capability, and membarrier (324) is refused: both carry the label, too.
+    let script = "$2 -q 278; $1 mark one; $2 -q 178 331; $1 mark two; $2 -q 331 275; $3 chroot; $4 process 324; \
+                  $1 mark --end; $2 -q 276";
     let recorded = shell(machine, &first, script)?.recording()?;
     shell(machine, &second, "$1 mark three; $2 -q 275 178")?;
     for (nr, labels) in [
@@ -79,12 +82,11 @@ fn merged(machine: &Machine) -> Result<()> {
         ensure!(found == labels, "`{name}` carries {found:?} in profile.json, not {labels:?}");
         ensure!(rule["reasons"][0]["programs"] == serde_json::json!(["calls"]), "{rule}");
     }
-    let lists = ["required", "probed", "denied"].map(|list| &profile["capabilities"][list]);
-    let chroot = lists.iter().find_map(|list| find(list, "SYS_CHROOT").ok());
-    if let Some(chroot) = chroot {
-        let found = labels_of(&chroot["reasons"][0]);
-        ensure!(found == set(["two"]), "SYS_CHROOT carries {found:?}");
-    }
+    let chroot = find(&profile["capabilities"]["required"], "SYS_CHROOT")?;
+    let found = labels_of(&chroot["reasons"][0]);
+    ensure!(found == set(["two"]), "SYS_CHROOT carries {found:?}");
+    let found = labels_of(find(&profile["denied"], "membarrier")?);
+    ensure!(found == set(["two"]), "the denied membarrier carries {found:?}");
     Ok(())
 }
 

@@ -7,7 +7,7 @@ mod program;
 
 use crate::harness::{pair::Pair, test::Test};
 
-/// The pairs that there are. Debian 12's crun refuses a machine with cgroup v1 and docker 26's configurations: these are
+/// Each runtime below most engines, and each engine with most runtimes. Debian 12's crun refuses a machine with cgroup v1 and docker 26's configurations: these are
 /// tested for that in `exact`.
 const PAIRS: [Pair; 13] = [
     pair("runc", "docker"),

@@ -3,7 +3,7 @@
 mod alone;
 mod bundle;
 mod nested;
-mod tree;
+pub mod tree;
 mod waited;
 
 use crate::harness::{machine::Need, test::Test};

@@ -48,6 +48,8 @@ pub enum Verb {
     Coverage(crate::coverage::CoverageArgs),
     /// Prove that a profile holds
     Verify(crate::verify::VerifyArgs),
+    /// Remove from a profile what its tests pass without
+    Minimise(crate::minimise::MinimiseArgs),
     /// Let git show and merge profiles by what they decide
     Git(crate::git::GitArgs),
     /// Set the label of the test that runs: what the target does from now on is recorded under it
@@ -408,7 +410,7 @@ pub struct EnterArgs {
 }
 
 /// `90`, `90s`, `5m`, `1h30m`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let expected = || format!("`{text}` is no time: write `90s`, `5m` or `1h30m`");
     let mut total = Duration::ZERO;
     let mut rest = text;

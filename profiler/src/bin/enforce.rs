@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use profiler::{
     ingest,
+    kernel::libseccomp::LibseccompError,
     model::{
         arch::Abi,
         capability,
@@ -20,7 +21,7 @@ use profiler::{
         policy::native_abi,
         profile::Profile,
         recording::Phase,
-        seccomp::{KernelVersion, PERMISSIVE},
+        seccomp::{KernelVersion, PERMISSIVE, SeccompFile},
         syscall,
         verdict::{self, Basis},
     },
@@ -147,11 +148,7 @@ pub fn verified(args: &VerifyArgs, debug: bool) -> Result<Document> {
             "nothing to run under the profile\nhint: profiler verify PROFILE --copy-of NAME -- COMMAND, or profiler verify --static PROFILE"
         );
     }
-    if !rustix::process::geteuid().is_root() {
-        bail!(
-            "only root can put a profile in force and see what it refuses\nhint: sudo profiler verify ..., or `profiler verify --static PROFILE`, which needs no privileges"
-        );
-    }
+    privileged()?;
     let input = input::policy(&args.profile)?;
     let policy = Subject::of(&input)?;
     let enforced = if args.run.log_only { policy.permissive()? } else { policy.enforced()? };
@@ -188,6 +185,16 @@ pub fn verified(args: &VerifyArgs, debug: bool) -> Result<Document> {
     Ok(policy.document(args, verified).judged())
 }
 
+/// Refuses whoever cannot put a profile in force.
+pub fn privileged() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!(
+            "only root can put a profile in force and see what it refuses\nhint: run it with sudo; `profiler verify --static PROFILE` needs no privileges"
+        );
+    }
+    Ok(())
+}
+
 fn write(path: &Path, text: String) -> Result<()> {
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.with_context(|| format!("`{}` is no file name", path.display()))?;
@@ -206,6 +213,7 @@ pub struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
+    /// What `input` puts in force here.
     pub fn of(input: &'a PolicyInput) -> Result<Subject<'a>> {
         let profile = input.profile.as_ref();
         let text = profile.map_or_else(|| input.text.clone(), render::seccomp::render);
@@ -232,16 +240,20 @@ impl<'a> Subject<'a> {
 
     fn enforced(&self) -> Result<Policy> {
         let profile = self.input.profile.as_ref();
+        Ok(self.of_file(self.text.clone(), &self.input.file, profile)?)
+    }
+
+    /// The same with another file, of this profile.
+    pub fn of_file(
+        &self,
+        text: String,
+        file: &SeccompFile,
+        profile: Option<&Profile>,
+    ) -> Result<Policy, LibseccompError> {
         let is_for_runtimes = |profile: &&Profile| !profile.made_for.runtimes.is_empty();
         let no_new_privileges =
             profile.filter(is_for_runtimes).map(|profile| profile.made_for.no_new_privileges());
-        Ok(Policy::new(
-            self.text.clone(),
-            &self.input.file,
-            &self.context,
-            profile.and_then(given),
-            no_new_privileges,
-        )?)
+        Policy::new(text, file, &self.context, profile.and_then(given), no_new_privileges)
     }
 
     fn permissive(&self) -> Result<Policy> {
@@ -250,7 +262,7 @@ impl<'a> Subject<'a> {
     }
 
     /// What the engine's word for a profile decides: its text, or a path.
-    fn read(&self, said: &str) -> Option<Effective> {
+    pub fn read(&self, said: &str) -> Option<Effective> {
         let text = match said.trim_start().starts_with('{') {
             true => said.to_owned(),
             false => input::text(Path::new(said), "docker inspect").ok()?,

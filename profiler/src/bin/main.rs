@@ -17,6 +17,7 @@ mod lint;
 mod man;
 mod mark;
 mod merge;
+mod minimise;
 mod output;
 mod policy;
 mod quick;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Verb::Lint(args) => lint::run(&args),
         Verb::Merge(args) => merge::run(&args),
         Verb::Diff(args) => diff::run(&args),
+        Verb::Minimise(args) => minimise::run(&args, cli.debug),
         Verb::Git(args) => git::run(&args),
         Verb::Coverage(args) => coverage::run(&args),
         Verb::Verify(args) => verify::run(&args, cli.debug),

@@ -30,8 +30,8 @@ use crate::{
 /// How long the engine may take to answer a question.
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Losses of these tables make a profile unsound; of others, less well explained.
-const UNSOUND_LOSSES: [&str; 3] = ["syscalls", "scopes", "capabilities"];
+/// Losses of these tables leave something out of a profile, or let in what is the runtime's; of others, it is less well explained.
+const UNSOUND_LOSSES: [&str; 5] = ["syscalls", "scopes", "capabilities", "denials", "threads"];
 
 /// Records, writes the results, and prints the summary.
 pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {

@@ -3,6 +3,7 @@
 pub mod allowlist;
 pub mod error;
 pub mod layout;
+pub mod minimise;
 pub mod policy;
 pub mod profile;
 pub mod recording;

@@ -121,6 +121,9 @@ pub struct Entry {
     /// Why a capability is in its list; from `profile.json`. Hostile text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub capability_reasons: Vec<CapabilityReason>,
+    /// The last line of tests that failed without the capability; from `profile.json`. Hostile text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needed: Option<String>,
 }
 
 /// What would happen to a call.
@@ -275,6 +278,7 @@ impl Subject<'_> {
             runtime_only: !reasons.is_empty() && reasons.iter().all(is_runtimes),
             reasons,
             capability_reasons: Vec::new(),
+            needed: None,
             name,
         }
     }
@@ -283,9 +287,12 @@ impl Subject<'_> {
         let facts = facts::capability(name);
         let lists = self.profile.map(|profile| &profile.capabilities);
         let in_list = |rules: &[CapabilityRule]| rules.iter().any(|rule| rule.name == name);
-        let all = lists.iter().flat_map(|lists| {
-            [&lists.required, &lists.probed, &lists.denied, &lists.runtime].into_iter().flatten()
-        });
+        let of_name: Vec<&CapabilityRule> = lists
+            .iter()
+            .flat_map(|lists| [&lists.required, &lists.probed, &lists.denied, &lists.runtime])
+            .flatten()
+            .filter(|rule| rule.name == name)
+            .collect();
         let granted = facts.is_some_and(|facts| facts.is_docker_default());
         Entry {
             kind: Kind::Capability,
@@ -305,8 +312,9 @@ impl Subject<'_> {
             runtime_only: lists
                 .is_some_and(|lists| in_list(&lists.runtime) && !in_list(&lists.required)),
             reasons: Vec::new(),
-            capability_reasons: all
-                .filter(|rule| rule.name == name)
+            needed: of_name.iter().find_map(|rule| rule.needed.clone()),
+            capability_reasons: of_name
+                .iter()
                 .flat_map(|rule| rule.reasons.iter().cloned())
                 .collect(),
         }

@@ -18,6 +18,7 @@ pub mod floor;
 pub mod in_force;
 pub mod lint;
 pub mod merge;
+pub mod minimise;
 pub mod near;
 pub mod needs;
 pub mod notes;

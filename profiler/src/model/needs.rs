@@ -45,6 +45,9 @@ const DECISIVE_ASKERS: [&str; 3] =
 /// <https://github.com/torvalds/linux/blob/v6.18/kernel/pid_namespace.c>.
 const PID_MAX_ASKER: &str = "pid_table_root_permissions";
 
+/// They ask with the thread's real ids, so the kernel lends them credentials that are its own.
+const ACCESS: [&str; 3] = ["access", "faccessat", "faccessat2"];
+
 /// What writes a file. An open for writing that nothing is written to is no need.
 const WRITES: [&str; 8] =
     ["write", "writev", "pwrite64", "pwritev", "pwritev2", "sendfile", "splice", "copy_file_range"];
@@ -165,8 +168,8 @@ fn classify(
     insists_on_retained: impl Fn() -> bool,
 ) -> Option<Class> {
     // Credentials that the kernel lent the thread, and namespaces that the workload made itself, are not
-    // the container's. Memory accounting asks on every mmap and is never a need.
-    if fact.overridden
+    // the container's. Memory accounting asks on every mmap and is never a need. access(2) lends the thread its own.
+    if fact.overridden && !is_call_of(fact, &ACCESS)
         || fact.user_namespace == UserNamespace::Other
         || fact.audit == AuditClass::Memory
     {
@@ -197,13 +200,15 @@ fn classify(
 
 fn is_decisive(fact: &CapabilityFact) -> bool {
     let capability = capability::name(fact.capability);
-    let is_call_of =
-        |calls: &[&str]| syscall::name(fact.abi, fact.nr).is_some_and(|name| calls.contains(&name));
     DECISIVE_ASKERS.contains(&fact.asked_by.as_str())
-        || fact.asked_by == PID_MAX_ASKER && is_call_of(&WRITES)
+        || fact.asked_by == PID_MAX_ASKER && is_call_of(fact, &WRITES)
         || DECISIVE_CALLS
             .iter()
-            .any(|(known, calls)| capability == Some(known) && is_call_of(calls))
+            .any(|(known, calls)| capability == Some(known) && is_call_of(fact, calls))
+}
+
+fn is_call_of(fact: &CapabilityFact, calls: &[&str]) -> bool {
+    syscall::name(fact.abi, fact.nr).is_some_and(|name| calls.contains(&name))
 }
 
 fn outcome(fact: &CapabilityFact) -> Outcome {
@@ -229,5 +234,5 @@ fn rule(number: u8, reasons: Reasons) -> CapabilityRule {
         })
         .collect();
     reasons.sort();
-    CapabilityRule { name: capability::display(number).into_owned(), reasons }
+    CapabilityRule { name: capability::display(number).into_owned(), reasons, needed: None }
 }

@@ -124,6 +124,11 @@ pub enum SyscallReason {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         tests: Vec<String>,
     },
+    /// Tests failed without it (`profiler minimise`).
+    Needed {
+        /// The last line that they wrote. Hostile text.
+        output: String,
+    },
 }
 
 /// A call that a filter refused while recording.
@@ -170,6 +175,9 @@ pub struct CapabilityRule {
     pub name: String,
     /// Why it is in its list; never empty. Sorted.
     pub reasons: Vec<CapabilityReason>,
+    /// Tests failed without it (`profiler minimise`): the last line that they wrote. Hostile text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needed: Option<String>,
 }
 
 /// A call during which the kernel asked for a capability.

@@ -105,11 +105,13 @@ fn syscalls(a: &Profile, b: &Profile, made_for: &MadeFor) -> Vec<SyscallRule> {
 fn reasons(found: Vec<SyscallReason>, is_container: bool, sometimes: bool) -> Vec<SyscallReason> {
     let mut kept = BTreeSet::new();
     let (mut made, mut refused) = (None, None);
+    let mut needed: Option<String> = None;
     for reason in found {
         match reason {
             SyscallReason::AlwaysAllowed {} => return vec![reason],
             SyscallReason::Workload { programs, tests } => join(&mut made, programs, tests),
             SyscallReason::Denied { programs, tests } => join(&mut refused, programs, tests),
+            SyscallReason::Needed { output } => needed = first(needed, Some(output)),
             other => {
                 kept.insert(other);
             }
@@ -139,7 +141,13 @@ fn reasons(found: Vec<SyscallReason>, is_container: bool, sometimes: bool) -> Ve
         programs: list(programs),
         tests: list(tests),
     }));
+    kept.extend(needed.map(|output| SyscallReason::Needed { output }));
     kept.into_iter().collect()
+}
+
+/// One of two proofs, whichever comes first.
+fn first(a: Option<String>, b: Option<String>) -> Option<String> {
+    [a, b].into_iter().flatten().min()
 }
 
 type Texts = BTreeSet<String>;
@@ -175,13 +183,16 @@ fn denied(a: &Profile, b: &Profile) -> Vec<DeniedCall> {
 fn capabilities(a: &Capabilities, b: &Capabilities) -> Capabilities {
     let mut taken = BTreeSet::new();
     let mut class = |first: &[CapabilityRule], second: &[CapabilityRule]| -> Vec<CapabilityRule> {
-        let mut all: BTreeMap<&str, Vec<&CapabilityReason>> = BTreeMap::new();
+        let mut all: BTreeMap<&str, (Vec<&CapabilityReason>, Option<String>)> = BTreeMap::new();
         for rule in first.iter().chain(second).filter(|rule| !taken.contains(&rule.name)) {
-            all.entry(&rule.name).or_default().extend(&rule.reasons);
+            let (reasons, needed) = all.entry(&rule.name).or_default();
+            reasons.extend(&rule.reasons);
+            *needed = self::first(needed.take(), rule.needed.clone());
         }
-        let rules = all.into_iter().map(|(name, reasons)| CapabilityRule {
+        let rules = all.into_iter().map(|(name, (reasons, needed))| CapabilityRule {
             name: name.to_owned(),
             reasons: checks(&reasons),
+            needed,
         });
         let rules: Vec<CapabilityRule> = rules.collect();
         taken.extend(rules.iter().map(|rule| rule.name.clone()));

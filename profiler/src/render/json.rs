@@ -1,6 +1,6 @@
 //! JSON that reads well in `git diff`: structure is indented, and each fact is on one line.
 //!
-//! Owns the layout of `recording.json` and `profile.json`. Keys keep the order of the model's fields.
+//! Owns the layout of `recording.json`, `profile.json` and `minimise.json`. Keys keep the order of the model's fields.
 //! Characters that a terminal or an editor would act on are written as escapes, because names in
 //! these files come from the workload.
 
@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-use crate::model::{merge, profile::Profile, recording::Recording, text::acts};
+use crate::model::{merge, minimise::State, profile::Profile, recording::Recording, text::acts};
 
 /// `recording.json`, in canonical order.
 #[must_use]
@@ -27,6 +27,12 @@ pub fn merged(recording: &Recording) -> String {
 #[must_use]
 pub fn profile(profile: &Profile) -> String {
     layout(profile, Lines::Facts)
+}
+
+/// `minimise.json`.
+#[must_use]
+pub fn minimise(state: &State) -> String {
+    layout(state, Lines::Facts)
 }
 
 /// What gets a line of its own.

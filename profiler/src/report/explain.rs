@@ -109,6 +109,7 @@ pub fn detailed(entries: &[Entry], out: &mut impl Write) -> io::Result<()> {
         field(out, "this policy", &policy)?;
         let mut reasons: Vec<String> = entry.reasons.iter().map(reason).collect();
         reasons.extend(entry.capability_reasons.iter().map(capability_reason));
+        reasons.extend(entry.needed.as_deref().map(proven));
         field(out, "because", &reasons.join("\n"))?;
         field(out, "source", &entry.source)?;
     }
@@ -251,6 +252,14 @@ fn reason(reason: &SyscallReason) -> String {
         SyscallReason::AlwaysAllowed {} => {
             "always allowed: tests rarely make it, and nothing works without".to_owned()
         }
+        SyscallReason::Needed { output } => proven(output),
+    }
+}
+
+fn proven(output: &str) -> String {
+    match output {
+        "" => "tests fail without it".to_owned(),
+        output => format!("tests fail without it: {}", escape::short(output, 120)),
     }
 }
 

@@ -117,6 +117,7 @@ fn reason(reason: &SyscallReason) -> String {
         }
         SyscallReason::Launch {} => "launch".into(),
         SyscallReason::AlwaysAllowed {} => "always allowed".into(),
+        SyscallReason::Needed { output } => proven(output),
     }
 }
 
@@ -125,7 +126,12 @@ fn checks(rule: &CapabilityRule) -> String {
         let who = who(&reason.programs, &reason.tests);
         format!("{} {}{who}", reason.abi, reason.syscall)
     });
-    checks.collect::<Vec<_>>().join("; ")
+    let proven = rule.needed.as_deref().map(proven);
+    checks.chain(proven).collect::<Vec<_>>().join("; ")
+}
+
+fn proven(output: &str) -> String {
+    format!("needed: {}", line(output))
 }
 
 fn who(programs: &[String], tests: &[String]) -> String {

@@ -11,6 +11,7 @@ pub mod escape;
 pub mod explain;
 pub mod facts;
 pub mod lint;
+pub mod minimise;
 mod next;
 pub mod progress;
 pub mod quick;

@@ -5,8 +5,8 @@
 use schemars::{JsonSchema, schema_for};
 
 use crate::{
-    model::{profile::Profile, recording::Recording, surface::Surface},
-    report::{coverage, diff, doctor, explain, lint, quick, static_check, verify},
+    model::{minimise::State, profile::Profile, recording::Recording, surface::Surface},
+    report::{coverage, diff, doctor, explain, lint, minimise, quick, static_check, verify},
 };
 
 /// File name and text of each schema.
@@ -22,6 +22,8 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("explain.schema.json", of::<explain::Entries<'_>>()),
         ("why-not.schema.json", of::<explain::Answers<'_>>()),
         ("lint.schema.json", of::<lint::Document<'_>>()),
+        ("minimise.schema.json", of::<minimise::Document>()),
+        ("minimise-state.schema.json", of::<State>()),
         ("verify-static.schema.json", of::<static_check::Document>()),
         ("verify-quick.schema.json", of::<quick::Document>()),
         ("verify.schema.json", of::<verify::Document>()),

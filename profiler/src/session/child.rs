@@ -8,13 +8,13 @@ use std::{
     ffi::{OsStr, OsString},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::ExitStatus,
 };
 
 use rustix::process::{Pid, Signal as Number, WaitId, WaitIdOptions, getpid, kill_process, waitid};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::process::{Child, Command};
 
-use super::{confine::Confinement, error::SessionError, signals::Signal, socket};
+use super::{confine::Confinement, error::SessionError, signals::Signal, socket, tail::Tail};
 
 /// Name of the hidden subcommand that [`enter`] serves.
 pub const ENTER: &str = "__enter";
@@ -26,52 +26,33 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a command that is not the target.
+    /// Starts a command that is not the target. Its output goes to `tail`, if there is one.
     pub fn plain(
         command: &[OsString],
         socket: Option<&Path>,
         environment: &[(&str, String)],
+        tail: Option<&Tail>,
     ) -> Result<Self, SessionError> {
         let program = program_of(command)?;
         let environment = environment.iter().map(|(name, value)| (name, value));
-        Self::spawn(Command::new(program).args(&command[1..]).envs(environment), program, socket)
-    }
-
-    /// As [`Running::inside`], with its output in pipes.
-    pub fn piped(
-        command: &[OsString],
-        confinement: &Confinement,
-        join: impl FnOnce(u32) -> Result<(), SessionError>,
-    ) -> Result<Self, SessionError> {
-        let mut entering = itself()?;
-        entering.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self::enter(entering, command, Some(confinement), None, join)
-    }
-
-    /// Its output, when that is in pipes.
-    pub fn output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
-        (self.child.stdout.take(), self.child.stderr.take())
+        let mut starting = Command::new(program);
+        starting.args(&command[1..]).envs(environment);
+        Self::spawn(&mut starting, program, socket, tail)
     }
 
     /// Starts a command that is the target; `join` is called with its process id and must move it
-    /// into its cgroup. It executes the command only after that, confined.
+    /// into its cgroup. It executes the command only after that, confined. Its output goes to `tail`, if there is one.
     pub fn inside(
         command: &[OsString],
         confinement: Option<&Confinement>,
         socket: Option<&Path>,
-        join: impl FnOnce(u32) -> Result<(), SessionError>,
-    ) -> Result<Self, SessionError> {
-        Self::enter(itself()?, command, confinement, socket, join)
-    }
-
-    fn enter(
-        mut entering: Command,
-        command: &[OsString],
-        confinement: Option<&Confinement>,
-        socket: Option<&Path>,
+        tail: Option<&Tail>,
         join: impl FnOnce(u32) -> Result<(), SessionError>,
     ) -> Result<Self, SessionError> {
         let program = program_of(command)?;
+        let itself = std::env::current_exe()
+            .map_err(|source| io("find", Path::new("/proc/self/exe"), source))?;
+        let mut entering = Command::new(itself);
         entering.arg(ENTER);
         let file = match confinement.map(Confinement::handed_over).transpose() {
             Ok(None) => None,
@@ -81,7 +62,7 @@ impl Running {
             }
             Err(source) => return Err(io("write", &std::env::temp_dir(), source)),
         };
-        let running = Self::spawn(entering.arg("--").args(command), program, socket)?;
+        let running = Self::spawn(entering.arg("--").args(command), program, socket, tail)?;
         let Some(pid) = running.pid else { return Ok(running) };
         // stopped, it makes no calls while it is between the cgroups, and its own execve is behind it
         let stopped_or_ended =
@@ -103,21 +84,35 @@ impl Running {
         command: &mut Command,
         program: &OsStr,
         socket: Option<&Path>,
+        tail: Option<&Tail>,
     ) -> Result<Self, SessionError> {
+        if tail.is_some() {
+            Tail::pipe(command);
+        }
         if let Some(socket) = socket {
             command.env(socket::VARIABLE, socket);
         }
-        let child = command.spawn().map_err(|source| SessionError::Spawn {
+        let mut child = command.spawn().map_err(|source| SessionError::Spawn {
             program: program.to_string_lossy().into_owned(),
             source,
         })?;
         let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        if let Some(tail) = tail {
+            tail.follow(&mut child);
+        }
         Ok(Running { child, pid })
     }
 
     /// Waits for its end. Cancel safe.
     pub async fn wait(&mut self) -> std::io::Result<ExitStatus> {
         self.child.wait().await
+    }
+
+    /// Ends it.
+    pub fn kill(&self) {
+        if let Some(pid) = self.pid {
+            let _ = kill_process(pid, Number::KILL); // it may just have ended
+        }
     }
 
     /// Passes on a signal, unless the terminal sent it to the command as well.
@@ -128,12 +123,6 @@ impl Running {
             let _ = kill_process(pid, number); // it may just have ended
         }
     }
-}
-
-fn itself() -> Result<Command, SessionError> {
-    std::env::current_exe()
-        .map(Command::new)
-        .map_err(|source| io("find", Path::new("/proc/self/exe"), source))
 }
 
 /// The status that a shell would report: the exit code, or 128 and the signal's number.

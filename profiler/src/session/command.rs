@@ -4,6 +4,7 @@ use std::{path::Path, time::Duration};
 
 use fs_err as fs;
 use procfs::process::Process;
+use rustix::process::{Pid, Signal as Number, kill_process};
 
 use super::{
     child::{Running, program_of, shell_status},
@@ -12,12 +13,16 @@ use super::{
     recorder::{Outcome, Plan, Recorded, Recorder, TICK, signal_ready},
     run::Circumstances,
     signals,
+    verify::Confined,
 };
 use crate::{
     kernel::cgroup,
     model::recording::{Missing, Target, TargetKind},
     observe::ebpf::SlotKind,
-    target::command::{CommandCgroup, sweep},
+    target::{
+        cgroup::{Cgroup, processes},
+        command::{CommandCgroup, sweep},
+    },
 };
 
 /// Runs the plan's command and records it until it ends.
@@ -42,26 +47,41 @@ pub async fn record_command(
     signal_ready(plan.ready);
 
     let confinement = plan.confined.as_ref().map(|confined| confined.follow(cgroup.cgroup()));
-    let mut running = Running::inside(&plan.command, confinement, recorder.socket(), |pid| {
-        let file = cgroup.procs_file();
-        fs::write(&file, pid.to_string()).map_err(|source| SessionError::Io {
-            verb: "write",
-            path: file,
-            source,
-        })
-    })?;
+    let bounds = plan.confined.as_ref().and_then(Confined::bounds);
+    let tail = bounds.map(|bounds| &bounds.tail);
+    let mut running =
+        Running::inside(&plan.command, confinement, recorder.socket(), tail, |pid| {
+            let file = cgroup.procs_file();
+            fs::write(&file, pid.to_string()).map_err(|source| SessionError::Io {
+                verb: "write",
+                path: file,
+                source,
+            })
+        })?;
     let mut ticks = tokio::time::interval(TICK);
     let deadline = tokio::time::sleep(plan.duration.unwrap_or(Duration::MAX / 4));
     tokio::pin!(deadline);
+    let limit = bounds.and_then(|bounds| bounds.limit);
+    let overdue = tokio::time::sleep(limit.unwrap_or(Duration::MAX / 4));
+    tokio::pin!(overdue);
+    let mut is_overdue = false;
     let status = loop {
         tokio::select! {
             status = running.wait() => break status.ok().map(shell_status),
             Some(signal) = signals.recv() => running.pass_on(signal),
             () = &mut deadline, if plan.duration.is_some() => break None,
+            () = &mut overdue, if limit.is_some() && !is_overdue => {
+                is_overdue = true;
+                kill_all(cgroup.cgroup()).await;
+            }
             asked = recorder.asked() => recorder.label(asked)?,
             _ = ticks.tick() => tell(recorder.tick(&slots, false, denying)?),
         }
     };
+    if let Some(bounds) = bounds {
+        kill_all(cgroup.cgroup()).await; // the next run must find nothing of this one
+        bounds.tail.end().await;
+    }
     recorder.observer.stop()?;
     let evidence = recorder.evidence(&slots)?;
     // what was recorded is worth more than a tidy tree
@@ -86,6 +106,20 @@ pub async fn record_command(
         never_ran: Vec::new(),
         command_status: status,
     })
+}
+
+/// Kills what is in a cgroup, and what that starts meanwhile; gives up after a second.
+async fn kill_all(cgroup: &Cgroup) {
+    for _ in 0..100 {
+        let pids = processes(cgroup);
+        if pids.is_empty() {
+            return;
+        }
+        for pid in pids.into_iter().filter_map(|pid| Pid::from_raw(pid.cast_signed())) {
+            let _ = kill_process(pid, Number::KILL); // it may just have ended
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Whether this process runs under a seccomp filter, which a command inherits.

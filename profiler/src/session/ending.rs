@@ -34,7 +34,7 @@ impl Ending {
         let running = match command {
             _ if driver.is_some() => None,
             [] => None,
-            command => Some(Running::plain(command, socket, &[])?),
+            command => Some(Running::plain(command, socket, &[], None)?),
         };
         let deadline = duration.map(|time| Box::pin(sleep(time)));
         Ok(Ending { running, driver, signals, deadline })

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use thiserror::Error;
 
 use crate::{
-    kernel::cgroup::CgroupError,
+    kernel::{cgroup::CgroupError, libseccomp::LibseccompError},
     observe::ebpf::ObserveError,
     target::{
         cgroup::ScopeError, command::CommandCgroupError, docker::EngineError, place::PlaceError,
@@ -141,6 +141,17 @@ pub enum SessionError {
         /// The cause.
         #[source]
         source: io::Error,
+    },
+    /// A profile's filter could not be compiled.
+    #[error(transparent)]
+    Libseccomp(#[from] LibseccompError),
+    /// A run was not under the profile. Hostile text.
+    #[error(
+        "the profile was not in force: {why}\nhint: profiler verify PROFILE -- COMMAND says more"
+    )]
+    NotInForce {
+        /// Who was not.
+        why: String,
     },
     /// Signals could not be caught.
     #[error("cannot catch signals\nhint: check what the limits of this shell leave: ulimit -a")]

@@ -214,9 +214,9 @@ impl Followed {
         self.quiet_since.is_some_and(|since| now.duration_since(since) >= GRACE)
     }
 
-    /// Its filter denies, as far as is known.
+    /// Its filter denies, or nobody has said what filter it has.
     pub fn is_filtered(&self) -> bool {
-        self.facts.as_ref().is_some_and(denies)
+        self.facts.as_ref().is_none_or(denies)
     }
 
     /// What its recording lacks.

@@ -15,11 +15,13 @@ mod exits;
 mod followed;
 mod labels;
 mod mark;
+pub mod minimise;
 mod recorder;
 mod run;
 mod signals;
 mod socket;
 pub mod store;
+mod tail;
 pub mod verify;
 
 pub use cgroups::{CgroupPlan, Named, record_cgroup};
@@ -32,3 +34,4 @@ pub use event::Event;
 pub use labels::{Label, LabelError, Request};
 pub use mark::{MarkError, mark};
 pub use recorder::{Outcome, Plan, Recorded};
+pub use tail::Tail;

@@ -85,6 +85,10 @@ pub fn recording(id: RunId, circumstances: Circumstances, evidence: Evidence) ->
     missing.extend(implied(&evidence, target.kind, container.as_ref(), late));
     missing.sort();
     missing.dedup();
+    // Where the engine's filter denies nothing, what was refused was refused by one of the target's own; that is looked for only
+    // by the way, and not all the time.
+    let own_only = container.as_ref().is_some_and(|container| !denies(container));
+    let denials = evidence.denials.into_iter().filter(|fact| fact.killed || !own_only).collect();
     let run = Run {
         started_unix_s: clock
             .started
@@ -105,7 +109,7 @@ pub fn recording(id: RunId, circumstances: Circumstances, evidence: Evidence) ->
         runs: [(id, run)].into(),
         syscalls: evidence.syscalls,
         capabilities: evidence.capabilities,
-        denials: evidence.denials,
+        denials,
     }
 }
 

@@ -8,6 +8,7 @@ mod fuzz;
 mod ingest;
 mod laws;
 mod lint;
+mod minimise;
 mod policy;
 mod render;
 mod schemas;

@@ -53,10 +53,10 @@ checks were not seen, and the profile drops none.
 
 **Since 7.0** programs of tracepoints can be preempted ([a46023d5616e](https://git.kernel.org/linus/a46023d5616e)), and the kernel does not run a program for another task
 while it is suspended on the same processor: the call passes unseen. It counts such misses (`recursion_misses`). There `sys_exit` stays attached, and a call whose
-entry was skipped is noted when it returns; so it is lost only when both were skipped, or when it does not return while it is recorded. What may be lost so
-is said, with exit status 3: record again, and merge. On 7.3 under emulation with one processor, up to 49 entries were skipped in a recording, and at the
-most 3 of their exits. A call that returned EPERM, EACCES or ENOSYS to a thread under a filter counts as denied there, if its entry was not seen. The tests record again when that is said.
-Up to 6.18 nothing is skipped.
+entry was skipped is noted when it returns; so it is lost only when both were skipped, or when it does not return while it is recorded. As soon as both an entry and an
+exit were skipped, the result says so, with exit status 3: record again, and merge. On 7.3 under emulation with one processor, up to 49 entries were skipped in a
+recording, and at the most 4 exits. Of a target whose filter denies, a call without an entry that returned EPERM, EACCES or ENOSYS to a thread under a filter counts as
+denied, another one as made, also if its filter gives other errors. The tests record again when the result says so, up to 16 times. Up to 6.18 nothing is skipped.
 
 Before 5.15 the kernel does not hand out the current task and its registers as typed pointers. They are then read by a
 helper, which makes each recorded call slower.

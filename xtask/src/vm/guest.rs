@@ -110,9 +110,9 @@ impl Machine {
         initrd: &Utf8Path,
         console: &Utf8Path,
     ) -> Result<Self> {
-        // five-level page tables and several processors are where this emulator goes wrong
+        // five-level page tables, several processors, and cmpxchg16b under load are where this emulator goes wrong
         let child = cmd("qemu-system-x86_64")
-            .args(["-accel", "tcg", "-cpu", "max,la57=off", "-smp", "1", "-m", "1024"])
+            .args(["-accel", "tcg", "-cpu", "max,la57=off,cx16=off", "-smp", "1", "-m", "1024"])
             .args(["-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"])
             .args(["-kernel", image.as_str(), "-initrd", initrd.as_str(), "-append"])
             .arg(command_line(kernel.ways))

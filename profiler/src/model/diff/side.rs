@@ -47,6 +47,9 @@ pub struct Users {
     pub others: Vec<String>,
 }
 
+/// What stands for a reason that leave-one-out gave.
+const PROVEN: &str = "tests fail without it";
+
 impl Users {
     /// Whether nobody is known.
     #[must_use]
@@ -91,6 +94,7 @@ impl Users {
                 ),
                 SyscallReason::Launch {} => (vec![], vec![], vec!["starts the target".into()]),
                 SyscallReason::AlwaysAllowed {} => (vec![], vec![], vec!["always allowed".into()]),
+                SyscallReason::Needed { .. } => (vec![], vec![], vec![PROVEN.into()]),
             };
             users.join(&Users { programs, tests, others: other });
         }
@@ -143,6 +147,7 @@ impl Side {
                         others: vec![format!("{} {}", reason.abi, reason.syscall)],
                     });
                 }
+                users.others.extend(rule.needed.iter().map(|_| PROVEN.to_owned()));
                 (rule.name.clone(), users)
             });
             Grants::Only(required.collect())

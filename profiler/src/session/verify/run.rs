@@ -32,6 +32,7 @@ use crate::{
         event::Event,
         recorder::{Outcome, Plan},
         signals::{self, Signal},
+        tail::Tail,
     },
     target::{
         cgroup::Cgroup,
@@ -81,10 +82,20 @@ pub struct Verified {
     pub interrupted: bool,
 }
 
+/// How a run is kept from showing and from staying, when it is one of many.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// Where its output goes.
+    pub tail: Tail,
+    /// After this time it is killed.
+    pub limit: Option<Duration>,
+}
+
 /// A confined command, and who looks at it.
 pub struct Confined {
     confinement: Confinement,
     watch: Arc<Watch>,
+    bounds: Option<Bounds>,
 }
 
 impl Confined {
@@ -92,6 +103,11 @@ impl Confined {
     pub(in crate::session) fn follow(&self, cgroup: &Cgroup) -> &Confinement {
         self.watch.follow(Subject { cgroup: cgroup.clone(), is_command: true });
         &self.confinement
+    }
+
+    /// How it is bounded; with bounds, nothing that it starts outlives it.
+    pub(in crate::session) fn bounds(&self) -> Option<&Bounds> {
+        self.bounds.as_ref()
     }
 }
 
@@ -105,15 +121,29 @@ pub async fn verify(
     engine: Option<&Docker>,
     tell: impl FnMut(Event),
 ) -> Result<Verified, SessionError> {
+    bounded(plan, engine, None, tell).await
+}
+
+/// The same, within bounds.
+///
+/// # Errors
+/// As [`verify`].
+pub async fn bounded(
+    plan: Verification<'_>,
+    engine: Option<&Docker>,
+    bounds: Option<Bounds>,
+    tell: impl FnMut(Event),
+) -> Result<Verified, SessionError> {
     program_of(&plan.command)?;
     match (&plan.place, engine) {
-        (Some(place), Some(docker)) => against(&plan, place, docker, tell).await,
-        _ => directly(plan, tell).await,
+        (Some(place), Some(docker)) => against(&plan, place, docker, bounds, tell).await,
+        _ => directly(plan, bounds, tell).await,
     }
 }
 
 async fn directly(
     plan: Verification<'_>,
+    bounds: Option<Bounds>,
     tell: impl FnMut(Event),
 ) -> Result<Verified, SessionError> {
     let confinement = Confinement {
@@ -122,7 +152,7 @@ async fn directly(
         no_new_privileges: plan.policy.no_new_privileges.unwrap_or(false),
     };
     let watch = Arc::new(Watch::start(Arc::new(plan.policy))?);
-    let confined = Confined { confinement, watch: Arc::clone(&watch) };
+    let confined = Confined { confinement, watch: Arc::clone(&watch), bounds };
     let target = Target { kind: TargetKind::Command, name: plan.name.clone() };
     let recording = Plan {
         name: plan.name,
@@ -164,6 +194,7 @@ async fn against(
     plan: &Verification<'_>,
     place: &Place,
     docker: &Docker,
+    bounds: Option<Bounds>,
     tell: impl FnMut(Event),
 ) -> Result<Verified, SessionError> {
     let signals = signals::catch().map_err(SessionError::Signals)?;
@@ -212,6 +243,7 @@ async fn against(
             socket: &socket,
             signals,
             interrupted: &interrupted,
+            bounds: bounds.as_ref(),
             tell: &|text: String| (tell.borrow_mut())(Event::Step { text }),
         })
         .await;
@@ -247,12 +279,13 @@ struct Test<'a> {
     socket: &'a std::path::Path,
     signals: UnboundedReceiver<Signal>,
     interrupted: &'a AtomicBool,
+    bounds: Option<&'a Bounds>,
     tell: &'a dyn Fn(String),
 }
 
 /// Starts the target, runs the tests, stops the target.
 async fn test(test: Test<'_>) -> Result<Tested, SessionError> {
-    let Test { plan, enforced, watch, socket, mut signals, interrupted, tell } = test;
+    let Test { plan, enforced, watch, socket, mut signals, interrupted, bounds, tell } = test;
     let start = {
         let beginning = enforced.begin(watch, interrupted);
         tokio::pin!(beginning);
@@ -274,16 +307,28 @@ async fn test(test: Test<'_>) -> Result<Tested, SessionError> {
         if watch.found().faults.is_empty() {
             tell(format!("`{}` is under the profile: the tests run", plan.name));
             let environment = enforced.environment().await?;
-            let mut running = Running::plain(&plan.command, Some(socket), &environment)?;
+            let tail = bounds.map(|bounds| &bounds.tail);
+            let mut running = Running::plain(&plan.command, Some(socket), &environment, tail)?;
+            let limit = bounds.and_then(|bounds| bounds.limit);
+            let overdue = tokio::time::sleep(limit.unwrap_or(Duration::MAX / 4));
+            tokio::pin!(overdue);
+            let mut is_overdue = false;
             tested.status = loop {
                 tokio::select! {
                     status = running.wait() => break status.ok().map(shell_status),
+                    () = &mut overdue, if limit.is_some() && !is_overdue => {
+                        is_overdue = true;
+                        running.kill();
+                    }
                     Some(signal) = signals.recv() => {
                         interrupted.fetch_or(signal.asks_to_end(), Ordering::Relaxed);
                         running.pass_on(signal);
                     }
                 }
             };
+            if let Some(bounds) = bounds {
+                bounds.tail.end().await;
+            }
         }
     }
     tested.states.push(enforced.state().await?);

@@ -1,0 +1,326 @@
+//! `profiler minimise`: which entries of a profile its tests can do without.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+use profiler::{
+    ingest,
+    model::{
+        minimise::{
+            Candidate, Entry, Fingerprint, SCHEMA_VERSION, Settings, Standing, State, candidates,
+            minimised, without,
+        },
+        profile::Profile,
+        recording::{Recording, SCHEMA_VERSION as RECORDING_VERSION, TargetKind},
+    },
+    observe::ebpf::Options,
+    render::{self, bundle},
+    report::minimise as report,
+    session::{
+        SessionError,
+        minimise::{Enforcing, Minimise},
+        store,
+        verify::{Place, Policy},
+    },
+    target::docker::{Endpoint, Environment},
+};
+use sha2::{Digest as _, Sha256};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::{
+    args::{self, Format},
+    enforce::{self, Subject},
+    input, tell,
+};
+
+/// The file with the runs that were made.
+const STATE: &str = "minimise.json";
+
+/// The tests are run under the profile without some of its entries, again and again: capabilities, and with --syscalls calls,
+/// too. What they pass without is removed, and what they fail without gets that as a reason. Without --copy-of, COMMAND
+/// itself is run under the profile.
+///
+/// Each run is kept in DIR/minimise.json: interrupted, the same command goes on.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  profiler minimise profiles/ls --syscalls -- ls -l
+  profiler minimise profiles/backend --copy-of backend --replace -- make integration-test
+  profiler minimise profiles/backend --syscalls --prove --copy-of backend --into profiles/backend -- make test
+
+Exit status: 0 done; 2 usage or environment, or the tests fail under the whole profile, or it was interrupted.")]
+pub struct MinimiseArgs {
+    /// A profile.json or a result directory
+    pub profile: PathBuf,
+
+    /// Start a copy of this container under the profile for each run: same image, same settings
+    #[arg(long, value_name = "NAME")]
+    pub copy_of: Option<String>,
+
+    /// Stop the container of --copy-of while a copy of it runs, and start it again after
+    #[arg(long, requires = "copy_of")]
+    pub replace: bool,
+
+    /// Try calls, too, not only capabilities
+    #[arg(long)]
+    pub syscalls: bool,
+
+    /// Leave out every call by itself that the tests make: a run for each, or more
+    #[arg(long, requires = "syscalls")]
+    pub prove: bool,
+
+    /// How many runs must agree
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=20))]
+    pub repeats: u8,
+
+    /// How many runs to make at once
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub jobs: u8,
+
+    /// End a run after this time: 90s, 5m; it has failed then (default: ten times what the whole profile takes)
+    #[arg(long, value_name = "TIME", value_parser = args::duration)]
+    pub timeout: Option<Duration>,
+
+    /// Write results to DIR (default: the profile's directory with `-minimised`)
+    #[arg(short, long, value_name = "DIR", conflicts_with = "into")]
+    pub output: Option<PathBuf>,
+
+    /// Write results to DIR, in place of what it has: the profile's own directory, say
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
+
+    /// Ask the engine at this address (default: DOCKER_HOST, then the context, then the socket)
+    #[arg(long, value_name = "URL", requires = "copy_of")]
+    pub docker_host: Option<String>,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+
+    /// The tests, or the command that is run under the profile
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// Runs the search, writes the profile that is left, and prints the verdicts.
+pub fn run(args: &MinimiseArgs, debug: bool) -> Result<ExitCode> {
+    let input = input::policy(&args.profile)?;
+    let Some(profile) = &input.profile else {
+        bail!(
+            "`{}` is no profile: nothing says what each entry is for\nhint: name a `profile.json`, or its directory",
+            input.path.display()
+        );
+    };
+    let home = input.path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let home = home.unwrap_or(Path::new(".")).to_owned();
+    let dir = destination(args, &home)?;
+    let candidates = candidates(profile, args.syscalls);
+    check(args, profile, &candidates)?;
+    enforce::privileged()?;
+
+    let mut state = resume(args, profile, &dir)?;
+    let _prepared = store::prepare([dir.as_path()])?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))
+            .map_err(SessionError::Signals)?;
+    }
+    let whole = state.runs.iter().filter(|run| run.removed.is_empty());
+    let longest = whole.map(|run| run.duration_ms).max().unwrap_or(0);
+    let environment = Environment::of_process();
+    let place = place(args, &environment)?;
+    let subject = Subject::of(&input)?;
+    let trial = Enforcing {
+        profile,
+        policy: &|removed| policy(&subject, profile, removed),
+        read: &|text| subject.read(text),
+        place,
+        name: profile.target.name.clone(),
+        command: args.command.clone(),
+        observe: Options { debug, ..Options::default() },
+        limit: args.timeout,
+        longest_ms: AtomicU64::new(longest),
+    };
+    let settings = Settings { repeats: usize::from(args.repeats), prove: args.prove };
+    let jobs = usize::from(args.jobs);
+    let search = Minimise { candidates: &candidates, settings, jobs, interrupted: &interrupted };
+    if !state.runs.is_empty() {
+        tell::note(&format!(
+            "{} runs are known from `{}`",
+            state.runs.len(),
+            dir.join(STATE).display()
+        ));
+    }
+    let mut runs = std::mem::take(&mut state.runs);
+    let outcome = search.finish(
+        &trial,
+        &mut runs,
+        |runs| {
+            state.runs = runs.to_vec();
+            store::write(&dir, &[(STATE, render::json::minimise(&state))])
+        },
+        |now| tell::note(&report::progress(now.run, now.runs, now.left, now.median_ms, jobs)),
+    )?;
+    write(&minimised(profile, &outcome, &runs), &home, &dir)?;
+    let document = report::Document::new(&outcome, &runs, &dir.to_string_lossy());
+    let mut out = anstream::stdout();
+    match args.format {
+        Format::Human => report::human(&document, &mut out)?,
+        Format::Json => report::json(&document, &mut out)?,
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where results go; never over the profile without a word.
+fn destination(args: &MinimiseArgs, home: &Path) -> Result<PathBuf> {
+    if let Some(dir) = &args.into {
+        return Ok(dir.clone());
+    }
+    let dir = args.output.clone().unwrap_or_else(|| {
+        let mut name = home.canonicalize().unwrap_or_else(|_| home.to_owned()).into_os_string();
+        name.push("-minimised");
+        let absolute = PathBuf::from(name);
+        match (home.parent(), absolute.file_name()) {
+            (Some(parent), Some(name)) if home.file_name().is_some() => parent.join(name),
+            _ => absolute,
+        }
+    });
+    let is_home =
+        dir.canonicalize().is_ok_and(|dir| home.canonicalize().is_ok_and(|home| home == dir));
+    ensure!(
+        !is_home,
+        "`{}` has the profile that is to be minimised\nhint: --into {} replaces it",
+        dir.display(),
+        dir.display()
+    );
+    // The state is there from the first run on, the profile only after the last.
+    ensure!(
+        dir.join(STATE).exists() || !dir.join("profile.json").exists(),
+        "`{}` has another profile already\nhint: --into {} replaces it",
+        dir.display(),
+        dir.display()
+    );
+    Ok(dir)
+}
+
+fn check(args: &MinimiseArgs, profile: &Profile, candidates: &[Candidate]) -> Result<()> {
+    let is_container = profile.target.kind == TargetKind::Container;
+    ensure!(
+        !is_container || args.copy_of.is_some(),
+        "the profile is of container `{}`, and a command is not that\nhint: add --copy-of {}",
+        profile.target.name.escape_debug(),
+        profile.target.name.escape_debug()
+    );
+    ensure!(
+        args.jobs == 1 || args.copy_of.is_none(),
+        "copies of a container share its ports, volumes and names, so only one runs at a time\nhint: leave out --jobs"
+    );
+    if !candidates.iter().any(|candidate| candidate.standing == Standing::Try) {
+        let more = if args.syscalls { "record again" } else { "add --syscalls" };
+        let why = if profile.capabilities.known {
+            "has no capability"
+        } else {
+            "does not know its capabilities"
+        };
+        bail!("the profile {why}, and there is nothing else to try\nhint: {more}");
+    }
+    Ok(())
+}
+
+/// The runs that were made for this profile, target and command.
+fn resume(args: &MinimiseArgs, profile: &Profile, dir: &Path) -> Result<State> {
+    let fingerprint = Fingerprint {
+        profile: Sha256::digest(render::json::profile(profile))
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect(),
+        target: match &args.copy_of {
+            Some(name) => format!("copies of container {name}"),
+            None => "the command itself".to_owned(),
+        },
+        command: args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+    };
+    let path = dir.join(STATE);
+    if !path.exists() {
+        return Ok(State { schema_version: SCHEMA_VERSION, fingerprint, runs: Vec::new() });
+    }
+    let text = input::text(&path, "choose another directory with `-o DIR`")?;
+    let state = ingest::minimise::parse(&text)
+        .with_context(|| format!("cannot use `{}`", path.display()))?;
+    let known = &state.fingerprint;
+    let differs = [
+        ("profile", known.profile == fingerprint.profile),
+        ("target", known.target == fingerprint.target),
+        ("command", known.command == fingerprint.command),
+    ];
+    if let Some((what, _)) = differs.iter().find(|(_, is_same)| !is_same) {
+        bail!(
+            "`{}` holds the runs of another {what}\nhint: choose another directory with `-o DIR`, or begin anew: rm {}",
+            path.display(),
+            path.display()
+        );
+    }
+    Ok(state)
+}
+
+fn place<'a>(
+    args: &MinimiseArgs,
+    environment: &'a Environment,
+) -> Result<Option<(Place, Endpoint, &'a Environment)>> {
+    let Some(name) = &args.copy_of else { return Ok(None) };
+    let endpoint = Endpoint::resolve(args.docker_host.as_deref(), environment)?;
+    let place = Place::Copy { name: name.clone(), replace: args.replace };
+    Ok(Some((place, endpoint, environment)))
+}
+
+/// What is in force when these entries are left out.
+fn policy(
+    subject: &Subject<'_>,
+    profile: &Profile,
+    removed: &BTreeSet<Entry>,
+) -> Result<Policy, SessionError> {
+    let profile = without(profile, removed);
+    let text = render::seccomp::render(&profile);
+    let file = ingest::seccomp::parse(&text).expect("what is rendered can be read");
+    Ok(subject.of_file(text, &file, Some(&profile))?)
+}
+
+/// The profile that is left, with its renderings, and the evidence of the one that it is made of.
+fn write(profile: &Profile, home: &Path, dir: &Path) -> Result<()> {
+    let path = home.join("recording.json");
+    let recording = if path.exists() {
+        let text = input::text(&path, "record again")?;
+        let parsed = ingest::recording::parse(&text);
+        Some(parsed.with_context(|| format!("cannot use `{}`", path.display()))?)
+    } else {
+        None
+    };
+    let none = Recording {
+        schema_version: RECORDING_VERSION,
+        target: profile.target.clone(),
+        runs: Default::default(),
+        syscalls: Vec::new(),
+        capabilities: Vec::new(),
+        denials: Vec::new(),
+    };
+    let mut files =
+        bundle::bundle(recording.as_ref().unwrap_or(&none), profile, &dir.to_string_lossy());
+    files.retain(|(name, _)| recording.is_some() || *name != "recording.json");
+    store::write(dir, &files)?;
+    let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+    tell::note(&format!("written to `{}`: {}", dir.display(), names.join(", ")));
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! Which entries of a profile a run used, or asked for in vain, as its recording shows.
+
+use std::collections::BTreeSet;
+
+use crate::model::{
+    minimise::Entry,
+    policy::{self, Options},
+    profile::{Profile, SyscallReason},
+    recording::{Missing, Phase, Recording},
+    syscall,
+};
+
+/// Those of `profile`. `None` when a table was full: then most may be missing.
+///
+/// It guides a search and proves nothing: what is dropped was refused in runs that passed. So what only may be missing, as where
+/// processes left, costs runs at most.
+#[must_use]
+pub fn made(profile: &Profile, recording: &Recording) -> Option<Vec<Entry>> {
+    let lost = |missing: &Missing| match missing {
+        Missing::Lost { what, .. } => {
+            ["syscalls", "capabilities", "denials", "scopes"].contains(&what.as_str())
+        }
+        _ => false,
+    };
+    if recording.runs.values().any(|run| run.missing.iter().any(lost)) {
+        return None;
+    }
+    let seen = policy::derive(recording, &Options::default());
+    let by_someone = |reason: &SyscallReason| {
+        matches!(reason, SyscallReason::Workload { .. } | SyscallReason::Handover { .. })
+    };
+    let calls = seen.syscalls.iter().filter(|rule| rule.reasons.iter().any(by_someone));
+    let refused = recording.denials.iter().filter(|fact| fact.phase != Phase::Setup);
+    let refused = refused.map(|fact| syscall::display(fact.abi, fact.nr).into_owned());
+    let mut all: BTreeSet<Entry> =
+        calls.map(|rule| rule.name.clone()).chain(refused).map(Entry::Syscall).collect();
+    let lists = &seen.capabilities;
+    let asked = lists.required.iter().chain(&lists.denied);
+    all.extend(asked.map(|rule| Entry::Capability(rule.name.clone())));
+    let granted = profile.capabilities.required.iter();
+    let granted: BTreeSet<Entry> =
+        granted.map(|rule| Entry::Capability(rule.name.clone())).collect();
+    if !lists.known {
+        all.extend(granted.iter().cloned());
+    }
+    let names: BTreeSet<&str> = profile.syscalls.iter().map(|rule| rule.name.as_str()).collect();
+    let is_entry = |entry: &Entry| match entry {
+        Entry::Syscall(name) => names.contains(name.as_str()),
+        Entry::Capability(_) => granted.contains(entry),
+    };
+    Some(all.into_iter().filter(is_entry).collect())
+}

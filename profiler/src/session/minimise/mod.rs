@@ -1,0 +1,7 @@
+//! Leave-one-out on real tests: `search` makes the runs that the model asks for, `trial` is one run under enforcement.
+
+mod search;
+mod trial;
+
+pub use search::{Minimise, MinimiseError, Progress, Trial, Tried};
+pub use trial::Enforcing;

@@ -1,0 +1,117 @@
+//! What is found, and in how many runs.
+
+use anyhow::{Result, ensure};
+
+use super::{
+    NEEDS,
+    planted::{self, LIMIT, Report},
+};
+use crate::harness::{
+    machine::Machine,
+    program,
+    syscalls::{self, RARE},
+    test::Test,
+};
+
+/// The tests of this file.
+pub fn tests() -> Vec<Test> {
+    vec![
+        Test::new("minimise::three_calls_and_a_capability_in_a_quarter", &NEEDS, quarter),
+        Test::new("minimise::a_flaky_one_is_kept", &NEEDS, flaky),
+    ]
+}
+
+/// Calls that the kernel has, and for anyone: they say neither ENOSYS nor EPERM. None is known to be done without.
+fn needed(count: usize) -> impl Iterator<Item = u32> {
+    let absent = [134, 174, 177, 178, 181, 182, 183, 184, 185, 236];
+    let for_root = [300];
+    let is_refused = move |nr: &u32| absent.contains(nr) || for_root.contains(nr);
+    RARE.into_iter().filter(move |nr| !is_refused(nr) && *nr < 424).take(count)
+}
+
+fn quarter(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let (needs, given) = (machine.fixture("needs")?, scratch.join("given"));
+    fs_err::write(&given, "")?;
+    let given = format!("@{given}");
+    // fspick is asked for, and done without; the two planted below are never asked for.
+    let mut words = vec![needs.to_string(), format!("+{}", scratch.join("log")), given];
+    words.push(format!("?{}", syscalls::number("fspick")?));
+    words.extend(needed(70).map(|nr| nr.to_string()));
+    let command: Vec<&str> = words.iter().map(String::as_str).collect();
+    let planted = ["bpf", "ptrace"];
+    let profile = planted::profile(machine, scratch.path(), &command, &planted, &["SYS_TIME"])?;
+    let out = scratch.join("out");
+    let mut search =
+        planted::minimise(machine, &profile, &["--syscalls", "-o", out.as_str()], &command);
+    let report = Report::of(program::run(&mut search, LIMIT)?)?;
+
+    for entry in ["bpf", "ptrace", "fspick", "CAP_SYS_TIME"] {
+        ensure!(report.verdict(entry) == "not-needed", "{entry}: {}", report.line(entry));
+    }
+    ensure!(report.line("ptrace")["made"] == false, "{}", report.line("ptrace"));
+    ensure!(report.line("fspick")["made"] == true, "{}", report.line("fspick"));
+    let chown = report.line("CAP_CHOWN");
+    ensure!(chown["verdict"] == "needed", "{chown}");
+    ensure!(chown["output"].as_str().is_some_and(|said| said.contains("given")), "{chown}");
+    for nr in needed(70) {
+        let name = syscalls::name(nr)?;
+        let verdict = report.verdict(&name);
+        ensure!(["used", "needed", "guard"].contains(&verdict), "{name}: {verdict}");
+    }
+    let calls = planted::read(&profile)?.syscalls.len();
+    ensure!(calls >= 80, "{calls} calls are no 80");
+    let (runs, one_by_one) = (report.number("runs"), report.number("one_by_one"));
+    ensure!(one_by_one >= 80 && runs * 4 <= one_by_one, "{runs} runs of {one_by_one}");
+
+    // What is left is a result as any other, with the proofs in it, and the tests pass under it.
+    let explained = program::run(
+        &mut program::command(&machine.profiler, ["explain", out.as_str(), "CAP_CHOWN"]),
+        LIMIT,
+    )?;
+    ensure!(explained.stdout.contains("tests fail without it: needs: "), "{}", explained.text());
+    let verified = program::run(
+        &mut program::command(
+            &machine.profiler,
+            ["verify", out.as_str(), "--"].iter().chain(&command),
+        ),
+        LIMIT,
+    )?;
+    // fspick is refused, and that is what verify is there to say.
+    ensure!(verified.stdout.contains("fspick") || verified.status == 0, "{}", verified.text());
+    let left = planted::read(&out)?;
+    ensure!(!left.syscalls.iter().any(|rule| planted.contains(&rule.name.as_str())));
+    ensure!(left.capabilities.required.iter().all(|rule| rule.name != "SYS_TIME"));
+    let filter = fs_err::read_to_string(out.join("seccomp.json"))?;
+    ensure!(!filter.contains("ptrace") && filter.contains("\"ioctl\""), "{filter}");
+    Ok(())
+}
+
+fn flaky(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let needs = machine.fixture("needs")?;
+    // Known for being done without, so it is tried.
+    let flaky = format!("~{}:{}", syscalls::number("pidfd_open")?, scratch.join("counter"));
+    let command = [needs.as_str(), &flaky];
+    let profile = planted::profile(machine, scratch.path(), &command, &["ptrace"], &[])?;
+    let out = scratch.join("out");
+    let args = ["--syscalls", "-o", out.as_str()];
+    let report = Report::of(program::run(
+        &mut planted::minimise(machine, &profile, &args, &command),
+        LIMIT,
+    )?)?;
+    for (entry, verdict) in [
+        ("pidfd_open", "flaky"),
+        ("ptrace", "not-needed"),
+        ("pwrite64", "used"),
+        ("exit_group", "not-tried"),
+    ] {
+        ensure!(report.verdict(entry) == verdict, "{entry}: {}", report.line(entry));
+    }
+
+    // Nothing is written over without a word.
+    let home =
+        ["minimise", profile.as_str(), "--syscalls", "-o", profile.as_str(), "--", "/bin/true"];
+    let refused = program::run(&mut program::command(&machine.profiler, home), LIMIT)?;
+    crate::badinput::refuse::expect_refusal(&refused, &["--into", "planted"])
+}
