@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
+use profiler::model::{arch::Abi, syscall};
 
 use crate::harness::{
     docker::Container,
@@ -151,8 +152,9 @@ fn aarch64(machine: &Machine) -> Result<()> {
 fn call_of(line: &str) -> Option<String> {
     let (pid, rest) = line.split_once(' ')?;
     let (name, _) = rest.split_once('(')?;
-    let is_name = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    (pid.parse::<u32>().is_ok() && is_name && !name.is_empty()).then(|| name.to_owned())
+    // the lines of two threads may run into each other
+    let is_call = syscall::number(Abi::Aarch64, name).is_some();
+    (pid.parse::<u32>().is_ok() && is_call).then(|| name.to_owned())
 }
 
 fn generate(machine: &Machine, recording: &Utf8Path, name: &str, more: &[&str]) -> Result<Emitted> {

@@ -83,12 +83,12 @@ pub fn translate(profile: Profile, abi: Abi) -> Profile {
         from.map_or_else(|| "no known machine".to_owned(), |from| from.to_string())
     );
     for (what, names) in [
-        ("by others that stand in for them there", list(replaced)),
-        ("not at all, for they are of the recorded machine only", list(dropped)),
-        ("not at all, with their ABI", others.into_iter().collect::<Vec<_>>().join(", ")),
+        ("replaced by what stands in for them there", list(replaced)),
+        ("left out, for they are of the recorded machine only", list(dropped)),
+        ("left out, with all that their programs call", others.into_iter().collect::<Vec<_>>().join(", ")),
     ] {
         if !names.is_empty() {
-            text.push_str(&format!("; allowed {what}: {names}"));
+            text.push_str(&format!("; {what}: {names}"));
         }
     }
     text.push_str("\nhint: run the tests there under `profiler verify`, or record there");

@@ -81,6 +81,8 @@ pub enum Standing {
 pub enum Kept {
     /// It is allowed whatever tests show.
     AlwaysAllowed,
+    /// It is there for other libraries and kernels than those of the tests.
+    Portable,
     /// The target is started by it.
     Launch,
     /// The OCI runtime needs it, in this version or another.
@@ -97,6 +99,7 @@ impl Kept {
             Kept::AlwaysAllowed => {
                 "always allowed: tests rarely make it, and nothing works without"
             }
+            Kept::Portable => "it is there for other C libraries and kernels than the tests' own",
             Kept::Launch => "whoever loads the filter starts the target with it",
             Kept::Runtime => "the runtime needs it to start or to join the container",
             Kept::Unnamed => "no table names it, so no filter can allow it",
@@ -128,6 +131,7 @@ pub fn candidates(profile: &Profile, syscalls: bool) -> Vec<Candidate> {
 fn kept(reason: &SyscallReason) -> Option<Kept> {
     match reason {
         SyscallReason::AlwaysAllowed {} => Some(Kept::AlwaysAllowed),
+        SyscallReason::Portable { .. } => Some(Kept::Portable),
         SyscallReason::Launch {} => Some(Kept::Launch),
         SyscallReason::Handover { .. } | SyscallReason::Floor { .. } => Some(Kept::Runtime),
         SyscallReason::Workload { .. }
