@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     harness::{
-        evidence::{Emitted, Recording},
+        evidence::Emitted,
         machine::{Machine, Need},
         pair::{Filter, Options, Pair},
         record::Record,
@@ -19,31 +19,6 @@ use crate::{
 
 /// One pair for each runtime.
 const PAIRS: [Pair; 2] = [pair("runc", "docker26"), pair("crun", "docker-cgroup2")];
-
-/// What a runtime calls under the filter each time and does without when it is refused. It is allowed all the same: the
-/// runtime meant something by it, such as giving standard output to the container's user, and a start that works
-/// does not show what is missing then. Which of them can be spared differs from run to run, as Go's scheduler does.
-const TOLERATED: [(&str, &[&str]); 2] = [
-    (
-        "runc",
-        &[
-            "epoll_ctl",
-            "epoll_pwait",
-            "fchown",
-            "fcntl",
-            "getpid",
-            "gettid",
-            "madvise",
-            "munmap",
-            "nanosleep",
-            "rt_sigprocmask",
-            "sched_yield",
-            "sigaltstack",
-            "tgkill",
-        ],
-    ),
-    ("crun", &["close", "fchown", "ioctl", "umask"]),
-];
 
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
@@ -69,11 +44,6 @@ fn needs_every_entry(machine: &Machine, pair: Pair) -> Result<()> {
 
     let emitted = Emitted::new(&out);
     let filter = emitted.seccomp()?;
-    let workload: BTreeSet<String> = Recording::read(&out)?.names("workload")?;
-    let tolerated = |name: &str| {
-        let of = TOLERATED.iter().find(|(runtime, _)| *runtime == pair.family());
-        !workload.contains(name) && of.is_some_and(|(_, names)| names.contains(&name))
-    };
     let choices = choices(&out)?;
     let capabilities = Some(emitted.capabilities()?);
     let try_with = |filter: &Value| -> Result<Vec<String>> {
@@ -89,7 +59,7 @@ fn needs_every_entry(machine: &Machine, pair: Pair) -> Result<()> {
     let mut spare = BTreeSet::new();
     for name in filter.allowed().difference(&choices) {
         let as_before = try_with(&without(&filter.json, name)).is_ok_and(|lines| lines == whole);
-        if as_before && !tolerated(name) {
+        if as_before {
             spare.insert(name.clone());
         }
     }
@@ -97,16 +67,18 @@ fn needs_every_entry(machine: &Machine, pair: Pair) -> Result<()> {
     Ok(())
 }
 
-/// The entries that are there whatever was seen: always allowed, or of a runtime's floor for starts of another kind.
+/// The entries that the profile marks as choices: always allowed, of a runtime's floor for starts of another kind, or made by a runtime that
+/// was measured to do without.
 fn choices(dir: &Utf8Path) -> Result<BTreeSet<String>> {
     let profile: Value = serde_json::from_str(&fs_err::read_to_string(dir.join("profile.json"))?)?;
     let rules = profile["syscalls"].as_array().context("profile.json has syscalls")?;
     let chosen = rules.iter().filter(|rule| {
         let reasons = rule["reasons"].as_array();
         reasons.is_some_and(|reasons| {
-            reasons
-                .iter()
-                .all(|reason| reason["kind"] == "always-allowed" || reason["kind"] == "floor")
+            reasons.iter().all(|reason| {
+                ["always-allowed", "floor"].iter().any(|kind| reason["kind"] == *kind)
+                    || reason["optional"] == true
+            })
         })
     });
     Ok(chosen.filter_map(|rule| rule["name"].as_str().map(str::to_owned)).collect())

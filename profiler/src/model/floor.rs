@@ -200,6 +200,15 @@ pub fn lookup(usage: &RuntimeUse) -> Vec<Floor> {
     nearest.map(|file| file.floor(usage, false)).into_iter().collect()
 }
 
+/// Whether this very version was measured, used in this way, and starts and joins without the call.
+#[must_use]
+pub fn is_known_to_do_without(usage: &RuntimeUse, name: &str) -> bool {
+    lookup(usage).iter().any(|floor| {
+        let needs = [&floor.always, &floor.sometimes, &floor.join];
+        floor.exact && !needs.iter().any(|calls| calls.contains(name))
+    })
+}
+
 impl FloorFile {
     fn floor(&'static self, usage: &RuntimeUse, exact: bool) -> Floor {
         let calls = |when, made: &[Made]| {

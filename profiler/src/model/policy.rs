@@ -222,14 +222,19 @@ impl Rules {
         if runs.peek().is_none() {
             return;
         }
+        let name = syscall::name(abi, nr).unwrap_or_default();
         let uses = runs.filter_map(|id| recording.runs.get(id).and_then(runtime_use));
         let mut reasons: BTreeSet<_> = uses
-            .map(|usage| SyscallReason::Handover { runtime: usage.runtime, version: usage.version })
+            .map(|usage| SyscallReason::Handover {
+                optional: floor::is_known_to_do_without(&usage, name),
+                runtime: usage.runtime,
+                version: usage.version,
+            })
             .collect();
         if reasons.is_empty() {
             // Joined from outside into a target that no runtime is known of.
-            reasons
-                .insert(SyscallReason::Handover { runtime: String::new(), version: String::new() });
+            let (runtime, version) = (String::new(), String::new());
+            reasons.insert(SyscallReason::Handover { runtime, version, optional: false });
         }
         self.other.entry((abi, nr)).or_default().extend(reasons);
     }
@@ -302,6 +307,7 @@ impl Rules {
                 if reasons.contains(&always) {
                     reasons = BTreeSet::from([always]);
                 }
+                profile::settle(&mut reasons);
                 let name = syscall::display(abi, nr).into_owned();
                 SyscallRule { abi, name, reasons: reasons.into_iter().collect() }
             })

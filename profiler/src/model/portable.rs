@@ -85,7 +85,10 @@ pub fn translate(profile: Profile, abi: Abi) -> Profile {
     for (what, names) in [
         ("replaced by what stands in for them there", list(replaced)),
         ("left out, for they are of the recorded machine only", list(dropped)),
-        ("left out, with all that their programs call", others.into_iter().collect::<Vec<_>>().join(", ")),
+        (
+            "left out, with all that their programs call",
+            others.into_iter().collect::<Vec<_>>().join(", "),
+        ),
     ] {
         if !names.is_empty() {
             text.push_str(&format!("; {what}: {names}"));

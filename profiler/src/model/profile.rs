@@ -3,6 +3,8 @@
 //! Owns the schema of `profile.json`. It holds no timestamps, counts, process ids or host names, and every
 //! list in it is sorted, so that the same evidence gives the same bytes. It derives nothing: `policy` does.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +97,10 @@ pub enum SyscallReason {
         runtime: String,
         /// Its version; empty when the engine did not say.
         version: String,
+        /// This version was measured to do without. It is allowed all the same: the runtime meant something by it, such as giving
+        /// standard output to the container's user, and a start that works does not show what is missing then.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        optional: bool,
     },
     /// The OCI runtime is known to need it, and the recording does not show it: it could not see that part, or the
     /// profile is for another runtime than the recorded one.
@@ -135,6 +141,25 @@ pub enum SyscallReason {
         /// The last line that they wrote. Hostile text.
         output: String,
     },
+}
+
+/// Leaves out a runtime's word that it does without, where another use of it does not.
+pub fn settle(reasons: &mut BTreeSet<SyscallReason>) {
+    let needing: Vec<(String, String)> = reasons
+        .iter()
+        .filter_map(|reason| match reason {
+            SyscallReason::Handover { runtime, version, optional: false } => {
+                Some((runtime.clone(), version.clone()))
+            }
+            _ => None,
+        })
+        .collect();
+    reasons.retain(|reason| match reason {
+        SyscallReason::Handover { runtime, version, optional: true } => {
+            !needing.iter().any(|(name, of)| name == runtime && of == version)
+        }
+        _ => true,
+    });
 }
 
 /// A call that a filter refused while recording.

@@ -13,7 +13,7 @@ use crate::model::{
     floor::{self, When},
     notes,
     profile::{
-        Capabilities, CapabilityReason, CapabilityRule, DeniedCall, MadeFor, Profile,
+        self, Capabilities, CapabilityReason, CapabilityRule, DeniedCall, MadeFor, Profile,
         SCHEMA_VERSION, SyscallReason, SyscallRule,
     },
     recording::{Target, TargetKind},
@@ -124,6 +124,7 @@ fn reasons(found: Vec<SyscallReason>, is_container: bool, sometimes: bool) -> Ve
     if sometimes && kept.iter().any(floor) {
         kept.retain(|reason| !handover(reason));
     }
+    profile::settle(&mut kept);
     let joins =
         |reason: &SyscallReason| matches!(reason, SyscallReason::Floor { when: When::Join, .. });
     // What the start of the container needs is there for what joins it.

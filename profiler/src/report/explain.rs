@@ -239,8 +239,9 @@ fn reason(reason: &SyscallReason) -> String {
         SyscallReason::Denied { programs, tests } => {
             format!("refused while recording, and learned; asked for by {}", users(programs, tests))
         }
-        SyscallReason::Handover { runtime, version } => {
-            format!("the runtime made it under the filter: {}", named(runtime, version))
+        SyscallReason::Handover { runtime, version, optional } => {
+            let spared = if *optional { "; it starts without, too" } else { "" };
+            format!("the runtime made it under the filter: {}{spared}", named(runtime, version))
         }
         SyscallReason::Floor { runtime, version, stands_in_for, .. } => {
             let instead = stands_in_for.as_deref().map_or_else(String::new, |used| {

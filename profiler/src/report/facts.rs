@@ -105,8 +105,9 @@ fn reason(reason: &SyscallReason) -> String {
     match reason {
         SyscallReason::Workload { programs, tests } => format!("workload{}", who(programs, tests)),
         SyscallReason::Denied { programs, tests } => format!("denied{}", who(programs, tests)),
-        SyscallReason::Handover { runtime, version } => {
-            format!("handover {}", line(&format!("{runtime} {version}")))
+        SyscallReason::Handover { runtime, version, optional } => {
+            let spared = if *optional { ", which does without" } else { "" };
+            format!("handover {}{spared}", line(&format!("{runtime} {version}")))
         }
         SyscallReason::Floor { runtime, version, no_new_privileges, when, stands_in_for } => {
             let nnp = if *no_new_privileges { " with no-new-privileges" } else { "" };

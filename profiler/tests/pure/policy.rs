@@ -35,7 +35,11 @@ fn setup_is_not_allowed_and_handover_and_workload_are() {
     for name in ["mount", "pivot_root", "clone"] {
         assert_eq!(reasons(&profile, Abi::X86_64, name), []);
     }
-    let runc = SyscallReason::Handover { runtime: "runc".into(), version: "1.1.5".into() };
+    let runc = SyscallReason::Handover {
+        runtime: "runc".into(),
+        version: "1.1.5".into(),
+        optional: false,
+    };
     let nginx = SyscallReason::Workload { programs: vec!["nginx".into()], tests: vec![] };
     assert_eq!(reasons(&profile, Abi::X86_64, "getppid"), std::slice::from_ref(&runc));
     assert_eq!(reasons(&profile, Abi::X86_64, "accept4"), std::slice::from_ref(&nginx));

@@ -82,7 +82,7 @@ impl Users {
                     tests.clone(),
                     vec!["learnt from a denial while recording".to_owned()],
                 ),
-                SyscallReason::Handover { runtime, version } => (
+                SyscallReason::Handover { runtime, version, .. } => (
                     vec![],
                     vec![],
                     vec![format!("the runtime {runtime} {version}").trim_end().into()],
