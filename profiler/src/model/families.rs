@@ -158,7 +158,7 @@ pub static FAMILIES: &[Family] = &[
         why: "newer ABIs have no pause: C libraries wait by ppoll",
     },
     Family {
-        calls: &["waitid", "waitpid", "wait4"],
+        calls: &["wait4", "waitid", "waitpid"],
         why: "waitpid is a call of some ABIs, else wait4; riscv32 has waitid only",
     },
     // processes and threads
