@@ -104,7 +104,7 @@ impl RunArgs {
             return Some(Place::Container { name: name.clone() });
         }
         if let Some(name) = copy_of {
-            return Some(Place::Copy { name: name.clone(), replace: *replace });
+            return Some(Place::Copy { name: name.clone(), replace: *replace, label: None });
         }
         let (file, service) = compose.clone().zip(service.clone())?;
         Some(Place::Compose { file, service })

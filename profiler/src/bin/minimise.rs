@@ -30,7 +30,7 @@ use profiler::{
     report::minimise as report,
     session::{
         SessionError,
-        minimise::{Enforcing, Minimise},
+        minimise::{Enforcing, Minimise, Original},
         store,
         verify::{Place, Policy},
     },
@@ -140,7 +140,11 @@ pub fn run(args: &MinimiseArgs, debug: bool) -> Result<ExitCode> {
     let whole = state.runs.iter().filter(|run| run.removed.is_empty());
     let longest = whole.map(|run| run.duration_ms).max().unwrap_or(0);
     let environment = Environment::of_process();
-    let place = place(args, &environment)?;
+    let original = original(args, &environment, &state.fingerprint, &dir)?;
+    let place = original.as_ref().map(|original| {
+        let (name, label) = (original.name.clone(), Some(original.label.clone()));
+        (Place::Copy { name, replace: args.replace, label }, original)
+    });
     let subject = Subject::of(&input)?;
     let trial = Enforcing {
         profile,
@@ -163,16 +167,38 @@ pub fn run(args: &MinimiseArgs, debug: bool) -> Result<ExitCode> {
             dir.join(STATE).display()
         ));
     }
-    let mut runs = std::mem::take(&mut state.runs);
+    let keep = |state: &State| store::write(&dir, &[(STATE, render::json::minimise(state))]);
+    if let Some(original) = &original {
+        original.restore(state.stopped.as_deref())?;
+        state.stopped = if args.replace { original.running()? } else { None };
+        if state.stopped.is_some() {
+            keep(&state)?; // before it is stopped
+        }
+    }
+    let mut runs = state.runs.clone();
     let outcome = search.finish(
         &trial,
         &mut runs,
         |runs| {
             state.runs = runs.to_vec();
-            store::write(&dir, &[(STATE, render::json::minimise(&state))])
+            keep(&state)
         },
         |now| tell::note(&report::progress(now.run, now.runs, now.left, now.median_ms, jobs)),
-    )?;
+    );
+    let mut tidy = || -> Result<()> {
+        if let Some((original, id)) = original.as_ref().zip(state.stopped.take()) {
+            original.restore(Some(&id))?;
+            if state.runs.is_empty() {
+                fs_err::remove_file(dir.join(STATE))?;
+            } else {
+                keep(&state)?;
+            }
+        }
+        Ok(())
+    };
+    let tidied = tidy();
+    let outcome = outcome?;
+    tidied?;
     write(&minimised(profile, &outcome, &runs), &home, &dir)?;
     let document = report::Document::new(&outcome, &runs, &dir.to_string_lossy());
     let mut out = anstream::stdout();
@@ -243,10 +269,7 @@ fn check(args: &MinimiseArgs, profile: &Profile, candidates: &[Candidate]) -> Re
 /// The runs that were made for this profile, target and command.
 fn resume(args: &MinimiseArgs, profile: &Profile, dir: &Path) -> Result<State> {
     let fingerprint = Fingerprint {
-        profile: Sha256::digest(render::json::profile(profile))
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect(),
+        profile: digest(render::json::profile(profile)),
         target: match &args.copy_of {
             Some(name) => format!("copies of container {name}"),
             None => "the command itself".to_owned(),
@@ -255,7 +278,12 @@ fn resume(args: &MinimiseArgs, profile: &Profile, dir: &Path) -> Result<State> {
     };
     let path = dir.join(STATE);
     if !path.exists() {
-        return Ok(State { schema_version: SCHEMA_VERSION, fingerprint, runs: Vec::new() });
+        return Ok(State {
+            schema_version: SCHEMA_VERSION,
+            fingerprint,
+            stopped: None,
+            runs: Vec::new(),
+        });
     }
     let text = input::text(&path, "choose another directory with `-o DIR`")?;
     let state = ingest::minimise::parse(&text)
@@ -276,14 +304,22 @@ fn resume(args: &MinimiseArgs, profile: &Profile, dir: &Path) -> Result<State> {
     Ok(state)
 }
 
-fn place<'a>(
+/// The container that is copied; its copies are those of this search and this directory.
+fn original<'a>(
     args: &MinimiseArgs,
     environment: &'a Environment,
-) -> Result<Option<(Place, Endpoint, &'a Environment)>> {
-    let Some(name) = &args.copy_of else { return Ok(None) };
+    of: &Fingerprint,
+    dir: &Path,
+) -> Result<Option<Original<'a>>> {
+    let Some(name) = args.copy_of.clone() else { return Ok(None) };
     let endpoint = Endpoint::resolve(args.docker_host.as_deref(), environment)?;
-    let place = Place::Copy { name: name.clone(), replace: args.replace };
-    Ok(Some((place, endpoint, environment)))
+    let dir = dir.canonicalize().with_context(|| format!("cannot find `{}`", dir.display()))?;
+    let label = digest(format!("{of:?} {}", dir.display()));
+    Ok(Some(Original { name, endpoint, environment, label }))
+}
+
+fn digest(text: impl AsRef<[u8]>) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What is in force when these entries are left out.

@@ -113,7 +113,12 @@ pub fn human(document: &Document, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "  {name:<20} run {run}: {}", escape::short(&output, 100))?;
     }
     for (style, verdict, name, what) in [
-        (BAD, "flaky", "flaky     ", "kept: the tests pass and fail without"),
+        (
+            BAD,
+            "flaky",
+            "flaky     ",
+            "kept: the tests pass and fail without, or fail while nothing asks for it",
+        ),
         (
             WARNING,
             "guard",
@@ -156,7 +161,11 @@ pub fn json(document: &Document, out: &mut impl Write) -> io::Result<()> {
 /// A run that was made, and what is left: one line.
 #[must_use]
 pub fn progress(run: &Run, runs: usize, left: Left, median_ms: u64, jobs: usize) -> String {
-    let how = if run.passed { "passed" } else { "failed" };
+    let how = match run.passed {
+        true => "passed",
+        false if run.is_unexplained() => "failed, and nothing asked for what was left out,",
+        false => "failed",
+    };
     let without = match run.removed.as_slice() {
         [] => "under the whole profile".to_owned(),
         [one] => format!("without {one}"),
@@ -203,6 +212,9 @@ mod tests {
             progress(&one, 3, left(2, 40), 1000, 2),
             "run 3 without read: failed in 1.2 s; 2 to 40 runs left, about 1.0 s to 20.0 s"
         );
+        let unexplained = Run { made: Some(vec![]), ..one };
+        let line = progress(&unexplained, 3, left(0, 0), 1000, 1);
+        assert!(line.contains("failed, and nothing asked for what was left out, in"), "{line}");
         assert_eq!(
             progress(&run(true, &[]), 1, left(0, 0), 1000, 1),
             "run 1 under the whole profile: passed in 1.2 s"

@@ -11,7 +11,9 @@ use std::{
     process::ExitStatus,
 };
 
-use rustix::process::{Pid, Signal as Number, WaitId, WaitIdOptions, getpid, kill_process, waitid};
+use rustix::process::{
+    Pid, Signal as Number, WaitId, WaitIdOptions, getpid, kill_process, kill_process_group, waitid,
+};
 use tokio::process::{Child, Command};
 
 use super::{confine::Confinement, error::SessionError, signals::Signal, socket, tail::Tail};
@@ -23,10 +25,13 @@ pub const ENTER: &str = "__enter";
 pub struct Running {
     child: Child,
     pid: Option<Pid>,
+    /// It leads a process group of its own, and is sent signals with it.
+    leads: bool,
 }
 
 impl Running {
-    /// Starts a command that is not the target. Its output goes to `tail`, if there is one.
+    /// Starts a command that is not the target. With a `tail` its output goes there, and it gets a process group of its own,
+    /// so that what it started can be ended with it.
     pub fn plain(
         command: &[OsString],
         socket: Option<&Path>,
@@ -37,7 +42,11 @@ impl Running {
         let environment = environment.iter().map(|(name, value)| (name, value));
         let mut starting = Command::new(program);
         starting.args(&command[1..]).envs(environment);
-        Self::spawn(&mut starting, program, socket, tail)
+        if tail.is_some() {
+            starting.process_group(0);
+        }
+        let running = Self::spawn(&mut starting, program, socket, tail)?;
+        Ok(Running { leads: tail.is_some(), ..running })
     }
 
     /// Starts a command that is the target; `join` is called with its process id and must move it
@@ -100,7 +109,7 @@ impl Running {
         if let Some(tail) = tail {
             tail.follow(&mut child);
         }
-        Ok(Running { child, pid })
+        Ok(Running { child, pid, leads: false })
     }
 
     /// Waits for its end. Cancel safe.
@@ -108,20 +117,26 @@ impl Running {
         self.child.wait().await
     }
 
-    /// Ends it.
+    /// Ends it, and its group where it has its own, also after its own end.
     pub fn kill(&self) {
         if let Some(pid) = self.pid {
-            let _ = kill_process(pid, Number::KILL); // it may just have ended
+            self.send(pid, Number::KILL);
         }
     }
 
     /// Passes on a signal, unless the terminal sent it to the command as well.
     pub fn pass_on(&self, signal: Signal) {
+        // The terminal reaches its own foreground group only.
         if let (false, Some(pid), Some(number)) =
-            (signal.from_kernel, self.pid, Number::from_named_raw(signal.number))
+            (signal.from_kernel && !self.leads, self.pid, Number::from_named_raw(signal.number))
         {
-            let _ = kill_process(pid, number); // it may just have ended
+            self.send(pid, number);
         }
+    }
+
+    fn send(&self, pid: Pid, number: Number) {
+        let send = if self.leads { kill_process_group } else { kill_process };
+        let _ = send(pid, number); // it may just have ended
     }
 }
 

@@ -153,6 +153,14 @@ pub enum SessionError {
         /// Who was not.
         why: String,
     },
+    /// A target was not started, and not for what its profile lacks. Hostile text.
+    #[error(
+        "the target could not be started, which says nothing of the profile: {}\nhint: mend that, then give the same command again", reason.escape_debug()
+    )]
+    NotStarted {
+        /// In the engine's words.
+        reason: String,
+    },
     /// Signals could not be caught.
     #[error("cannot catch signals\nhint: check what the limits of this shell leave: ulimit -a")]
     Signals(#[source] io::Error),
@@ -197,6 +205,7 @@ mod tests {
             SessionError::Spawn { program: name(), source: source() },
             SessionError::Io { verb: "read", path: PathBuf::new(), source: source() },
             SessionError::Socket { verb: "create", path: PathBuf::new(), source: source() },
+            SessionError::NotStarted { reason: name() },
             SessionError::Signals(source()),
         ];
         for error in errors {

@@ -41,12 +41,15 @@ struct World {
     watched: bool,
     /// How often a flaky one was refused.
     refused: usize,
+    /// Runs, from 0, that fail before they ask for anything.
+    unlucky: fn(usize) -> bool,
     runs: Vec<Run>,
 }
 
 impl World {
     fn new(truth: impl IntoIterator<Item = (Entry, Truth)>, watched: bool) -> World {
-        World { truth: truth.into_iter().collect(), watched, refused: 0, runs: vec![] }
+        let unlucky = |_| false;
+        World { truth: truth.into_iter().collect(), watched, refused: 0, unlucky, runs: vec![] }
     }
 
     fn candidates(&self) -> Vec<Candidate> {
@@ -56,10 +59,10 @@ impl World {
 
     fn run(&mut self, removed: &BTreeSet<Entry>) {
         let mut made = vec![];
-        let mut passed = true;
+        let mut passed = !(self.unlucky)(self.runs.len());
         let mut last_either = None;
         for (entry, truth) in &self.truth {
-            if *truth == Truth::Never {
+            if *truth == Truth::Never || !passed {
                 continue;
             }
             made.push(entry.clone());
@@ -121,6 +124,10 @@ fn plain_calls() -> Vec<Entry> {
 fn truths() -> impl Strategy<Value = Vec<Truth>> {
     let steady = vec![Truth::Needed, Truth::Needed, Truth::Never, Truth::Tolerated, Truth::Either];
     vec(select(steady), 1..25)
+}
+
+fn call(name: &str) -> Entry {
+    Entry::Syscall(name.into())
 }
 
 fn settings(repeats: usize, prove: bool) -> Settings {
@@ -267,6 +274,43 @@ fn tests_that_fail_anyway_say_nothing() {
 }
 
 #[test]
+fn what_nothing_asked_for_is_not_why_a_run_failed() {
+    let calls = || plain_calls().into_iter().map(|call| (call, Truth::Never));
+    // By bad luck, once: it is made again.
+    let mut world = World::new(calls(), true);
+    world.unlucky = |run| run == 2;
+    let outcome = world.search(settings(2, false), 1);
+    assert_eq!(outcome.dropped().len(), plain_calls().len());
+    assert_eq!(world.runs.len(), 2 + 1 + 2 + 1);
+    // Once more at the end is no exception.
+    let mut world = World::new(calls(), true);
+    world.unlucky = |run| run == 4;
+    assert_eq!(world.search(settings(2, false), 1).dropped().len(), plain_calls().len());
+    // Always: they are kept, and none is said to be needed.
+    for prove in [false, true] {
+        let mut world = World::new(calls().chain([(call("write"), Truth::Needed)]), true);
+        world.unlucky = |run| run > 1;
+        let outcome = world.search(settings(2, prove), 1);
+        assert!(outcome.dropped().is_empty());
+        for (entry, truth) in &world.truth {
+            let expected =
+                if *truth == Truth::Never || prove { Verdict::Flaky } else { Verdict::Used };
+            assert_eq!(verdict(&outcome, entry), expected, "{entry}");
+        }
+        assert_eq!(world.runs.len(), 2 + 3 + if prove { 3 } else { 0 });
+    }
+    // A capability may be wanted unseen, and so may all where nobody watched.
+    let capability = Entry::Capability("CHOWN".into());
+    for (entry, watched) in [(capability, true), (call("read"), false)] {
+        let mut world = World::new([(entry.clone(), Truth::Never)], watched);
+        world.unlucky = |run| run > 1;
+        let outcome = world.search(settings(2, true), 1);
+        let verdict = verdict(&outcome, &entry);
+        assert!(matches!(verdict, Verdict::Needed { .. }), "{entry}: {verdict:?}");
+    }
+}
+
+#[test]
 fn one_run_convicts_what_alone_was_asked_for() {
     // Twenty at once, of which the first that is asked for ends the tests.
     let mut truth: Vec<(Entry, Truth)> =
@@ -326,6 +370,7 @@ fn the_profile_says_what_was_proven_and_lacks_what_is_not_needed() {
             target: "the command itself".into(),
             command: vec!["\u{1b}".into()],
         },
+        stopped: Some("b34304da0dc7".into()),
         runs: world.runs.clone(),
     };
     let text = profiler::render::json::minimise(&state);

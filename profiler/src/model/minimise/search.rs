@@ -8,6 +8,8 @@
 //!   the end has passed all at once.
 //! - A run goes as it would without those removed entries only that something asked for. A failing run therefore blames these, not all that
 //!   were removed; where only one was asked for, it is convicted by the run.
+//! - A call that nothing asked for is not why a run failed. Such a run is made again, and where it goes on failing the calls are kept, as flaky.
+//!   What a capability is wanted for is not always seen, so one that is tried may be why.
 //! - A verdict on one entry rests on as many runs that agree as `repeats` says. Runs that differ make it flaky.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -123,6 +125,8 @@ struct Past {
     made: Option<Bits>,
     /// Of what was removed, what something asked for; all, where nobody watched or nothing was seen to ask.
     blame: Bits,
+    /// It failed, though nothing was seen to ask for what was removed.
+    unexplained: bool,
     /// It left out an entry that is not looked at now.
     foreign: bool,
 }
@@ -138,6 +142,7 @@ impl Past {
         let asked = made.as_ref().map(|made| removed.intersection(made));
         Past {
             blame: asked.filter(|asked| !asked.is_empty()).unwrap_or_else(|| removed.clone()),
+            unexplained: run.is_unexplained(),
             foreign: removed.numbers().count() != run.removed.len(),
             passed: run.passed,
             removed,
@@ -146,7 +151,8 @@ impl Past {
     }
 
     fn supposed(removed: Bits, passed: bool) -> Past {
-        Past { blame: removed.clone(), removed, passed, made: None, foreign: false }
+        let blame = removed.clone();
+        Past { blame, removed, passed, made: None, unexplained: false, foreign: false }
     }
 }
 
@@ -166,7 +172,7 @@ enum Answer {
     Passes,
     /// One that failed; its index.
     Fails(usize),
-    /// Of one entry: runs differ.
+    /// Of one entry, that runs differ; of several, that they fail and none of these is why.
     Differs,
 }
 
@@ -258,10 +264,18 @@ impl<'a> Search<'a> {
             &[one] => return self.single(one, likely),
             _ => {}
         }
-        let Answer::Fails(index) = self.ask(group, likely)? else {
-            self.dropped = self.dropped.with(group);
-            self.verdicts.extend(group.iter().map(|&place| (place, Verdict::NotNeeded)));
-            return Ok(());
+        let all = |verdict: Verdict| group.iter().map(move |&place| (place, verdict));
+        let index = match self.ask(group, likely)? {
+            Answer::Fails(index) => index,
+            Answer::Differs => {
+                self.verdicts.extend(all(Verdict::Flaky));
+                return Ok(());
+            }
+            Answer::Passes => {
+                self.dropped = self.dropped.with(group);
+                self.verdicts.extend(all(Verdict::NotNeeded));
+                return Ok(());
+            }
         };
         let blame = self.runs[index].blame.clone();
         let (suspects, others): (Vec<usize>, Vec<usize>) =
@@ -338,12 +352,18 @@ impl<'a> Search<'a> {
             let blames = || run.blame.is_subset(&removed) && !run.blame.is_disjoint(&asked);
             !run.passed && !run.foreign && (run.removed == removed || blames())
         };
-        let fails: Vec<usize> =
-            (0..self.runs.len()).filter(|&index| fails(&self.runs[index])).collect();
+        let fails = (0..self.runs.len()).filter(|&index| fails(&self.runs[index]));
+        let is_call = |&place: &usize| matches!(self.entry(place), Entry::Syscall(_));
+        let calls_only = group.iter().all(is_call);
+        let (unexplained, fails): (Vec<usize>, Vec<usize>) =
+            fails.partition(|&index| calls_only && self.runs[index].unexplained);
         let passes = self.passes(&removed);
-        self.spent.extend(fails.iter().chain(&passes));
+        let unexplained: Vec<usize> =
+            unexplained.into_iter().filter(|&index| self.runs[index].removed == removed).collect();
+        self.spent.extend(fails.iter().chain(&passes).chain(&unexplained));
         let repeats = self.settings.repeats;
         match (fails.as_slice(), passes.len()) {
+            ([], _) if unexplained.len() > repeats => Ok(Answer::Differs),
             ([_, ..], 1..) if group.len() == 1 => Ok(Answer::Differs),
             ([first, ..], _) if group.len() > 1 || fails.len() >= repeats => {
                 Ok(Answer::Fails(*first))

@@ -22,6 +22,10 @@ pub struct State {
     pub schema_version: u32,
     /// For what the runs were made.
     pub fingerprint: Fingerprint,
+    /// The id of the container that ran and is stopped while its copies run; absent where none is. A search that was killed
+    /// leaves it stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
     /// In the order in which they ended.
     pub runs: Vec<Run>,
 }
@@ -54,4 +58,15 @@ pub struct Run {
     /// The end of what a failing run wrote, at most [`MAX_OUTPUT`] bytes; empty for one that passed. Hostile text.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub output: String,
+}
+
+impl Run {
+    /// It failed, though nothing was seen to ask for anything that was left out.
+    #[must_use]
+    pub fn is_unexplained(&self) -> bool {
+        let asked = |made: &Vec<Entry>| self.removed.iter().any(|entry| made.contains(entry));
+        !self.passed
+            && !self.removed.is_empty()
+            && self.made.as_ref().is_some_and(|made| !asked(made))
+    }
 }

@@ -1,6 +1,7 @@
 //! One run under enforcement: a command of its own, or the tests against a copy of a container, under a reduced profile.
 //!
-//! It is recorded like any other, so it is known which calls were made and refused. What it starts does not outlive it.
+//! It is recorded like any other, so it is known which calls were made and refused. What it starts does not outlive it. That an
+//! engine does not start the target is an error and says nothing of the profile, unless what was left out is why.
 
 use std::{
     collections::BTreeSet,
@@ -9,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Trial, Tried};
+use super::{Original, Trial, Tried, original::ENGINE_TIMEOUT};
 use crate::{
     model::{
         effective::Effective,
@@ -22,11 +23,8 @@ use crate::{
         tail::Tail,
         verify::{self, Bounds, Fault, Place, Policy, Verification, Verified},
     },
-    target::docker::{Docker, Endpoint, Environment},
+    target::docker::Docker,
 };
-
-/// How long the engine may take to answer a question.
-const ENGINE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A run may take this many times what the longest under the whole profile took, and this long in any case.
 const PATIENCE: u32 = 10;
@@ -41,7 +39,7 @@ pub struct Enforcing<'a> {
     /// Decides what a seccomp file's text does, as the engine reads it.
     pub read: &'a (dyn Fn(&str) -> Option<Effective> + Sync),
     /// The container, and its engine; without, the command itself is run under the profile.
-    pub place: Option<(Place, Endpoint, &'a Environment)>,
+    pub place: Option<(Place, &'a Original<'a>)>,
     /// What the target is called.
     pub name: String,
     /// The tests, or the command.
@@ -68,12 +66,17 @@ impl Trial for Enforcing<'_> {
             self.longest_ms.fetch_max(took, Ordering::Relaxed);
         }
         in_force(&verified)?;
-        let recording = verified.recording.as_ref();
+        let made = verified.recording.as_ref().and_then(|recording| made(self.profile, recording));
+        if let (true, Some(reason)) = (verified.refused, &verified.down)
+            && !(may_be_why(removed, made.as_deref()) && runtime.block_on(self.starts())?)
+        {
+            return Err(SessionError::NotStarted { reason: reason.clone() });
+        }
         let written = bounds.tail.text();
         let overdue = bounds.limit.filter(|limit| started.elapsed() >= *limit);
         Ok(Tried {
             passed,
-            made: recording.and_then(|recording| made(self.profile, recording)),
+            made,
             output: match (verified.down, overdue) {
                 (Some(reason), _) => reason,
                 (None, Some(limit)) => {
@@ -93,6 +96,12 @@ impl Enforcing<'_> {
         self.limit.or(by_longest)
     }
 
+    /// Whether the target is started at all, under the whole profile.
+    async fn starts(&self) -> Result<bool, SessionError> {
+        let bounds = Bounds { tail: Tail::default(), limit: self.limit() };
+        Ok(!self.verify(&BTreeSet::new(), bounds).await?.refused)
+    }
+
     async fn verify(
         &self,
         removed: &BTreeSet<Entry>,
@@ -108,7 +117,7 @@ impl Enforcing<'_> {
         };
         let docker = match &self.place {
             None => None,
-            Some((_, endpoint, environment)) => {
+            Some((_, Original { endpoint, environment, .. })) => {
                 Some(Docker::connect_or_podman(endpoint, environment, ENGINE_TIMEOUT).await?)
             }
         };
@@ -127,6 +136,14 @@ fn passes(verified: &Verified) -> bool {
         _ => true,
     };
     verified.status == Some(0) && verified.down.is_none() && held
+}
+
+/// Whether a target may not have been started for what was left out: something asked for it, or it is a capability, which a file
+/// may want of the kernel without a check that is seen.
+fn may_be_why(removed: &BTreeSet<Entry>, made: Option<&[Entry]>) -> bool {
+    removed.iter().any(|entry| {
+        matches!(entry, Entry::Capability(_)) || made.is_some_and(|made| made.contains(entry))
+    })
 }
 
 /// A run under another filter says nothing.

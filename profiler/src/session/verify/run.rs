@@ -76,6 +76,8 @@ pub struct Verified {
     pub status: Option<i32>,
     /// Why the target did not run as it should; the tests were not run then. Hostile text.
     pub down: Option<String>,
+    /// It was not even started: the engine refused.
+    pub refused: bool,
     /// The container before the tests, after them, and when it was stopped.
     pub states: Vec<ContainerState>,
     /// A signal asked for the end.
@@ -174,6 +176,7 @@ async fn directly(
         in_force,
         status,
         down: None,
+        refused: false,
         states: Vec::new(),
         interrupted: false,
     })
@@ -187,6 +190,7 @@ fn first(outcome: Outcome) -> Option<Recording> {
 struct Tested {
     status: Option<i32>,
     down: Option<String>,
+    refused: bool,
     states: Vec<ContainerState>,
 }
 
@@ -266,6 +270,7 @@ async fn against(
         in_force,
         status: tested.status,
         down: tested.down,
+        refused: tested.refused,
         states: tested.states,
         interrupted: interrupted.into_inner(),
     })
@@ -299,8 +304,10 @@ async fn test(test: Test<'_>) -> Result<Tested, SessionError> {
             }
         }
     };
-    let mut tested = Tested { status: None, down: None, states: vec![enforced.state().await?] };
-    if let Start::Down { reason } = start {
+    let states = vec![enforced.state().await?];
+    let refused = matches!(start, Start::Refused { .. });
+    let mut tested = Tested { status: None, down: None, refused, states };
+    if let Start::Refused { reason } | Start::Down { reason } = start {
         tested.down = Some(reason);
     } else if !interrupted.load(Ordering::Relaxed) {
         looked_up(watch).await;
@@ -327,6 +334,7 @@ async fn test(test: Test<'_>) -> Result<Tested, SessionError> {
                 }
             };
             if let Some(bounds) = bounds {
+                running.kill(); // the next run must find nothing of this one
                 bounds.tail.end().await;
             }
         }

@@ -41,6 +41,8 @@ pub enum Place {
         name: String,
         /// It may be stopped for the time, when it runs.
         replace: bool,
+        /// By which the copy is found when this process has been killed.
+        label: Option<String>,
     },
     /// A service of a compose file, in a project of its own.
     Compose {
@@ -56,6 +58,11 @@ pub enum Place {
 pub enum Start {
     /// It runs, and is healthy where it has a health check; or it has ended by itself, which a container may.
     Up,
+    /// The engine or its runtime refused to start it, and why. Hostile text.
+    Refused {
+        /// In their words.
+        reason: String,
+    },
     /// It does not run as it should, and why. Hostile text.
     Down {
         /// In the engine's words, or the health check's.
@@ -103,7 +110,7 @@ impl Enforced {
                 }
                 Ok(Enforced { docker, id: info.id, kind: Kind::AsItIs, clean: true })
             }
-            Place::Copy { name, replace } => {
+            Place::Copy { name, replace, label } => {
                 let info = find(&docker, name).await?;
                 if info.running && !replace {
                     return Err(SessionError::Runs { name: name.clone() });
@@ -122,7 +129,8 @@ impl Enforced {
                     capabilities: policy.capability_names(),
                     no_new_privileges: policy.no_new_privileges,
                 };
-                let id = docker.create_copy(&info.id, &own_name(), &confinement).await?;
+                let (copy, label) = (own_name(), label.as_deref());
+                let id = docker.create_copy(&info.id, &copy, &confinement, label).await?;
                 let kind = Kind::Copy {
                     original: info.id,
                     replaces: info.running,
@@ -186,7 +194,9 @@ impl Enforced {
                     return down("interrupted");
                 }
                 match self.docker.start(&self.id).await {
-                    Err(EngineError::Refused { message, .. }) => return down(&message),
+                    Err(EngineError::Refused { message, .. }) => {
+                        return Ok(Start::Refused { reason: message });
+                    }
                     other => other?,
                 }
             }

@@ -11,12 +11,15 @@ use bollard::{
         NetworkConnectRequest, NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
     },
     query_parameters::{
-        CreateContainerOptions, InspectContainerOptions, RemoveContainerOptions,
-        StartContainerOptions, StopContainerOptions,
+        CreateContainerOptions, InspectContainerOptions, ListContainersOptions,
+        RemoveContainerOptions, StartContainerOptions, StopContainerOptions,
     },
 };
 
 use super::{Connection, Docker, EngineError, RESTART_TIMEOUT, wanted_name};
+
+/// The label of copies that belong to a search; its value says to which.
+const LABEL: &str = "profiler.minimise";
 
 /// How a copy is confined.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,7 +58,8 @@ pub struct ContainerState {
 }
 
 impl Docker {
-    /// Creates a copy of a container, called `name`, and does not start it; the copy's id.
+    /// Creates a copy of a container, called `name`, and does not start it; the copy's id. With a `label` it is found by
+    /// [`copies`](Self::copies).
     ///
     /// # Errors
     /// When the engine refuses.
@@ -64,9 +68,13 @@ impl Docker {
         of: &str,
         name: &str,
         confinement: &Confinement,
+        label: Option<&str>,
     ) -> Result<String, EngineError> {
         let original = self.inspected(of).await?;
-        let (body, others) = copied(original, confinement);
+        let (mut body, others) = copied(original, confinement);
+        if let Some(label) = label {
+            body.labels.get_or_insert_default().insert(LABEL.to_owned(), label.to_owned());
+        }
         let options = CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
         let request = self.client.create_container(Some(options), body);
         let verb = format!("create a copy of container `{of}`");
@@ -82,6 +90,19 @@ impl Docker {
             }
         }
         Ok(id)
+    }
+
+    /// The ids of the copies with this label, running or not.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn copies(&self, label: &str) -> Result<Vec<String>, EngineError> {
+        let filters = HashMap::from([("label".to_owned(), vec![format!("{LABEL}={label}")])]);
+        let options =
+            ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
+        let request = self.client.list_containers(Some(options));
+        let listed = self.connection().ask("list containers", request).await?;
+        Ok(listed.into_iter().filter_map(|container| container.id).collect())
     }
 
     /// Starts a container.
@@ -173,7 +194,9 @@ fn copied(
     let is_own = |text: &String| text != short && !text.is_empty();
     let labels = config.labels.map(|labels| {
         let engines = |label: &str| {
-            label.starts_with("com.docker.compose.") || label.starts_with("io.podman.compose.")
+            label.starts_with("com.docker.compose.")
+                || label.starts_with("io.podman.compose.")
+                || label == LABEL
         };
         labels.into_iter().filter(|(label, _)| !engines(label)).collect()
     });
