@@ -1,16 +1,19 @@
 //! Commands under a profile, without an engine.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use camino::Utf8PathBuf;
 
 use crate::{
     harness::{
         machine::{Machine, Need, Scratch},
+        program,
         record::Record,
         syscalls,
         test::Test,
     },
-    verify::runs::{run, without},
+    verify::runs::{command, run, said, without},
 };
 
 const NEEDS: [Need; 2] = [Need::Bpf, Need::Tool("gcc", "gcc")];
@@ -125,9 +128,9 @@ fn lenient(scratch: &Scratch) -> Result<Utf8PathBuf> {
 /// It comes to its stop long after the question for its filter was given up. Held there, it would never end.
 fn vfork(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
-    let program = machine.fixture("vfork")?;
-    let said = run(machine, &lenient(&scratch)?, &[], &[program.as_str(), "2"])?;
-    let said = said.expect(0, "holds")?;
+    let fixture = machine.fixture("vfork")?;
+    let mut verify = command(machine, &lenient(&scratch)?, &[], &[fixture.as_str(), "2"]);
+    let said = said(program::run(&mut verify, Duration::from_secs(60))?)?.expect(0, "holds")?;
     ensure!(said.output.stdout.contains("went on"), "{}", said.output.text());
     Ok(())
 }
