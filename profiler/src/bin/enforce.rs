@@ -17,6 +17,7 @@ use profiler::{
         arch::Abi,
         capability,
         effective::{self, Context, Effective, Engine},
+        ended::Must,
         in_force::Difference,
         policy::native_abi,
         profile::Profile,
@@ -32,7 +33,7 @@ use profiler::{
         store,
         verify::{self, Evidence, Fault, Place, Policy, Verification, Verified},
     },
-    target::docker::{ContainerState, Docker, Endpoint, Environment},
+    target::docker::{Docker, Endpoint, Environment},
 };
 
 use crate::{
@@ -290,6 +291,7 @@ impl<'a> Subject<'a> {
             && verified.status == Some(KILLED)
             || verified.states.iter().any(|state| state.exit_code == i64::from(KILLED))
             || recording.is_some_and(|it| it.denials.iter().any(|fact| fact.killed));
+        let ended = verified.ended(if args.quick { Must::StayUp } else { Must::NotFail });
         let refused = recording.map(|it| verdict::refused_capabilities(it, basis));
         Document {
             profile: args.profile.display().to_string(),
@@ -301,7 +303,8 @@ impl<'a> Subject<'a> {
             in_force: in_force(verified.in_force),
             denials: denials.unwrap_or_default(),
             capabilities: refused.unwrap_or_default(),
-            incidents: incidents(&verified.states),
+            failures: ended.failures,
+            incidents: ended.told,
             killed,
             missing,
             target: verified.target,
@@ -353,24 +356,6 @@ fn difference(difference: &Difference) -> String {
     let Difference { abi, nr, wanted, found } = difference;
     let found = found.map_or_else(|| "no known answer".to_owned(), |found| found.to_string());
     format!("{abi} {}: {wanted} in the profile, {found} in force", syscall::display(*abi, *nr))
-}
-
-/// What happened to the container: `states` are before the tests, after them, and when it was stopped.
-fn incidents(states: &[ContainerState]) -> Vec<String> {
-    let mut incidents = Vec::new();
-    let [before, after, ..] = states else { return incidents };
-    let restarts = after.restarts - before.restarts;
-    if restarts > 0 {
-        incidents.push(format!("the engine started the container again, {restarts} times"));
-    }
-    if states.iter().any(|state| state.out_of_memory) {
-        incidents.push("the container ran out of memory".to_owned());
-    }
-    if !after.running && after.exit_code != 0 {
-        let why = if after.error.is_empty() { String::new() } else { format!(": {}", after.error) };
-        incidents.push(format!("the container ended with status {}{why}", after.exit_code));
-    }
-    incidents
 }
 
 /// Command lines that lead on.

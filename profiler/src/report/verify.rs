@@ -113,7 +113,10 @@ pub struct Document {
     pub denials: Vec<Denial>,
     /// Capabilities that were refused to calls that failed.
     pub capabilities: BTreeSet<RefusedCapability>,
-    /// What happened to the container: restarts, memory, how it ended.
+    /// How the container failed: it ended in failure, was started again, ran out of memory; with `--quick`, did not stay up or was
+    /// unhealthy. Hostile text.
+    pub failures: Vec<String>,
+    /// What else happened to the container, and is only told. Hostile text.
     pub incidents: Vec<String>,
     /// A process was killed by the filter.
     pub killed: bool,
@@ -131,6 +134,7 @@ impl Document {
             || self.unexpected().next().is_some()
             || self.status.is_some_and(|status| status != 0)
             || self.down.is_some()
+            || !self.failures.is_empty()
             || self.killed
             || self.interrupted;
         let is_complete =
@@ -181,6 +185,9 @@ pub fn human(document: &Document, next: &[String], out: &mut impl Write) -> io::
         let by = listed(" by ", &refused.programs);
         let line = format!("CAP_{} was refused, and {}{by} failed", refused.name, refused.syscall);
         writeln!(out, "  {} {line}", paint(WARNING, "warning:"))?;
+    }
+    for failure in &document.failures {
+        writeln!(out, "  {}", paint(BAD, &escape::line(failure)))?;
     }
     for incident in &document.incidents {
         writeln!(out, "  {} {}", paint(WARNING, "warning:"), escape::line(incident))?;
@@ -342,6 +349,7 @@ mod tests {
             },
             denials: vec![],
             capabilities: BTreeSet::new(),
+            failures: vec![],
             incidents: vec![],
             killed: false,
             missing: BTreeSet::new(),
@@ -383,11 +391,12 @@ mod tests {
         for change in incomplete {
             assert_eq!(verdict(change), Verdict::Incomplete);
         }
-        let fails: [fn(&mut Document); 6] = [
+        let fails: [fn(&mut Document); 7] = [
             |it| it.denials.push(denial(None)),
             |it| it.status = Some(7),
             |it| it.down = Some("no".to_owned()),
             |it| it.killed = true,
+            |it| it.failures.push("it ended".to_owned()),
             |it| it.interrupted = true,
             |it| {
                 let fault = Fault {

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     model::{
         effective::Effective,
+        ended::{Ended, Must, ended},
         recording::{Recording, Target, TargetKind},
     },
     observe::ebpf::Options,
@@ -78,8 +79,23 @@ pub struct Verified {
     pub down: Option<String>,
     /// The container before the tests, after them, and when it was stopped.
     pub states: Vec<ContainerState>,
+    /// Somebody had the engine stop the container while the tests ran.
+    pub stopped: bool,
     /// A signal asked for the end.
     pub interrupted: bool,
+}
+
+impl Verified {
+    /// What happened to the container while the tests ran; nothing to a command.
+    #[must_use]
+    pub fn ended(&self, must: Must) -> Ended {
+        match self.states.as_slice() {
+            [before, after, ..] => {
+                ended(&before.judged_by(), &after.judged_by(), self.stopped, must)
+            }
+            _ => Ended::default(),
+        }
+    }
 }
 
 /// How a run is kept from showing and from staying, when it is one of many.
@@ -175,6 +191,7 @@ async fn directly(
         status,
         down: None,
         states: Vec::new(),
+        stopped: false,
         interrupted: false,
     })
 }
@@ -188,6 +205,7 @@ struct Tested {
     status: Option<i32>,
     down: Option<String>,
     states: Vec<ContainerState>,
+    stopped: bool,
 }
 
 async fn against(
@@ -267,6 +285,7 @@ async fn against(
         status: tested.status,
         down: tested.down,
         states: tested.states,
+        stopped: tested.stopped,
         interrupted: interrupted.into_inner(),
     })
 }
@@ -299,7 +318,9 @@ async fn test(test: Test<'_>) -> Result<Tested, SessionError> {
             }
         }
     };
-    let mut tested = Tested { status: None, down: None, states: vec![enforced.state().await?] };
+    let began = SystemTime::now();
+    let states = vec![enforced.state().await?];
+    let mut tested = Tested { status: None, down: None, states, stopped: false };
     if let Start::Down { reason } = start {
         tested.down = Some(reason);
     } else if !interrupted.load(Ordering::Relaxed) {
@@ -331,7 +352,11 @@ async fn test(test: Test<'_>) -> Result<Tested, SessionError> {
             }
         }
     }
-    tested.states.push(enforced.state().await?);
+    let after = enforced.state().await?;
+    if !after.running {
+        tested.stopped = enforced.was_stopped(began).await?;
+    }
+    tested.states.push(after);
     enforced.end().await?;
     tested.states.push(enforced.state().await?);
     Ok(tested)

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{
@@ -251,6 +251,14 @@ impl Enforced {
     /// When the engine does not answer.
     pub async fn state(&self) -> Result<ContainerState, SessionError> {
         Ok(self.docker.state(&self.id).await?)
+    }
+
+    /// Whether somebody else had the engine stop it, at `since` or later.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn was_stopped(&self, since: SystemTime) -> Result<bool, SessionError> {
+        Ok(self.docker.was_stopped(&self.id, since).await?)
     }
 
     /// Stops the target, if it was started for this.
