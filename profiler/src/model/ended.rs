@@ -64,12 +64,13 @@ pub fn ended(before: &State<'_>, after: &State<'_>, stopped: bool, must: Must) -
     }
     if !after.running {
         let code = after.exit_code;
-        let why =
-            if after.error.is_empty() { String::new() } else { format!(": {}", after.error) };
+        let why = if after.error.is_empty() { String::new() } else { format!(": {}", after.error) };
         if stays {
             ended.failures.push(format!("the container did not stay up: status {code}{why}"));
         } else if code != 0 && stopped && ASKED.contains(&code) {
-            ended.told.push(format!("the container was stopped while the tests ran: status {code}"));
+            ended
+                .told
+                .push(format!("the container was stopped while the tests ran: status {code}"));
         } else if code != 0 {
             ended.failures.push(format!("the container ended with status {code}{why}"));
         }

@@ -4,7 +4,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -19,7 +19,7 @@ use crate::{
     session::error::SessionError,
     target::{
         cgroup::of_container,
-        docker::{Confinement, ContainerState, Docker, EngineError},
+        docker::{Confinement, ContainerState, Docker, EngineError, own_name},
     },
 };
 
@@ -122,7 +122,7 @@ impl Enforced {
                     capabilities: policy.capability_names(),
                     no_new_privileges: policy.no_new_privileges,
                 };
-                let id = docker.create_copy(&info.id, &own_name(), &confinement).await?;
+                let id = docker.create_copy(&info.id, &own_name("verify"), &confinement).await?;
                 let kind = Kind::Copy {
                     original: info.id,
                     replaces: info.running,
@@ -132,7 +132,8 @@ impl Enforced {
                 Ok(Enforced { docker, id, kind, clean: false })
             }
             Place::Compose { file, service } => {
-                let project = Project::new(file, service, &own_name(), policy, &docker).await?;
+                let project =
+                    Project::new(file, service, &own_name("verify"), policy, &docker).await?;
                 let kind = Kind::Service(Box::new(project));
                 let mut made = Enforced { docker, id: String::new(), kind, clean: false };
                 if let Kind::Service(project) = &made.kind {
@@ -327,13 +328,6 @@ async fn find(
     let endpoint = docker.endpoint().to_string();
     let missing = SessionError::NoContainer { name: name.to_owned(), endpoint };
     docker.find(name).await?.ok_or(missing)
-}
-
-/// A name that no other run has.
-fn own_name() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("profiler-verify-{}-{number}", std::process::id())
 }
 
 /// A file with this text, which engines and compose read.
