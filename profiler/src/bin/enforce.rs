@@ -294,11 +294,16 @@ impl<'a> Subject<'a> {
         if !ran && verified.status.is_some() {
             missing.insert("calls".to_owned());
         }
+        let ended = verified.ended(if args.quick { Must::StayUp } else { Must::NotFail });
+        let mut incidents = ended.told;
+        if !verified.in_force.left.is_empty() {
+            incidents.push(left_running(&verified.in_force.left));
+            missing.insert("shutdown".to_owned());
+        }
         let killed = verified.target.kind == profiler::model::recording::TargetKind::Command
             && verified.status == Some(KILLED)
             || verified.states.iter().any(|state| state.exit_code == i64::from(KILLED))
             || recording.is_some_and(|it| it.denials.iter().any(|fact| fact.killed));
-        let ended = verified.ended(if args.quick { Must::StayUp } else { Must::NotFail });
         let refused = recording.map(|it| verdict::refused_capabilities(it, basis));
         Document {
             profile: args.profile.display().to_string(),
@@ -312,7 +317,7 @@ impl<'a> Subject<'a> {
             gives_capabilities: profile.is_some_and(|profile| profile.capabilities.known),
             capabilities: refused.unwrap_or_default(),
             failures: ended.failures,
-            incidents: ended.told,
+            incidents,
             killed,
             missing,
             target: verified.target,
@@ -347,6 +352,7 @@ fn fault(fault: Fault) -> report::Fault {
     let (kind, program, all) = match fault {
         Fault::Unfiltered { program } => ("unfiltered", program, Vec::new()),
         Fault::NewPrivileges { program } => ("new-privileges", program, Vec::new()),
+        Fault::Gone { program } => ("gone", program, Vec::new()),
         Fault::Another { program, differences } => {
             ("another-filter", program, differences.iter().map(difference).collect())
         }
@@ -364,6 +370,13 @@ fn difference(difference: &Difference) -> String {
     let Difference { abi, nr, wanted, found } = difference;
     let found = found.map_or_else(|| "no known answer".to_owned(), |found| found.to_string());
     format!("{abi} {}: {wanted} in the profile, {found} in force", syscall::display(*abi, *nr))
+}
+
+fn left_running(names: &[String]) -> String {
+    let shown: BTreeSet<&String> = names.iter().collect();
+    let shown: Vec<String> = shown.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let (number, shown) = (names.len(), shown.join(", "));
+    format!("left running by the command, under the filter: {shown} (processes: {number})")
 }
 
 /// Command lines that lead on.

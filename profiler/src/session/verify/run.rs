@@ -121,6 +121,11 @@ impl Confined {
         &self.confinement
     }
 
+    /// These processes outlive the command.
+    pub(in crate::session) fn left(&self, pids: &[u32]) {
+        self.watch.left(pids);
+    }
+
     /// How it is bounded; with bounds, nothing that it starts outlives it.
     pub(in crate::session) fn bounds(&self) -> Option<&Bounds> {
         self.bounds.as_ref()
@@ -202,6 +207,8 @@ fn first(outcome: Outcome) -> Option<Recording> {
 
 /// How the tests went.
 struct Tested {
+    /// The container is no longer there.
+    gone: bool,
     status: Option<i32>,
     down: Option<String>,
     states: Vec<ContainerState>,
@@ -274,6 +281,9 @@ async fn against(
     cleaned?;
     let mut in_force = watch.end();
     ask_the_engine(plan, &tested, &mut in_force);
+    if tested.gone {
+        in_force.faults.push(Fault::Gone { program: plan.name.clone() });
+    }
     let target = Target { kind: TargetKind::Container, name: plan.name.clone() };
     // it was recorded by its id
     let recording =
@@ -319,8 +329,8 @@ async fn test(test: Test<'_>) -> Result<Tested, SessionError> {
         }
     };
     let began = SystemTime::now();
-    let states = vec![enforced.state().await?];
-    let mut tested = Tested { status: None, down: None, states, stopped: false };
+    let states = enforced.state().await?.into_iter().collect();
+    let mut tested = Tested { gone: false, status: None, down: None, states, stopped: false };
     if let Start::Down { reason } = start {
         tested.down = Some(reason);
     } else if !interrupted.load(Ordering::Relaxed) {
@@ -353,12 +363,15 @@ async fn test(test: Test<'_>) -> Result<Tested, SessionError> {
         }
     }
     let after = enforced.state().await?;
-    if !after.running {
-        tested.stopped = enforced.was_stopped(began).await?;
+    tested.gone = after.is_none();
+    if let Some(after) = after {
+        if !after.running {
+            tested.stopped = enforced.was_stopped(began).await?;
+        }
+        tested.states.push(after);
+        enforced.end().await?;
+        tested.states.extend(enforced.state().await?);
     }
-    tested.states.push(after);
-    enforced.end().await?;
-    tested.states.push(enforced.state().await?);
     Ok(tested)
 }
 
