@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use camino::Utf8Path;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::{
@@ -20,7 +21,11 @@ const IMAGE: &str = "localhost/nginx:1";
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
     let needs = [Need::Bpf, Need::Engine, Need::Images];
-    vec![Test::new("bound::quick_says_what_fits", &needs, quick)]
+    vec![
+        Test::new("bound::quick_says_what_fits", &needs, quick),
+        Test::new("bound::quick_wants_it_to_stay_up_and_healthy", &needs, stays_up),
+        Test::new("bound::an_interrupt_leaves_nothing", &needs, interrupted),
+    ]
 }
 
 fn quick(machine: &Machine) -> Result<()> {
@@ -78,6 +83,79 @@ fn quick(machine: &Machine) -> Result<()> {
     let document: Value = serde_json::from_str(&refused.stdout)?;
     ensure!(document["floors"][0]["missing"][0] == "execve", "{}", refused.text());
     Ok(())
+}
+
+fn stays_up(machine: &Machine) -> Result<()> {
+    let engine = machine.engine()?;
+    let wait = "exec sleep 1000";
+    let often = ["--health-interval=100ms", "--health-retries=1"];
+    let healthy = [often[0], often[1], "--health-cmd=true"];
+    let sick = [often[0], often[1], "--health-cmd=false"];
+    for (options, script, status, says) in [
+        (&[] as &[&str], "sleep 0.2; exit 3", 1, "the container did not stay up: status 3"),
+        (&[], "sleep 0.2", 1, "the container did not stay up: status 0"),
+        (&healthy, wait, 0, ""),
+        (&sick, wait, 1, "its health check says `unhealthy`"),
+    ] {
+        let container = engine.name("stays");
+        let mut words = vec!["create", "--name", &container.name, "--network=none"];
+        words.extend(["--stop-timeout=0"]);
+        words.extend(options);
+        words.extend(["localhost/busybox:1", "sh", "-c", script]);
+        engine.docker(&words)?;
+        let place = ["--copy-of", &container.name, "--for", "2"];
+        let said = run(machine, &machine.permissive(), &place)?.expect(status)?;
+        let document: Value = serde_json::from_str(&said.stdout)?;
+        let verdict = if status == 0 { "fits" } else { "does-not-fit" };
+        let start = &document["start"];
+        let told = start["failures"][0].as_str().or(start["down"].as_str()).unwrap_or_default();
+        ensure!(document["verdict"] == verdict && told == says, "{script}: {}", said.text());
+    }
+    Ok(())
+}
+
+/// Interrupted while a container is there that is never started, and while its files are.
+fn interrupted(machine: &Machine) -> Result<()> {
+    let (scratch, engine) = (machine.scratch()?, machine.engine()?);
+    let image = format!("localhost/{}:1", engine.name("left").name);
+    engine.docker(&["tag", "localhost/nginx:1", &image])?;
+    let tried = (|| {
+        let profile = machine.permissive();
+        let coverage = ["coverage", "--image", &image];
+        let quick = ["verify", profile.as_str(), "--quick", "--image", &image, "--for", "100"];
+        let files = || {
+            let entries = fs_err::read_dir(scratch.path())?.filter_map(Result::ok);
+            let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+            anyhow::Ok(names.filter(|name| name.starts_with("profiler-files-")).count())
+        };
+        let containers = || {
+            let all = engine.docker(&["ps", "-a", "--format", "{{.Image}}"])?;
+            anyhow::Ok(all.lines().filter(|line| *line == image).count())
+        };
+        let is_there = |moment: usize| match moment {
+            0 => containers().is_ok_and(|number| number > 0),
+            _ => files().is_ok_and(|number| number > 0),
+        };
+        for (moment, words, signal) in [
+            (0, &coverage as &[&str], Signal::INT),
+            (1, &coverage, Signal::TERM),
+            (0, &quick, Signal::TERM),
+            (1, &quick, Signal::INT),
+        ] {
+            let mut command = command(&machine.profiler, words);
+            command.env("TMPDIR", scratch.path());
+            let running = program::start(engine.environment(&mut command), &[])?;
+            program::until("it has begun", Duration::from_secs(60), || is_there(moment))?;
+            running.signal(signal);
+            let output = running.wait(Duration::from_secs(60))?;
+            let left = (files()?, containers()?);
+            ensure!(left == (0, 0), "{words:?} left {left:?}\n{}", output.text());
+            ensure!(output.status == 128 + signal.as_raw(), "{words:?}: {}", output.text());
+        }
+        Ok(())
+    })();
+    engine.docker(&["image", "rm", &image])?;
+    tried
 }
 
 fn run(machine: &Machine, profile: &Utf8Path, options: &[&str]) -> Result<Output> {

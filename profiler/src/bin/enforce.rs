@@ -17,6 +17,7 @@ use profiler::{
         arch::Abi,
         capability,
         effective::{self, Context, Effective, Engine},
+        ended::Must,
         in_force::Difference,
         policy::native_abi,
         profile::Profile,
@@ -32,7 +33,7 @@ use profiler::{
         store,
         verify::{self, Evidence, Fault, Place, Policy, Verification, Verified},
     },
-    target::docker::{ContainerState, Docker, Endpoint, Environment},
+    target::docker::{Docker, Endpoint, Environment},
 };
 
 use crate::{
@@ -293,7 +294,8 @@ impl<'a> Subject<'a> {
         if !ran && verified.status.is_some() {
             missing.insert("calls".to_owned());
         }
-        let mut incidents = incidents(&verified.states);
+        let ended = verified.ended(if args.quick { Must::StayUp } else { Must::NotFail });
+        let mut incidents = ended.told;
         if !verified.in_force.left.is_empty() {
             incidents.push(left_running(&verified.in_force.left));
             missing.insert("shutdown".to_owned());
@@ -314,6 +316,7 @@ impl<'a> Subject<'a> {
             denials: denials.unwrap_or_default(),
             gives_capabilities: profile.is_some_and(|profile| profile.capabilities.known),
             capabilities: refused.unwrap_or_default(),
+            failures: ended.failures,
             incidents,
             killed,
             missing,
@@ -367,24 +370,6 @@ fn difference(difference: &Difference) -> String {
     let Difference { abi, nr, wanted, found } = difference;
     let found = found.map_or_else(|| "no known answer".to_owned(), |found| found.to_string());
     format!("{abi} {}: {wanted} in the profile, {found} in force", syscall::display(*abi, *nr))
-}
-
-/// What happened to the container: `states` are before the tests, after them, and when it was stopped.
-fn incidents(states: &[ContainerState]) -> Vec<String> {
-    let mut incidents = Vec::new();
-    let [before, after, ..] = states else { return incidents };
-    let restarts = after.restarts - before.restarts;
-    if restarts > 0 {
-        incidents.push(format!("the engine started the container again, {restarts} times"));
-    }
-    if states.iter().any(|state| state.out_of_memory) {
-        incidents.push("the container ran out of memory".to_owned());
-    }
-    if !after.running && after.exit_code != 0 {
-        let why = if after.error.is_empty() { String::new() } else { format!(": {}", after.error) };
-        incidents.push(format!("the container ended with status {}{why}", after.exit_code));
-    }
-    incidents
 }
 
 fn left_running(names: &[String]) -> String {

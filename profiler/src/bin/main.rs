@@ -14,6 +14,7 @@ mod generate;
 mod git;
 mod input;
 mod lint;
+mod made;
 mod man;
 mod mark;
 mod merge;

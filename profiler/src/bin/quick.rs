@@ -1,6 +1,6 @@
 //! `profiler verify --quick`: whether a committed profile still fits a changed image or runtime, in seconds.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -11,7 +11,7 @@ use profiler::{
         purpose::RuntimeChoice,
     },
     report::quick::{self as report, Document, Fit},
-    target::docker::{ContainerInfo, Docker, Endpoint, Environment},
+    target::docker::ContainerInfo,
 };
 
 use crate::{
@@ -19,12 +19,10 @@ use crate::{
     context::ContextArgs,
     enforce::{self, RunArgs, Subject},
     exit, input,
+    made::{self, Container, Engine},
     surface::FilesArgs,
     verify::VerifyArgs,
 };
-
-/// How long the engine may take to answer a question.
-const ENGINE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is to be fitted.
 #[derive(Debug, Default, Args)]
@@ -59,12 +57,17 @@ pub fn run(args: &VerifyArgs, debug: bool) -> Result<ExitCode> {
     if image.is_none() && rootfs.is_none() && container.is_none() {
         bail!("nothing to fit it to\nhint: add --image IMAGE, --copy-of NAME or --rootfs DIR");
     }
+    let docker_host = &args.run.docker_host;
+    let engine = rootfs.is_none().then(|| Engine::connect(docker_host.as_deref())).transpose()?;
+    let of_image = engine.as_ref().zip(image.as_ref());
+    let made = of_image.map(|(engine, image)| Container::of_image(engine, image)).transpose()?;
+    let name = made.as_ref().map(|made| &made.id).or(container);
+    let info = engine.as_ref().zip(name).map(|(engine, name)| found(engine, name)).transpose()?;
     let files = FilesArgs {
         rootfs: rootfs.clone(),
-        image: image.clone(),
-        container: container.cloned(),
+        container: info.as_ref().map(|info| info.id.clone()),
         program: program.clone(),
-        docker_host: args.run.docker_host.clone(),
+        docker_host: docker_host.clone(),
         ..FilesArgs::default()
     };
     let has_programs = rootfs.is_none() || !program.is_empty();
@@ -72,16 +75,16 @@ pub fn run(args: &VerifyArgs, debug: bool) -> Result<ExitCode> {
     let bound =
         bound.map(|(bound, _)| fits::bound(&subject.effective, input.profile.as_ref(), &bound));
 
-    let mut made = Made::of(args)?;
-    let floors = match usage(args, made.info.as_ref(), &input) {
+    let floors = match usage(args, info.as_ref(), &input) {
         Some(usage) => fits::floors(&subject.effective, subject.context.native, &usage),
         None => Vec::new(),
     };
-    let start = match made.info.as_ref() {
+    made::hand_over();
+    let start = match info.as_ref() {
         Some(info) => Some(enforce::verified(&started(args, info), debug)?),
         None => None,
     };
-    made.remove()?;
+    drop(made);
     let document = Document {
         profile: args.profile.display().to_string(),
         floors,
@@ -100,6 +103,11 @@ pub fn run(args: &VerifyArgs, debug: bool) -> Result<ExitCode> {
         Fit::DoesNotFit => exit::NO.into(),
         Fit::CouldNotTell => exit::INCOMPLETE.into(),
     })
+}
+
+fn found(engine: &Engine, name: &str) -> Result<ContainerInfo> {
+    let missing = || format!("no container `{}`\nhint: docker ps --all", name.escape_debug());
+    engine.runtime.block_on(engine.docker.find(name))?.with_context(missing)
 }
 
 /// The verification of a copy that nothing is asked of but to stay up.
@@ -153,56 +161,4 @@ fn usage(
         no_new_privileges: of_profile.or(of_container).unwrap_or(false),
         user: User::of_setting(facts.map_or("", |facts| &facts.user)),
     })
-}
-
-/// The container that is copied; one of an image is made for it, and removed after.
-struct Made {
-    info: Option<ContainerInfo>,
-    remove: Option<(tokio::runtime::Runtime, Docker, String)>,
-}
-
-impl Made {
-    fn of(args: &VerifyArgs) -> Result<Made> {
-        let mut made = Made { info: None, remove: None };
-        if args.quick_args.rootfs.is_some() {
-            return Ok(made);
-        }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let environment = Environment::of_process();
-        let endpoint = Endpoint::resolve(args.run.docker_host.as_deref(), &environment)?;
-        let docker =
-            runtime.block_on(Docker::connect_or_podman(&endpoint, &environment, ENGINE_TIMEOUT))?;
-        let named = args.run.container.clone().or(args.run.copy_of.clone()).unwrap_or_default();
-        let name = match &args.quick_args.image {
-            Some(image) => {
-                let name = format!("profiler-quick-{}", std::process::id());
-                runtime.block_on(docker.create_from_image(image, &name))?
-            }
-            None => named,
-        };
-        let found = runtime.block_on(docker.find(&name));
-        if args.quick_args.image.is_some() {
-            made.remove = Some((runtime, docker, name.clone()));
-        }
-        let missing = || format!("no container `{}`\nhint: docker ps --all", name.escape_debug());
-        made.info = Some(found?.with_context(missing)?);
-        Ok(made)
-    }
-
-    fn remove(&mut self) -> Result<()> {
-        match self.remove.take() {
-            Some((runtime, docker, id)) => {
-                runtime.block_on(docker.remove(&id)).context("a container was left behind")
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        if let Err(error) = self.remove() {
-            tracing::warn!("{error:#}");
-        }
-    }
 }

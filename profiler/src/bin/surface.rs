@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -24,12 +23,12 @@ use profiler::{
         seccomp::KernelVersion,
         surface::Surface,
     },
-    target::docker::{Docker, Endpoint, Environment},
 };
-use tempfile::TempDir;
 
-/// How long the engine may take to answer a question.
-const ENGINE_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::made::{Bounded, Container, Directory, Engine};
+
+/// More is not taken from an engine, in bytes.
+const MAX_ARCHIVE: u64 = 32 << 30;
 
 /// Whose files.
 #[derive(Debug, Default, Args)]
@@ -63,7 +62,7 @@ pub struct FilesArgs {
 pub struct Files {
     rootfs: Rootfs,
     configured: Vec<String>,
-    _unpacked: Option<TempDir>,
+    _unpacked: Option<Directory>,
 }
 
 impl FilesArgs {
@@ -114,35 +113,24 @@ impl FilesArgs {
             let rootfs = open(path)?;
             return Ok(Files { rootfs, configured: Vec::new(), _unpacked: None });
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let environment = Environment::of_process();
-            let endpoint = Endpoint::resolve(self.docker_host.as_deref(), &environment)?;
-            let docker = Docker::connect_or_podman(&endpoint, &environment, ENGINE_TIMEOUT).await?;
-            if let Some(image) = &self.image {
-                let name = format!("profiler-files-{}", std::process::id());
-                let id = docker.create_from_image(image, &name).await?;
-                let files = exported(&docker, &id).await;
-                docker.remove(&id).await?;
-                return files;
+        let engine = Engine::connect(self.docker_host.as_deref())?;
+        let made = self.image.as_ref().map(|image| Container::of_image(&engine, image));
+        let made = made.transpose()?;
+        let named = self.container.as_deref().unwrap_or_default();
+        let name = made.as_ref().map_or(named, |made| &made.id);
+        let found = engine.runtime.block_on(engine.docker.find(name))?;
+        let info = found.with_context(|| {
+            let endpoint = engine.docker.endpoint();
+            format!("no container `{}` at {endpoint}\nhint: docker ps --all", name.escape_debug())
+        })?;
+        match info.pid.filter(|_| info.running) {
+            Some(pid) => {
+                let rootfs = open(Path::new(&format!("/proc/{pid}/root")))?;
+                let configured = engine.runtime.block_on(engine.docker.programs(&info.id))?;
+                Ok(Files { rootfs, configured, _unpacked: None })
             }
-            let name = self.container.as_deref().unwrap_or_default();
-            let found = docker.find(name).await?;
-            let info = found.with_context(|| {
-                format!(
-                    "no container `{}` at {endpoint}\nhint: docker ps --all",
-                    name.escape_debug()
-                )
-            })?;
-            match info.pid.filter(|_| info.running) {
-                Some(pid) => {
-                    let rootfs = open(Path::new(&format!("/proc/{pid}/root")))?;
-                    let configured = docker.programs(&info.id).await?;
-                    Ok(Files { rootfs, configured, _unpacked: None })
-                }
-                None => exported(&docker, &info.id).await,
-            }
-        })
+            None => exported(&engine, &info.id),
+        }
     }
 }
 
@@ -156,12 +144,13 @@ fn open(path: &Path) -> Result<Rootfs> {
 }
 
 /// The files of a container by the engine's own archive, unpacked for as long as they are looked at.
-async fn exported(docker: &Docker, id: &str) -> Result<Files> {
-    let configured = docker.programs(id).await?;
+fn exported(engine: &Engine, id: &str) -> Result<Files> {
+    let Engine { runtime, docker } = engine;
+    let configured = runtime.block_on(docker.programs(id))?;
     let mut archive = tempfile::tempfile()?;
-    docker.export(id, &mut archive).await?;
+    runtime.block_on(docker.export(id, &mut Bounded::new(&mut archive, MAX_ARCHIVE)))?;
     std::io::Seek::rewind(&mut archive)?;
-    let dir = tempfile::Builder::new().prefix("profiler-files-").tempdir()?;
+    let dir = Directory::new()?;
     unpack(std::io::BufReader::new(archive), dir.path())
         .context("cannot unpack the files\nhint: TMPDIR names where they go")?;
     Ok(Files { rootfs: open(dir.path())?, configured, _unpacked: Some(dir) })

@@ -33,6 +33,8 @@ const CACHE: &str = "/etc/ld.so.cache";
 const INTERPRETERS: [&str; 7] = ["python", "perl", "ruby", "php", "node", "lua", "tcl"];
 /// Files of one program.
 const MAX_FILES: usize = 4096;
+/// Bytes of all files together that are kept.
+const MAX_BYTES: u64 = 4 << 30;
 /// Scripts that are interpreted by scripts.
 const MAX_SCRIPTS: usize = 4;
 
@@ -52,13 +54,19 @@ pub struct Loader<'a> {
     rootfs: &'a Rootfs,
     modules: HashMap<Id, Result<Arc<Module>, String>>,
     cache: Option<HashMap<String, Vec<String>>>,
+    /// Bytes that may still be kept.
+    left: u64,
 }
 
 impl<'a> Loader<'a> {
     /// A loader for a root.
     #[must_use]
     pub fn new(rootfs: &'a Rootfs) -> Self {
-        Self { rootfs, modules: HashMap::new(), cache: None }
+        Self::with_room(rootfs, MAX_BYTES)
+    }
+
+    fn with_room(rootfs: &'a Rootfs, left: u64) -> Self {
+        Self { rootfs, modules: HashMap::new(), cache: None, left }
     }
 
     /// The path of a program, looked for as a shell does when it has no slash.
@@ -158,9 +166,17 @@ impl<'a> Loader<'a> {
             return Some(*index);
         }
         let rootfs = self.rootfs;
+        if !self.modules.contains_key(&id) && rootfs.size(path).is_some_and(|it| it > self.left) {
+            loaded.unread.insert(real, "the files are too large together".to_owned());
+            return None;
+        }
+        let left = &mut self.left;
         let read = self.modules.entry(id).or_insert_with(|| {
             let bytes = rootfs.read(path).ok_or_else(|| "cannot be read".to_owned())?;
-            Module::read(&real, bytes).map(Arc::new).map_err(|error| error.to_string())
+            let size = bytes.len() as u64;
+            let module = Module::read(&real, bytes).map_err(|error| error.to_string())?;
+            *left = left.saturating_sub(size);
+            Ok(Arc::new(module))
         });
         match read {
             Ok(module) if search.bits == 0 || module.elf.bits == search.bits => {
@@ -348,4 +364,22 @@ fn read_cache(bytes: &[u8]) -> HashMap<String, Vec<String>> {
         }
     }
     paths
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_there_is_no_room_for_is_a_named_gap() {
+        let rootfs = Rootfs::open(Path::new("/")).expect("opens");
+        let own = std::fs::read_link("/proc/self/exe").expect("a path");
+        let own = own.to_str().expect("UTF-8");
+        let loaded = Loader::with_room(&rootfs, 1000).load(own);
+        assert!(loaded.files.is_empty());
+        let gaps: Vec<_> = loaded.unread.into_iter().collect();
+        assert_eq!(gaps, [(own.to_owned(), "the files are too large together".to_owned())]);
+    }
 }

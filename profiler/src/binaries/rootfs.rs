@@ -12,6 +12,8 @@ use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, openat2};
 
 /// More is not unpacked, in bytes.
 const MAX_UNPACKED: u64 = 32 << 30;
+/// Entries of an archive; more are not unpacked.
+const MAX_ENTRIES: usize = 1 << 22;
 /// A larger file is not read, in bytes.
 const MAX_FILE: u64 = 1 << 30;
 /// Directories below each other that are walked.
@@ -62,6 +64,13 @@ impl Rootfs {
         let mut bytes = Vec::new();
         file.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
         Some(bytes)
+    }
+
+    /// How large a regular file is, in bytes.
+    #[must_use]
+    pub fn size(&self, path: &str) -> Option<u64> {
+        let (file, _) = self.file(path)?;
+        Some(file.metadata().ok()?.len())
     }
 
     /// The first `max` bytes of a regular file.
@@ -139,19 +148,27 @@ impl Rootfs {
 /// # Errors
 /// When the archive cannot be read, is too large, or `dir` takes no more.
 pub fn unpack(archive: impl std::io::Read, dir: &Path) -> std::io::Result<()> {
+    unpack_within(archive, dir, MAX_UNPACKED)
+}
+
+fn unpack_within(archive: impl std::io::Read, dir: &Path, max: u64) -> std::io::Result<()> {
     let root = File::open(dir)?;
     let mut archive = tar::Archive::new(archive);
-    let mut total = 0;
-    for entry in archive.entries()? {
+    let mut left = max;
+    for (number, entry) in archive.entries()?.enumerate() {
+        if number == MAX_ENTRIES {
+            return Err(too_large(format!("more than {MAX_ENTRIES} files")));
+        }
         let mut entry = entry?;
         entry.set_preserve_permissions(false);
         entry.set_preserve_mtime(false);
         let kind = entry.header().entry_type();
         if kind.is_file() {
-            total += unpack_file(&mut entry, &root)?;
-            if total > MAX_UNPACKED {
-                return Err(std::io::ErrorKind::FileTooLarge.into());
-            }
+            let written = unpack_file(&mut entry, &root, left.saturating_add(1))?;
+            let Some(rest) = left.checked_sub(written) else {
+                return Err(too_large(format!("more than {max} bytes of programs and libraries")));
+            };
+            left = rest;
         } else if kind.is_dir() {
             entry.unpack_in(dir)?;
         } else if kind.is_symlink() || kind.is_hard_link() {
@@ -162,10 +179,15 @@ pub fn unpack(archive: impl std::io::Read, dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Writes a file, if it is one that is read; how many bytes. No link on the way to it is followed.
+fn too_large(what: String) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::FileTooLarge, what)
+}
+
+/// Writes a file, if it is one that is read, and of it at most `max` bytes, but four in any case; how many. No link on the way to it is followed.
 fn unpack_file(
     entry: &mut tar::Entry<'_, impl std::io::Read>,
     root: &File,
+    max: u64,
 ) -> std::io::Result<u64> {
     let mut head = Vec::new();
     entry.take(4).read_to_end(&mut head)?;
@@ -181,7 +203,8 @@ fn unpack_file(
     };
     let mut file = File::from(file);
     std::io::Write::write_all(&mut file, &head)?;
-    Ok(head.len() as u64 + std::io::copy(entry, &mut file)?)
+    Ok(head.len() as u64
+        + std::io::copy(&mut entry.take(max.saturating_sub(head.len() as u64)), &mut file)?)
 }
 
 fn fd(file: &File) -> i32 {
@@ -205,6 +228,25 @@ mod tests {
         header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
         header.set_cksum();
         tar.append(&header, data).expect("a vector takes everything");
+    }
+
+    #[test]
+    fn no_more_is_unpacked_than_there_is_room() {
+        let mut tar = tar::Builder::new(Vec::new());
+        add(&mut tar, "x", tar::EntryType::Regular, "");
+        add(&mut tar, "y", tar::EntryType::Regular, "");
+        let archive = tar.into_inner().expect("ends");
+        let size = ELF.len() as u64;
+        let unpacked = |max: u64| {
+            let dir = tempfile::tempdir().expect("a directory");
+            let error = unpack_within(&*archive, dir.path(), max).err();
+            let written = |name| dir.path().join(name).metadata().map_or(0, |file| file.len());
+            (error.map(|error| error.kind()), written("x") + written("y"))
+        };
+        assert_eq!(unpacked(2 * size), (None, 2 * size));
+        let (error, written) = unpacked(size + 5);
+        assert_eq!(error, Some(std::io::ErrorKind::FileTooLarge));
+        assert!(written < 2 * size, "the rest of an entry is not written: {written}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod check;
 pub mod coverage;
 pub mod diff;
 pub mod effective;
+pub mod ended;
 pub mod errno;
 pub mod error_number;
 pub mod explain;

@@ -115,7 +115,10 @@ pub struct Document {
     pub gives_capabilities: bool,
     /// Capabilities that were refused to calls that failed.
     pub capabilities: BTreeSet<RefusedCapability>,
-    /// What happened to the container: restarts, memory, how it ended; what a command left running. Hostile text.
+    /// How the container failed: it ended in failure, was started again, ran out of memory; with `--quick`, did not stay up or was
+    /// unhealthy. Hostile text.
+    pub failures: Vec<String>,
+    /// What else happened to the container, and is only told; what a command left running. Hostile text.
     pub incidents: Vec<String>,
     /// A process was killed by the filter.
     pub killed: bool,
@@ -134,6 +137,7 @@ impl Document {
             || self.lacks_capability()
             || self.status.is_some_and(|status| status != 0)
             || self.down.is_some()
+            || !self.failures.is_empty()
             || self.killed
             || self.interrupted;
         let is_complete =
@@ -193,6 +197,9 @@ pub fn human(document: &Document, next: &[String], out: &mut impl Write) -> io::
             false => paint(WARNING, "warning:"),
         };
         writeln!(out, "  {label} {line}")?;
+    }
+    for failure in &document.failures {
+        writeln!(out, "  {}", paint(BAD, &escape::line(failure)))?;
     }
     for incident in &document.incidents {
         writeln!(out, "  {} {}", paint(WARNING, "warning:"), escape::line(incident))?;
@@ -357,6 +364,7 @@ mod tests {
             denials: vec![],
             gives_capabilities: true,
             capabilities: BTreeSet::new(),
+            failures: vec![],
             incidents: vec![],
             killed: false,
             missing: BTreeSet::new(),
@@ -408,12 +416,13 @@ mod tests {
         let mut of_a_seccomp_file = Document { gives_capabilities: false, ..document() };
         lacks(&mut of_a_seccomp_file);
         assert_eq!(of_a_seccomp_file.judged().verdict, Verdict::Holds);
-        let fails: [fn(&mut Document); 7] = [
+        let fails: [fn(&mut Document); 8] = [
             lacks,
             |it| it.denials.push(denial(None)),
             |it| it.status = Some(7),
             |it| it.down = Some("no".to_owned()),
             |it| it.killed = true,
+            |it| it.failures.push("it ended".to_owned()),
             |it| it.interrupted = true,
             |it| {
                 let fault = Fault {

@@ -36,6 +36,7 @@ pub use self::{
     endpoint::{Address, Endpoint, EndpointError, Environment, Source},
     engine::EngineInfo,
     events::{ContainerEvent, ContainerEventKind, EngineGone, EventStream},
+    image::own_name,
     inspect::ContainerInfo,
 };
 use crate::{

@@ -14,6 +14,7 @@ use super::{Original, Trial, Tried, original::ENGINE_TIMEOUT};
 use crate::{
     model::{
         effective::Effective,
+        ended::Must,
         minimise::{Entry, made},
         profile::Profile,
     },
@@ -125,17 +126,9 @@ impl Enforcing<'_> {
     }
 }
 
-/// Whether the tests passed, and the container held: it was not started anew, and has not ended in failure.
+/// Whether the tests passed, and the container held.
 fn passes(verified: &Verified) -> bool {
-    let held = match verified.states.as_slice() {
-        [before, after, ..] => {
-            !after.out_of_memory
-                && after.restarts == before.restarts
-                && (after.running || after.exit_code == 0)
-        }
-        _ => true,
-    };
-    verified.status == Some(0) && verified.down.is_none() && held
+    verified.status == Some(0) && verified.down.is_none() && verified.ended(Must::NotFail).held()
 }
 
 /// Whether a target may not have been started for what was left out: something asked for it, or it is a capability, which a file

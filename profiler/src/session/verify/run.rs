@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     model::{
         effective::Effective,
+        ended::{Ended, Must, ended},
         recording::{Recording, Target, TargetKind},
     },
     observe::ebpf::Options,
@@ -80,8 +81,23 @@ pub struct Verified {
     pub refused: bool,
     /// The container before the tests, after them, and when it was stopped.
     pub states: Vec<ContainerState>,
+    /// Somebody had the engine stop the container while the tests ran.
+    pub stopped: bool,
     /// A signal asked for the end.
     pub interrupted: bool,
+}
+
+impl Verified {
+    /// What happened to the container while the tests ran; nothing to a command.
+    #[must_use]
+    pub fn ended(&self, must: Must) -> Ended {
+        match self.states.as_slice() {
+            [before, after, ..] => {
+                ended(&before.judged_by(), &after.judged_by(), self.stopped, must)
+            }
+            _ => Ended::default(),
+        }
+    }
 }
 
 /// How a run is kept from showing and from staying, when it is one of many.
@@ -183,6 +199,7 @@ async fn directly(
         down: None,
         refused: false,
         states: Vec::new(),
+        stopped: false,
         interrupted: false,
     })
 }
@@ -199,6 +216,7 @@ struct Tested {
     down: Option<String>,
     refused: bool,
     states: Vec<ContainerState>,
+    stopped: bool,
 }
 
 async fn against(
@@ -282,6 +300,7 @@ async fn against(
         down: tested.down,
         refused: tested.refused,
         states: tested.states,
+        stopped: tested.stopped,
         interrupted: interrupted.into_inner(),
     })
 }
@@ -314,9 +333,11 @@ async fn test(test: Test<'_>) -> Result<Tested, SessionError> {
             }
         }
     };
+    let began = SystemTime::now();
     let states = enforced.state().await?.into_iter().collect();
     let refused = matches!(start, Start::Refused { .. });
-    let mut tested = Tested { gone: false, status: None, down: None, refused, states };
+    let mut tested =
+        Tested { gone: false, status: None, down: None, refused, states, stopped: false };
     if let Start::Refused { reason } | Start::Down { reason } = start {
         tested.down = Some(reason);
     } else if !interrupted.load(Ordering::Relaxed) {
@@ -352,6 +373,9 @@ async fn test(test: Test<'_>) -> Result<Tested, SessionError> {
     let after = enforced.state().await?;
     tested.gone = after.is_none();
     if let Some(after) = after {
+        if !after.running {
+            tested.stopped = enforced.was_stopped(began).await?;
+        }
         tested.states.push(after);
         enforced.end().await?;
         tested.states.extend(enforced.state().await?);

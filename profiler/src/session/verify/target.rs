@@ -4,9 +4,9 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{
@@ -19,7 +19,7 @@ use crate::{
     session::error::SessionError,
     target::{
         cgroup::of_container,
-        docker::{Confinement, ContainerState, Docker, EngineError},
+        docker::{Confinement, ContainerState, Docker, EngineError, own_name},
     },
 };
 
@@ -129,7 +129,7 @@ impl Enforced {
                     capabilities: policy.capability_names(),
                     no_new_privileges: policy.no_new_privileges,
                 };
-                let (copy, label) = (own_name(), label.as_deref());
+                let (copy, label) = (own_name("verify"), label.as_deref());
                 let id = docker.create_copy(&info.id, &copy, &confinement, label).await?;
                 let kind = Kind::Copy {
                     original: info.id,
@@ -140,7 +140,8 @@ impl Enforced {
                 Ok(Enforced { docker, id, kind, clean: false })
             }
             Place::Compose { file, service } => {
-                let project = Project::new(file, service, &own_name(), policy, &docker).await?;
+                let project =
+                    Project::new(file, service, &own_name("verify"), policy, &docker).await?;
                 let kind = Kind::Service(Box::new(project));
                 let mut made = Enforced { docker, id: String::new(), kind, clean: false };
                 if let Kind::Service(project) = &made.kind {
@@ -263,6 +264,14 @@ impl Enforced {
         Ok(unless_gone(self.docker.state(&self.id).await)?)
     }
 
+    /// Whether somebody else had the engine stop it, at `since` or later.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn was_stopped(&self, since: SystemTime) -> Result<bool, SessionError> {
+        Ok(self.docker.was_stopped(&self.id, since).await?)
+    }
+
     /// Stops the target, if it was started for this.
     ///
     /// # Errors
@@ -338,13 +347,6 @@ async fn find(
     let endpoint = docker.endpoint().to_string();
     let missing = SessionError::NoContainer { name: name.to_owned(), endpoint };
     docker.find(name).await?.ok_or(missing)
-}
-
-/// A name that no other run has.
-fn own_name() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("profiler-verify-{}-{number}", std::process::id())
 }
 
 /// A file with this text, which engines and compose read.

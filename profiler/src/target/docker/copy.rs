@@ -17,6 +17,7 @@ use bollard::{
 };
 
 use super::{Connection, Docker, EngineError, RESTART_TIMEOUT, wanted_name};
+use crate::model::ended;
 
 /// The label of copies that belong to a search; its value says to which.
 const LABEL: &str = "profiler.minimise";
@@ -55,6 +56,21 @@ pub struct ContainerState {
     pub seccomp: Option<String>,
     /// It is removed when it ends.
     pub auto_remove: bool,
+}
+
+impl ContainerState {
+    /// What it is judged by.
+    #[must_use]
+    pub fn judged_by(&self) -> ended::State<'_> {
+        ended::State {
+            running: self.running,
+            exit_code: self.exit_code,
+            restarts: self.restarts,
+            out_of_memory: self.out_of_memory,
+            unhealthy: self.health.as_deref() == Some("unhealthy"),
+            error: &self.error,
+        }
+    }
 }
 
 impl Docker {

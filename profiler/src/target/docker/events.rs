@@ -20,6 +20,8 @@ use futures_util::StreamExt;
 use thiserror::Error;
 use tokio::{sync::mpsc, task::JoinHandle};
 
+use super::{Docker, EngineError};
+
 /// Asked for in addition: times of events are taken before they are put in order.
 const MARGIN: Duration = Duration::from_secs(1);
 
@@ -97,6 +99,26 @@ impl EventStream {
 impl Drop for EventStream {
     fn drop(&mut self) {
         self.reader.abort();
+    }
+}
+
+impl Docker {
+    /// Whether somebody had the engine stop a container, at `since` or later. It remembers 256 events.
+    ///
+    /// # Errors
+    /// When the engine does not tell its events.
+    pub async fn was_stopped(&self, id: &str, since: SystemTime) -> Result<bool, EngineError> {
+        let filters = HashMap::from([("container", vec![id]), ("event", vec!["stop"])]);
+        let options = EventsOptionsBuilder::default()
+            .since(&unix_time(since))
+            .until(&unix_time(SystemTime::now()))
+            .filters(&filters)
+            .build();
+        let asked = async {
+            let mut stops = std::pin::pin!(self.client.events(Some(options)));
+            Ok(stops.next().await.transpose()?.is_some())
+        };
+        self.connection().ask("tell its events", asked).await
     }
 }
 

@@ -1,6 +1,9 @@
 //! Images: a container of one that is never started, what it is configured to execute, and its files as an archive.
 
-use std::io::Write;
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    io::Write,
+};
 
 use bollard::{models::ContainerCreateBody, query_parameters::CreateContainerOptions};
 use futures_util::StreamExt as _;
@@ -10,6 +13,13 @@ use super::{Docker, EngineError};
 /// A health check that a shell runs, and one that is executed.
 const SHELL: &str = "CMD-SHELL";
 const EXECUTED: &str = "CMD";
+
+/// A name for a container of ours that no other has, also when the process's number comes again: `profiler-WHAT-PID-RANDOM`.
+#[must_use]
+pub fn own_name(what: &str) -> String {
+    let process = std::process::id();
+    format!("profiler-{what}-{process}-{:016x}", RandomState::new().hash_one(process))
+}
 
 impl Docker {
     /// Creates a container of an image, with nothing but what the image says; its id.
