@@ -79,8 +79,8 @@ pub struct RunArgs {
     #[arg(long)]
     pub log_only: bool,
 
-    /// Take it for granted that CALL is refused (repeatable)
-    #[arg(long, value_name = "CALL", value_parser = known_call)]
+    /// Take it for granted that a call, or a capability, is refused (repeatable)
+    #[arg(long, value_name = "CALL|CAP_NAME", value_parser = known_call)]
     pub allow_denied: Vec<String>,
 
     /// Write what was recorded to FILE, for `generate --learn-denied`
@@ -123,6 +123,9 @@ impl RunArgs {
 
 fn known_call(text: &str) -> Result<String, String> {
     let is_known = Abi::ALL.into_iter().any(|abi| syscall::parse(abi, text).is_some());
+    if let (Some(number), true) = (capability::number(text), text.starts_with("CAP_")) {
+        return Ok(format!("CAP_{}", capability::display(number)));
+    }
     is_known.then(|| text.to_owned()).ok_or_else(|| format!("no system call is named `{text}`"))
 }
 
@@ -283,6 +286,10 @@ impl<'a> Subject<'a> {
         let mut missing = recording.map(verdict::lost).unwrap_or_default();
         let ran = recording
             .is_some_and(|it| it.syscalls.iter().any(|fact| fact.phase == Phase::Workload));
+        if args.run.log_only {
+            let undecided = recording.map(|it| verdict::undecided(it, basis)).unwrap_or_default();
+            missing.extend(undecided.iter().map(|name| format!("arguments of {name}")));
+        }
         if !ran && verified.status.is_some() {
             missing.insert("calls".to_owned());
         }
@@ -300,6 +307,7 @@ impl<'a> Subject<'a> {
             interrupted: verified.interrupted,
             in_force: in_force(verified.in_force),
             denials: denials.unwrap_or_default(),
+            gives_capabilities: profile.is_some_and(|profile| profile.capabilities.known),
             capabilities: refused.unwrap_or_default(),
             incidents: incidents(&verified.states),
             killed,

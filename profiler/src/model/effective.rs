@@ -223,6 +223,18 @@ impl Effective {
         self.largest.clear();
     }
 
+    /// Whether a call can reach the kernel, at least with some arguments.
+    #[must_use]
+    pub fn may_pass(&self, abi: Abi, nr: u32) -> bool {
+        self.decision(abi, nr).outcomes().any(|outcome| outcome.may_pass())
+    }
+
+    /// Whether a call can reach the kernel whatever its arguments.
+    #[must_use]
+    pub fn always_passes(&self, abi: Abi, nr: u32) -> bool {
+        self.decision(abi, nr).outcomes().all(|outcome| outcome.may_pass())
+    }
+
     /// The names of the calls of `abi` that pass at least for some arguments.
     #[must_use]
     pub fn passing(&self, abi: Abi) -> BTreeSet<&'static str> {

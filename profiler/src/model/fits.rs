@@ -49,7 +49,7 @@ pub fn floors(effective: &Effective, native: Abi, usage: &RuntimeUse) -> Vec<Flo
         let needed =
             floor.always.union(&floor.sometimes).chain(floor.join.difference(&floor.always));
         let refused = |name: &&&str| {
-            syscall::number(native, name).is_some_and(|nr| !passes(effective, native, nr))
+            syscall::number(native, name).is_some_and(|nr| !effective.may_pass(native, nr))
         };
         let mut missing: Vec<String> =
             needed.filter(refused).map(|name| (*name).to_owned()).collect();
@@ -69,7 +69,7 @@ pub fn floors(effective: &Effective, native: Abi, usage: &RuntimeUse) -> Vec<Flo
 #[must_use]
 pub fn bound(effective: &Effective, profile: Option<&Profile>, bound: &Bound) -> BoundFit {
     let closed = bound.is_closed();
-    let allowed = bound.calls.keys().filter(|(abi, nr)| passes(effective, *abi, *nr)).count();
+    let allowed = bound.calls.keys().filter(|(abi, nr)| effective.may_pass(*abi, *nr)).count();
     let rules = profile.into_iter().filter(|_| closed).flat_map(|profile| &profile.syscalls);
     let of_workload = |reason: &SyscallReason| matches!(reason, SyscallReason::Workload { .. });
     let unused = rules.filter(|rule| {
@@ -82,11 +82,6 @@ pub fn bound(effective: &Effective, profile: Option<&Profile>, bound: &Bound) ->
         unused: unused.map(|rule| rule.name.clone()).collect(),
         closed,
     }
-}
-
-/// Whether it can pass, at least with some arguments.
-fn passes(effective: &Effective, abi: Abi, nr: u32) -> bool {
-    effective.decision(abi, nr).outcomes().any(|outcome| outcome.may_pass())
 }
 
 #[cfg(test)]

@@ -203,10 +203,22 @@ pub fn lookup(usage: &RuntimeUse) -> Vec<Floor> {
 /// Whether this very version was measured, used in this way, and starts and joins without the call.
 #[must_use]
 pub fn is_known_to_do_without(usage: &RuntimeUse, name: &str) -> bool {
-    lookup(usage).iter().any(|floor| {
-        let needs = [&floor.always, &floor.sometimes, &floor.join];
-        floor.exact && !needs.iter().any(|calls| calls.contains(name))
-    })
+    lookup(usage).iter().any(|floor| floor.exact && !floor.has(name))
+}
+
+/// The same of the nearest version that was measured, where this one was not.
+#[must_use]
+pub fn does_without(usage: &RuntimeUse, name: &str) -> bool {
+    let floors = lookup(usage);
+    !floors.is_empty() && !floors.iter().any(|floor| floor.has(name))
+}
+
+impl Floor {
+    /// Whether it has the call, for starts or joins, each time or sometimes.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        [&self.always, &self.sometimes, &self.join].iter().any(|calls| calls.contains(name))
+    }
 }
 
 impl FloorFile {

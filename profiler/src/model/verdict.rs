@@ -2,7 +2,8 @@
 //!
 //! Owns the meaning of "expected". A denial is expected when the user says so, when the recordings that the profile was
 //! made of had it already while the tests passed, when the answer is the ENOSYS by which [`crate::model::errno`] sends
-//! callers to an older call, or when the profile allows the call, so that another filter answered. Everything else is not.
+//! callers to an older call, when the runtime asked for a call that it is known to do without, or when the profile allows the call
+//! whatever its arguments, so that another filter answered. Everything else is not.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,7 @@ use crate::model::{
     arch::Abi,
     capability,
     effective::Effective,
-    errno, error_number,
+    errno, error_number, floor,
     profile::Profile,
     recording::{AuditClass, Missing, Phase, Recording, Sighting, Verdict as Answer},
     syscall,
@@ -29,7 +30,9 @@ pub enum Expected {
     Recorded,
     /// It got ENOSYS, and callers do without.
     Fallback,
-    /// The profile allows it: another filter refused it.
+    /// The runtime asked for it, and its measured floor has it not.
+    Runtime,
+    /// The profile allows it, whatever the arguments: another filter refused it.
     OtherFilter,
 }
 
@@ -98,7 +101,10 @@ pub fn denials(recording: &Recording, basis: Basis<'_>) -> Vec<Denial> {
             if expected.is_none() && is_fallback {
                 expected = Some(Expected::Fallback);
             }
-            if expected.is_none() && basis.passes(fact.abi, fact.nr) {
+            if expected.is_none() && fact.phase == Phase::Handover && !fact.killed {
+                expected = basis.of_runtime(fact.abi, fact.nr);
+            }
+            if expected.is_none() && basis.effective.always_passes(fact.abi, fact.nr) {
                 expected = Some(Expected::OtherFilter);
             }
             let answer = match (fact.killed, number) {
@@ -123,7 +129,7 @@ pub fn denials(recording: &Recording, basis: Basis<'_>) -> Vec<Denial> {
 pub fn would_be_denied(recording: &Recording, basis: Basis<'_>) -> Vec<Denial> {
     let facts = recording.syscalls.iter().filter(|fact| fact.phase != Phase::Setup);
     facts
-        .filter(|fact| !basis.passes(fact.abi, fact.nr))
+        .filter(|fact| !basis.effective.may_pass(fact.abi, fact.nr))
         .map(|fact| {
             let answer = basis.effective.decision(fact.abi, fact.nr).otherwise.to_string();
             let denial = denial(fact.abi, fact.nr, fact.phase, answer, fact.seen.values());
@@ -132,7 +138,26 @@ pub fn would_be_denied(recording: &Recording, basis: Basis<'_>) -> Vec<Denial> {
         .collect()
 }
 
+/// The calls that were made and of which the profile lets some pass, by their arguments; which were made is not known.
+#[must_use]
+pub fn undecided(recording: &Recording, basis: Basis<'_>) -> BTreeSet<String> {
+    let facts = recording.syscalls.iter().filter(|fact| fact.phase != Phase::Setup);
+    facts
+        .filter(|fact| basis.effective.may_pass(fact.abi, fact.nr))
+        .filter(|fact| !basis.effective.always_passes(fact.abi, fact.nr))
+        .filter(|fact| basis.expected(fact.abi, fact.nr).is_none())
+        .map(|fact| syscall::display(fact.abi, fact.nr).into_owned())
+        .collect()
+}
+
 impl Basis<'_> {
+    /// Whether a runtime that the profile is for does without a call.
+    fn of_runtime(&self, abi: Abi, nr: u32) -> Option<Expected> {
+        let name = syscall::name(abi, nr)?;
+        let runtimes = &self.profile?.made_for.runtimes;
+        runtimes.iter().any(|usage| floor::does_without(usage, name)).then_some(Expected::Runtime)
+    }
+
     fn expected(&self, abi: Abi, nr: u32) -> Option<Expected> {
         let name = syscall::display(abi, nr);
         if self.allowed.contains(name.as_ref()) {
@@ -141,11 +166,6 @@ impl Basis<'_> {
         let denied = self.profile.into_iter().flat_map(|profile| &profile.denied);
         let mut same = denied.filter(|call| call.abi == abi && call.name == name);
         same.next().map(|_| Expected::Recorded)
-    }
-
-    /// Whether it can pass, at least with some arguments.
-    fn passes(&self, abi: Abi, nr: u32) -> bool {
-        self.effective.decision(abi, nr).outcomes().any(|outcome| outcome.may_pass())
     }
 }
 
@@ -178,7 +198,7 @@ fn programs<'a>(sightings: impl Iterator<Item = &'a Sighting>) -> BTreeSet<Strin
         .collect()
 }
 
-/// The capabilities that the workload was refused in calls that failed, and that the recordings had not.
+/// The capabilities that the workload was refused in calls that failed, and that the recordings had not, nor `--allow-denied` names.
 #[must_use]
 pub fn refused_capabilities(
     recording: &Recording,
@@ -202,7 +222,10 @@ pub fn refused_capabilities(
         syscall: syscall::display(fact.abi, fact.nr).into_owned(),
         programs: programs(fact.seen.values().map(|seen| &seen.sighting)),
     });
-    refused.filter(|refused| !known.contains(refused.name.as_str())).collect()
+    let is_named = |name: &str| basis.allowed.contains(&format!("CAP_{name}"));
+    refused
+        .filter(|refused| !known.contains(refused.name.as_str()) && !is_named(&refused.name))
+        .collect()
 }
 
 /// What the recording could not see that bears on denials: names of full tables, or `engine`.
@@ -264,14 +287,17 @@ mod tests {
         serde_json::from_str(&text).expect("a recording")
     }
 
-    fn effective() -> Effective {
-        let context = Context {
+    fn context() -> Context {
+        Context {
             native: Abi::X86_64,
             capabilities: BTreeSet::new(),
             kernel: KernelVersion { major: 6, minor: 1 },
             engine: Engine::Oci,
-        };
-        let mut effective = decide(&SeccompFile::new(Action::Errno), &context);
+        }
+    }
+
+    fn effective() -> Effective {
+        let mut effective = decide(&SeccompFile::new(Action::Errno), &context());
         effective.allow(Abi::X86_64, 0);
         effective
     }
@@ -298,6 +324,43 @@ mod tests {
         let allowed = BTreeSet::from(["mount".to_owned()]);
         let named = super::denials(&recording(), Basis { allowed: &allowed, ..basis });
         assert_eq!(named[0].expected, Some(Expected::Named));
+    }
+
+    #[test]
+    fn a_call_that_passes_for_some_arguments_is_not_excused() {
+        let text = r#"{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_X86_64"],"syscalls":[
+            {"names":["read"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":7,"op":"SCMP_CMP_EQ"}]}]}"#;
+        let file: SeccompFile = serde_json::from_str(text).expect("a filter");
+        let (effective, allowed) = (decide(&file, &context()), BTreeSet::new());
+        let basis = Basis { effective: &effective, profile: None, allowed: &allowed };
+        let read = denials(&recording(), basis).into_iter().find(|it| it.name == "read");
+        assert_eq!(read.and_then(|it| it.expected), None);
+        assert_eq!(undecided(&recording(), basis), BTreeSet::from(["read".to_owned()]));
+    }
+
+    #[test]
+    fn what_the_runtime_does_without_is_expected_of_it_only() {
+        let (effective, allowed) = (effective(), BTreeSet::new());
+        let profile: Profile = serde_json::from_str(
+            r#"{"schema_version":1,"target":{"kind":"container","name":"x"},"made_for":{"runtimes":[
+            {"runtime":"runc","version":"1.1.5","no_new_privileges":false,"user":"root"}],"recorded_under":[]},
+            "architectures":[],"notes":[],"syscalls":[],"denied":[],
+            "capabilities":{"known":true,"required":[],"probed":[],"denied":[],"runtime":[]}}"#,
+        )
+        .expect("a profile");
+        let basis = Basis { effective: &effective, profile: Some(&profile), allowed: &allowed };
+        let mut recording = recording();
+        let mut denial = recording.denials.remove(1);
+        // getpid, and capset
+        for (nr, phase, expected) in [
+            (39, Phase::Handover, Some(Expected::Runtime)),
+            (126, Phase::Handover, None),
+            (39, Phase::Workload, None),
+        ] {
+            (denial.nr, denial.phase) = (nr, phase);
+            recording.denials = vec![denial.clone()];
+            assert_eq!(denials(&recording, basis)[0].expected, expected, "{nr} {phase:?}");
+        }
     }
 
     #[test]

@@ -111,6 +111,8 @@ pub struct Document {
     pub in_force: InForce,
     /// Calls that were refused; with `log-only`, that would be.
     pub denials: Vec<Denial>,
+    /// The profile says which capabilities there are.
+    pub gives_capabilities: bool,
     /// Capabilities that were refused to calls that failed.
     pub capabilities: BTreeSet<RefusedCapability>,
     /// What happened to the container: restarts, memory, how it ended.
@@ -129,6 +131,7 @@ impl Document {
     pub fn judged(mut self) -> Document {
         let fails = !self.in_force.faults.is_empty()
             || self.unexpected().next().is_some()
+            || self.lacks_capability()
             || self.status.is_some_and(|status| status != 0)
             || self.down.is_some()
             || self.killed
@@ -141,6 +144,11 @@ impl Document {
             (false, false) => Verdict::Incomplete,
         };
         self
+    }
+
+    /// Where the profile says which ones there are, none may be missed.
+    fn lacks_capability(&self) -> bool {
+        self.mode == Mode::Enforced && self.gives_capabilities && !self.capabilities.is_empty()
     }
 
     fn unexpected(&self) -> impl Iterator<Item = &Denial> {
@@ -180,14 +188,18 @@ pub fn human(document: &Document, next: &[String], out: &mut impl Write) -> io::
     for refused in &document.capabilities {
         let by = listed(" by ", &refused.programs);
         let line = format!("CAP_{} was refused, and {}{by} failed", refused.name, refused.syscall);
-        writeln!(out, "  {} {line}", paint(WARNING, "warning:"))?;
+        let label = match document.lacks_capability() {
+            true => paint(BAD, "unexpected:"),
+            false => paint(WARNING, "warning:"),
+        };
+        writeln!(out, "  {label} {line}")?;
     }
     for incident in &document.incidents {
         writeln!(out, "  {} {}", paint(WARNING, "warning:"), escape::line(incident))?;
     }
     if !document.missing.is_empty() {
         let missing = listed("", &document.missing);
-        writeln!(out, "  {} evidence was lost: {missing}", paint(WARNING, "warning:"))?;
+        writeln!(out, "  {} not known: {missing}", paint(WARNING, "warning:"))?;
     }
     let (style, word) = match document.verdict {
         Verdict::Holds => (GOOD, "holds"),
@@ -293,6 +305,7 @@ fn denials(document: &Document, out: &mut impl Write) -> io::Result<()> {
             Some(Expected::Named) => paint(FAINT, "expected: --allow-denied"),
             Some(Expected::Recorded) => paint(FAINT, "expected: refused while recording, too"),
             Some(Expected::Fallback) => paint(FAINT, "expected: ENOSYS, callers do without"),
+            Some(Expected::Runtime) => paint(FAINT, "expected: the runtime does without"),
             Some(Expected::OtherFilter) => paint(FAINT, "not by this profile, which allows it"),
         };
         let name = format!("{abi}{:width$}", denial.name);
@@ -341,6 +354,7 @@ mod tests {
                 unread: None,
             },
             denials: vec![],
+            gives_capabilities: true,
             capabilities: BTreeSet::new(),
             incidents: vec![],
             killed: false,
@@ -383,7 +397,18 @@ mod tests {
         for change in incomplete {
             assert_eq!(verdict(change), Verdict::Incomplete);
         }
-        let fails: [fn(&mut Document); 6] = [
+        let lacks = |it: &mut Document| {
+            it.capabilities.insert(RefusedCapability {
+                name: "CHOWN".to_owned(),
+                syscall: "chown".to_owned(),
+                programs: BTreeSet::new(),
+            });
+        };
+        let mut of_a_seccomp_file = Document { gives_capabilities: false, ..document() };
+        lacks(&mut of_a_seccomp_file);
+        assert_eq!(of_a_seccomp_file.judged().verdict, Verdict::Holds);
+        let fails: [fn(&mut Document); 7] = [
+            lacks,
             |it| it.denials.push(denial(None)),
             |it| it.status = Some(7),
             |it| it.down = Some("no".to_owned()),

@@ -27,17 +27,12 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Vec<Finding>) {
     }
 }
 
-/// The outcome lets the call pass whatever the arguments.
-fn passes(effective: &Effective, abi: Abi, nr: u32) -> bool {
-    effective.decision(abi, nr).outcomes().all(|outcome| outcome.may_pass())
-}
-
 /// Whether some ABI of the filter has the call and denies it.
 fn denied(effective: &Effective, name: &str) -> bool {
     effective
         .abis
         .iter()
-        .any(|&abi| syscall::number(abi, name).is_some_and(|nr| !passes(effective, abi, nr)))
+        .any(|&abi| syscall::number(abi, name).is_some_and(|nr| !effective.always_passes(abi, nr)))
 }
 
 fn exits(subject: &Subject<'_>, found: &mut Vec<Finding>) {
