@@ -1,6 +1,7 @@
 //! `profiler verify`: runs under enforcement, on real containers and on commands.
 
 mod command;
+mod copies;
 mod runs;
 mod servers;
 mod targets;
@@ -9,5 +10,8 @@ use crate::harness::test::Test;
 
 /// The tests of this group.
 pub fn tests() -> Vec<Test> {
-    [command::tests(), targets::tests(), servers::tests()].into_iter().flatten().collect()
+    [command::tests(), targets::tests(), copies::tests(), servers::tests()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
