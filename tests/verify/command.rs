@@ -1,16 +1,19 @@
 //! Commands under a profile, without an engine.
 
-use anyhow::{Result, ensure};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
 use camino::Utf8PathBuf;
 
 use crate::{
     harness::{
         machine::{Machine, Need, Scratch},
+        program,
         record::Record,
         syscalls,
         test::Test,
     },
-    verify::runs::{run, without},
+    verify::runs::{command, run, said, without},
 };
 
 const NEEDS: [Need; 2] = [Need::Bpf, Need::Tool("gcc", "gcc")];
@@ -26,6 +29,8 @@ pub fn tests() -> Vec<Test> {
         Test::new("verify::what_would_be_refused_is_told", &NEEDS, log_only),
         Test::new("verify::what_callers_do_without_is_expected", &NEEDS, fallback),
         Test::new("verify::a_command_that_is_killed_is_told", &NEEDS, killed),
+        Test::new("verify::what_does_not_stop_is_not_held", &NEEDS, vfork),
+        Test::new("verify::what_a_command_leaves_behind_is_told", &NEEDS, left),
     ]
 }
 
@@ -106,6 +111,41 @@ fn fallback(machine: &Machine) -> Result<()> {
     let said = run(machine, &less, &[], &words)?.expect(0, "holds")?;
     ensure!(said.denied(true) == ["close_range"], "{}", said.json);
     ensure!(said.json["denials"][0]["expected"] == "fallback", "{}", said.json);
+    Ok(())
+}
+
+/// A profile that refuses one call that nobody makes.
+fn lenient(scratch: &Scratch) -> Result<Utf8PathBuf> {
+    let filter = scratch.join("lenient.json");
+    fs_err::write(
+        &filter,
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+            "syscalls": [{"names": ["vmsplice"], "action": "SCMP_ACT_ERRNO"}]}"#,
+    )?;
+    Ok(filter)
+}
+
+/// It comes to its stop long after the question for its filter was given up. Held there, it would never end.
+fn vfork(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let fixture = machine.fixture("vfork")?;
+    let mut verify = command(machine, &lenient(&scratch)?, &[], &[fixture.as_str(), "2"]);
+    let said = said(program::run(&mut verify, Duration::from_secs(60))?)?.expect(0, "holds")?;
+    ensure!(said.output.stdout.contains("went on"), "{}", said.output.text());
+    Ok(())
+}
+
+fn left(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let line = "setsid sleep 20 >/dev/null 2>&1 & exit 0";
+    let said = run(machine, &lenient(&scratch)?, &[], &["sh", "-c", line])?;
+    let said = said.expect(3, "incomplete")?;
+    let incident = said.json["incidents"][0].as_str().context("an incident")?;
+    ensure!(
+        incident == "left running by the command, under the filter: `sleep` (processes: 1)",
+        "{incident}"
+    );
+    ensure!(said.json["missing"][0] == "shutdown", "{}", said.json);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use camino::Utf8PathBuf;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -17,6 +17,7 @@ use crate::{
         syscalls,
         test::Test,
     },
+    scope::tree,
     verify::runs::{command, run, said, without},
 };
 
@@ -32,6 +33,7 @@ pub fn tests() -> Vec<Test> {
         Test::new("verify::a_container_under_another_filter_is_noticed", &NEEDS, noticed),
         Test::new("verify::a_copy_lacks_each_of_four_calls", &NEEDS, copies),
         Test::new("verify::the_original_is_put_back", &NEEDS, put_back),
+        Test::new("verify::what_befalls_a_container_is_noticed", &NEEDS, befalls),
         Test::new("verify::a_service_of_compose_is_verified", &compose, compose_service),
     ]
 }
@@ -112,6 +114,52 @@ fn noticed(machine: &Machine) -> Result<()> {
     let said = verify(&own, &less)?.expect(1, "fails")?;
     let example = said.json["in_force"]["faults"][0]["examples"][0].as_str().unwrap_or_default();
     ensure!(example == format!("x86_64 {gone}: EPERM in the profile, allow in force"), "{example}");
+    Ok(())
+}
+
+/// One that is paused at first is let go and looked at; one that something joins unfiltered, or that is removed, was not
+/// under the profile the whole time.
+fn befalls(machine: &Machine) -> Result<()> {
+    let (scratch, engine) = (machine.scratch()?, machine.engine()?);
+    let (_, recorded) = recorded(machine, engine, &scratch)?;
+    let image = engine.fixture_image(machine)?;
+    let own = flags(&recorded)?;
+    let container = engine.name("verify");
+    let mut all = vec!["--network=none", "--stop-timeout=0"];
+    all.extend(own.iter().map(String::as_str));
+    all.push(&image);
+    let words = words();
+    all.extend(words.iter().map(String::as_str));
+    container.start(&all)?;
+    let pid = container.inspect()?["State"]["Pid"].to_string();
+    let verify = |line: &str| {
+        let place = ["--container", container.name.as_str()];
+        run(machine, &recorded.dir, &place, &["sh", "-c", line])
+    };
+
+    container.verb(&["pause"])?;
+    let line = format!(
+        "docker unpause {} && sleep 2 && grep State /proc/{pid}/status >&2",
+        container.name
+    );
+    let said = verify(&line)?.expect(0, "holds")?;
+    ensure!(said.json["in_force"]["evidence"] == "kernel", "{}", said.json);
+    ensure!(said.output.stderr.contains("State:\tS"), "{}", said.output.text());
+
+    // a process of the host that executes nothing, as the runtime's do for a moment
+    let groups = fs_err::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::/")).context("a cgroup")?;
+    let procs = tree::root()?.join(group).join("cgroup.procs");
+    let fifo = scratch.join("fifo");
+    let line = format!(
+        "mkfifo {fifo}; (read pid rest < /proc/self/stat; echo $pid > {procs}; read end < {fifo}) & sleep 8; echo > {fifo}; wait"
+    );
+    let said = verify(&line)?.expect(1, "fails")?;
+    ensure!(said.faults() == ["unfiltered"], "{}", said.json);
+    ensure!(said.json["in_force"]["faults"][0]["program"] == "sh", "{}", said.json);
+
+    let said = verify("docker rm -f $PROFILER_CONTAINER >&2")?.expect(1, "fails")?;
+    ensure!(said.faults() == ["gone"] && said.json["status"] == 0, "{}", said.json);
     Ok(())
 }
 

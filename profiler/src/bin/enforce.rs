@@ -293,6 +293,11 @@ impl<'a> Subject<'a> {
         if !ran && verified.status.is_some() {
             missing.insert("calls".to_owned());
         }
+        let mut incidents = incidents(&verified.states);
+        if !verified.in_force.left.is_empty() {
+            incidents.push(left_running(&verified.in_force.left));
+            missing.insert("shutdown".to_owned());
+        }
         let killed = verified.target.kind == profiler::model::recording::TargetKind::Command
             && verified.status == Some(KILLED)
             || verified.states.iter().any(|state| state.exit_code == i64::from(KILLED))
@@ -309,7 +314,7 @@ impl<'a> Subject<'a> {
             denials: denials.unwrap_or_default(),
             gives_capabilities: profile.is_some_and(|profile| profile.capabilities.known),
             capabilities: refused.unwrap_or_default(),
-            incidents: incidents(&verified.states),
+            incidents,
             killed,
             missing,
             target: verified.target,
@@ -344,6 +349,7 @@ fn fault(fault: Fault) -> report::Fault {
     let (kind, program, all) = match fault {
         Fault::Unfiltered { program } => ("unfiltered", program, Vec::new()),
         Fault::NewPrivileges { program } => ("new-privileges", program, Vec::new()),
+        Fault::Gone { program } => ("gone", program, Vec::new()),
         Fault::Another { program, differences } => {
             ("another-filter", program, differences.iter().map(difference).collect())
         }
@@ -379,6 +385,13 @@ fn incidents(states: &[ContainerState]) -> Vec<String> {
         incidents.push(format!("the container ended with status {}{why}", after.exit_code));
     }
     incidents
+}
+
+fn left_running(names: &[String]) -> String {
+    let shown: BTreeSet<&String> = names.iter().collect();
+    let shown: Vec<String> = shown.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let (number, shown) = (names.len(), shown.join(", "));
+    format!("left running by the command, under the filter: {shown} (processes: {number})")
 }
 
 /// Command lines that lead on.

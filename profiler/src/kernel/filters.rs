@@ -9,7 +9,7 @@
 
 use std::{
     ffi::{c_long, c_void},
-    io,
+    io, mem,
     os::unix::process::CommandExt as _,
     process::Command,
     ptr, thread,
@@ -21,7 +21,7 @@ use thiserror::Error;
 use crate::model::bpf::{Instruction, Program, ProgramError};
 
 /// How long a thread may take to stop: one that sleeps in the kernel takes no signal.
-const STOP: Duration = Duration::from_secs(1);
+const STOP: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// `PTRACE_SECCOMP_GET_FILTER` of linux/ptrace.h.
@@ -73,9 +73,22 @@ impl FilterError {
 
 /// The filters of a thread, the first that was loaded first. The thread is stopped for the moment.
 ///
+/// A thread that did not stop cannot be detached from, and would stop later, for good. When a tracer ends, the kernel
+/// takes back what it asked of its tracees (`__ptrace_unlink`), so the tracer is a thread that ends with this call.
+///
 /// # Errors
-/// When it ended, or the kernel gives no filters out.
+/// When it ended or does not stop, or the kernel gives no filters out.
 pub fn of_thread(tid: i32) -> Result<Vec<Program>, FilterError> {
+    let stop = |source| FilterError::Stop { tid, source };
+    thread::scope(|scope| {
+        let tracer = thread::Builder::new().name("tracer".to_owned());
+        let tracer = tracer.spawn_scoped(scope, move || traced(tid)).map_err(stop)?;
+        tracer.join().unwrap_or_else(|_| Err(stop(io::Error::other("the tracer panicked"))))
+    })
+}
+
+/// The same, by this thread, which is to end after it.
+fn traced(tid: i32) -> Result<Vec<Program>, FilterError> {
     let _stopped = Stopped::seize(tid).map_err(|source| FilterError::Stop { tid, source })?;
     let mut programs = Vec::new();
     for index in 0..MOST {
@@ -114,28 +127,35 @@ impl Stopped {
         request(libc::PTRACE_INTERRUPT, tid, 0)?;
         let deadline = Instant::now() + STOP;
         loop {
-            let mut status = 0;
-            // SAFETY: `status` outlives the call.
-            match unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::WNOHANG) } {
-                0 if Instant::now() < deadline => thread::sleep(PAUSE),
-                0 => return Err(io::ErrorKind::TimedOut.into()),
-                -1 => return Err(io::Error::last_os_error()),
-                _ if !libc::WIFSTOPPED(status) => return Err(io::ErrorKind::NotFound.into()),
-                _ => {
-                    // not the stop that was asked for, but one for a signal, which must not be lost
-                    if status >> 16 == 0 {
-                        stopped.signal = libc::WSTOPSIG(status);
-                    }
-                    return Ok(stopped);
-                }
+            // SAFETY: all zero is a `siginfo_t`.
+            let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+            let id = libc::id_t::try_from(tid).map_err(|_| io::ErrorKind::InvalidInput)?;
+            // not WEXITED: whose child it is shall get its status
+            let options = libc::WSTOPPED | libc::WNOHANG | libc::__WALL;
+            // SAFETY: `info` outlives the call.
+            if unsafe { libc::waitid(libc::P_PID, id, &raw mut info, options) } == -1 {
+                return Err(io::Error::last_os_error());
             }
+            // SAFETY: the kernel has written it, as of a child, or it is all zero still.
+            let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+            if pid != 0 {
+                // not the stop that was asked for, but one for a signal, which must not be lost
+                if status >> 8 == 0 {
+                    stopped.signal = status;
+                }
+                return Ok(stopped);
+            }
+            if Instant::now() >= deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            thread::sleep(PAUSE);
         }
     }
 }
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        // one that has ended, or never stopped, is let go when this thread ends
+        // it fails for one that has ended, or not stopped: that is let go when this thread ends
         let _ = request(libc::PTRACE_DETACH, self.tid, self.signal.into());
     }
 }

@@ -57,9 +57,9 @@ pub enum Evidence {
 /// Something that was wrong with what was in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Fault {
-    /// `unfiltered`, `another-filter`, `capabilities` or `new-privileges`.
+    /// `unfiltered`, `another-filter`, `capabilities`, `new-privileges` or `gone`.
     pub kind: &'static str,
-    /// The process. Hostile text.
+    /// The process, or the container that is gone. Hostile text.
     pub program: String,
     /// How many calls or capabilities are different.
     pub number: usize,
@@ -115,7 +115,7 @@ pub struct Document {
     pub gives_capabilities: bool,
     /// Capabilities that were refused to calls that failed.
     pub capabilities: BTreeSet<RefusedCapability>,
-    /// What happened to the container: restarts, memory, how it ended.
+    /// What happened to the container: restarts, memory, how it ended; what a command left running. Hostile text.
     pub incidents: Vec<String>,
     /// A process was killed by the filter.
     pub killed: bool,
@@ -245,6 +245,7 @@ fn filter(in_force: &InForce, mode: Mode, out: &mut impl Write) -> io::Result<()
                 text::count(fault.number, "call")
             ),
             "capabilities" => format!("`{program}` can have capabilities beyond the profile's"),
+            "gone" => format!("`{program}` was removed while the tests ran"),
             _ => format!("`{program}` can gain privileges: no-new-privileges is not set"),
         };
         writeln!(out, "  {} {line}", paint(BAD, "not in force:"))?;

@@ -78,6 +78,9 @@ pub async fn record_command(
             _ = ticks.tick() => tell(recorder.tick(&slots, false, denying)?),
         }
     };
+    if let (None, Some(confined)) = (bounds, &plan.confined) {
+        confined.left(&left_in(cgroup.cgroup()).await);
+    }
     if let Some(bounds) = bounds {
         kill_all(cgroup.cgroup()).await; // the next run must find nothing of this one
         bounds.tail.end().await;
@@ -120,6 +123,17 @@ async fn kill_all(cgroup: &Cgroup) {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// What is left in a cgroup, when what is about to end has had a second for it.
+async fn left_in(cgroup: &Cgroup) -> Vec<u32> {
+    for _ in 0..100 {
+        if processes(cgroup).is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    processes(cgroup)
 }
 
 /// Whether this process runs under a seccomp filter, which a command inherits.

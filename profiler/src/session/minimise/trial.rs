@@ -142,6 +142,7 @@ fn in_force(verified: &Verified) -> Result<(), SessionError> {
             )
         }
         Some(Fault::NewPrivileges { program }) => format!("`{program}` may gain privileges"),
+        Some(Fault::Gone { program }) => format!("`{program}` was removed by the tests"),
     };
     Err(SessionError::NotInForce { why })
 }

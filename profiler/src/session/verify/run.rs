@@ -105,6 +105,11 @@ impl Confined {
         &self.confinement
     }
 
+    /// These processes outlive the command.
+    pub(in crate::session) fn left(&self, pids: &[u32]) {
+        self.watch.left(pids);
+    }
+
     /// How it is bounded; with bounds, nothing that it starts outlives it.
     pub(in crate::session) fn bounds(&self) -> Option<&Bounds> {
         self.bounds.as_ref()
@@ -185,6 +190,8 @@ fn first(outcome: Outcome) -> Option<Recording> {
 
 /// How the tests went.
 struct Tested {
+    /// The container is no longer there.
+    gone: bool,
     status: Option<i32>,
     down: Option<String>,
     states: Vec<ContainerState>,
@@ -256,6 +263,9 @@ async fn against(
     cleaned?;
     let mut in_force = watch.end();
     ask_the_engine(plan, &tested, &mut in_force);
+    if tested.gone {
+        in_force.faults.push(Fault::Gone { program: plan.name.clone() });
+    }
     let target = Target { kind: TargetKind::Container, name: plan.name.clone() };
     // it was recorded by its id
     let recording =
@@ -299,7 +309,8 @@ async fn test(test: Test<'_>) -> Result<Tested, SessionError> {
             }
         }
     };
-    let mut tested = Tested { status: None, down: None, states: vec![enforced.state().await?] };
+    let states = enforced.state().await?.into_iter().collect();
+    let mut tested = Tested { gone: false, status: None, down: None, states };
     if let Start::Down { reason } = start {
         tested.down = Some(reason);
     } else if !interrupted.load(Ordering::Relaxed) {
@@ -331,9 +342,13 @@ async fn test(test: Test<'_>) -> Result<Tested, SessionError> {
             }
         }
     }
-    tested.states.push(enforced.state().await?);
-    enforced.end().await?;
-    tested.states.push(enforced.state().await?);
+    let after = enforced.state().await?;
+    tested.gone = after.is_none();
+    if let Some(after) = after {
+        tested.states.push(after);
+        enforced.end().await?;
+        tested.states.extend(enforced.state().await?);
+    }
     Ok(tested)
 }
 

@@ -245,12 +245,12 @@ impl Enforced {
         Ok(vec![("PROFILER_CONTAINER", self.id.clone()), ("PROFILER_ADDRESS", address)])
     }
 
-    /// How the container is.
+    /// How the container is; `None` when it was removed.
     ///
     /// # Errors
     /// When the engine does not answer.
-    pub async fn state(&self) -> Result<ContainerState, SessionError> {
-        Ok(self.docker.state(&self.id).await?)
+    pub async fn state(&self) -> Result<Option<ContainerState>, SessionError> {
+        Ok(unless_gone(self.docker.state(&self.id).await)?)
     }
 
     /// Stops the target, if it was started for this.
@@ -281,7 +281,8 @@ impl Enforced {
                 if std::mem::take(stopped) {
                     docker.start(original).await?;
                 }
-                Ok(removed?)
+                unless_gone(removed)?;
+                Ok(())
             }
             Kind::Service(project) => project.down().await,
         }
@@ -309,6 +310,14 @@ impl Drop for Enforced {
         if let Ok(Ok(Err(error))) = undone {
             tracing::warn!("{error}");
         }
+    }
+}
+
+/// `None` when the engine says that there is no such container.
+fn unless_gone<T>(answer: Result<T, EngineError>) -> Result<Option<T>, EngineError> {
+    match answer {
+        Err(EngineError::Refused { status: 404, .. }) => Ok(None),
+        other => other.map(Some),
     }
 }
 

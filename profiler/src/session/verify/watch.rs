@@ -4,10 +4,10 @@
 //! new, and again at every tick: all its threads must be filtered. A filter is inherited and cannot be taken off, so what it
 //! decides is compared where somebody enters from outside: the entry point, and processes that join. The runtime's own
 //! processes are there, too, and not filtered yet: those that have executed nothing since they were forked, and those that
-//! are in their parent's mount namespace still.
+//! are in their parent's mount namespace still. They are there for a moment only; what stays is none of them.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{
@@ -30,6 +30,9 @@ use crate::{
 
 /// How often the list of processes is read.
 const POLL: Duration = Duration::from_millis(10);
+
+/// How long a process may be the runtime's: it starts the entry point, or what joins, and is done.
+const RUNTIMES: Duration = Duration::from_secs(5);
 
 /// Entries whose filter is compared; each is stopped for a moment.
 const COMPARED: usize = 16;
@@ -79,6 +82,11 @@ pub enum Fault {
         /// Its name.
         program: String,
     },
+    /// The container was removed while the tests ran.
+    Gone {
+        /// Its name.
+        program: String,
+    },
 }
 
 /// What was seen so far.
@@ -96,6 +104,8 @@ pub struct InForce {
     pub faults: Vec<Fault>,
     /// Why the kernel did not give a filter out.
     pub unread: Option<String>,
+    /// Names of processes that outlive the command.
+    pub left: Vec<String>,
 }
 
 impl InForce {
@@ -159,6 +169,12 @@ impl Watch {
         lock(&self.shared.found).clone()
     }
 
+    /// Notes processes that outlive the command.
+    pub(super) fn left(&self, pids: &[u32]) {
+        let processes = pids.iter().filter_map(|pid| Process::read(*pid));
+        lock(&self.shared.found).left = processes.map(|process| process.name).collect();
+    }
+
     /// Ends it.
     pub fn end(mut self) -> InForce {
         self.join();
@@ -189,14 +205,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 enum Look {
     /// It is the target's, and all is said.
     Done,
-    /// It is the runtime's still, or cannot be read.
+    /// It is the runtime's still, or gone.
     Again,
+    /// It does not stop now: at the next tick again.
+    Later,
 }
 
 impl Shared {
     fn run(&self) {
         let mut known = HashSet::new();
         let mut compared = HashSet::new();
+        let mut later = HashSet::new();
+        let mut first_seen = HashMap::new();
         let mut last_tick = Instant::now();
         while !self.ended.load(Ordering::Relaxed) {
             if let Some((subject, since)) = lock(&self.subject).clone() {
@@ -207,12 +227,21 @@ impl Shared {
                 }
                 known.retain(|pid| pids.contains(pid));
                 compared.retain(|pid| pids.contains(pid));
+                first_seen.retain(|pid, _| pids.contains(pid));
+                if is_tick {
+                    later.clear();
+                }
                 for pid in &pids {
                     let is_new = !known.contains(pid);
-                    if !is_new && !is_tick {
+                    if !is_tick && (!is_new || later.contains(pid)) {
                         continue;
                     }
-                    let looked = self.look(*pid, &subject, &pids, since, &mut compared);
+                    let seen: &mut Instant = first_seen.entry(*pid).or_insert_with(Instant::now);
+                    let stays = seen.elapsed() >= RUNTIMES;
+                    let looked = self.look(*pid, &subject, &pids, since, stays, &mut compared);
+                    if looked == Look::Later {
+                        later.insert(*pid);
+                    }
                     if looked == Look::Done && is_new {
                         known.insert(*pid);
                         lock(&self.found).processes += 1;
@@ -229,18 +258,20 @@ impl Shared {
         subject: &Subject,
         pids: &HashSet<u32>,
         since: Instant,
+        stays: bool,
         compared: &mut HashSet<u32>,
     ) -> Look {
         // In this order: who has executed the entry point was filtered before.
         let Some(process) = Process::read(pid) else { return Look::Again };
         let comes_from_outside = !pids.contains(&process.parent);
-        let is_runtimes = process.forked_only
+        let seems_runtimes = process.forked_only
             || comes_from_outside
                 && if subject.is_command {
                     process.is_this_program()
                 } else {
                     process.is_outside()
                 };
+        let is_runtimes = seems_runtimes && !stays;
         let threads = threads(pid);
         let Some(main) = threads.first() else { return Look::Again };
         let mut found = lock(&self.found);
@@ -285,7 +316,7 @@ impl Shared {
                 found.fault(Fault::Another { program: process.name, differences });
             }
             Ok(None) => found.fault(Fault::Unfiltered { program: process.name }),
-            Err(error) if error.is_of_thread() => return Look::Again,
+            Err(error) if error.is_of_thread() => return Look::Later,
             Err(error) => found.unread = Some(told(&error)),
         }
         compared.insert(pid);
