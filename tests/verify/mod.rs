@@ -1,6 +1,7 @@
 //! `profiler verify`: runs under enforcement, on real containers and on commands.
 
 mod command;
+mod copies;
 mod ended;
 mod runs;
 mod servers;
@@ -10,7 +11,7 @@ use crate::harness::test::Test;
 
 /// The tests of this group.
 pub fn tests() -> Vec<Test> {
-    [command::tests(), ended::tests(), targets::tests(), servers::tests()]
+    [command::tests(), ended::tests(), targets::tests(), copies::tests(), servers::tests()]
         .into_iter()
         .flatten()
         .collect()

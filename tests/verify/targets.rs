@@ -21,10 +21,10 @@ use crate::{
     verify::runs::{command, run, said, without},
 };
 
-const NEEDS: [Need; 3] = [Need::Bpf, Need::Engine, Need::Tool("gcc", "gcc")];
+pub const NEEDS: [Need; 3] = [Need::Bpf, Need::Engine, Need::Tool("gcc", "gcc")];
 
 /// Calls that the container makes at its start, the first four of which are taken away.
-const NUMBERS: [u32; 5] = [16, 40, 134, 187, 93];
+pub const NUMBERS: [u32; 5] = [16, 40, 134, 187, 93];
 
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
@@ -50,9 +50,20 @@ fn recorded<'a>(
     engine: &'a Engine,
     scratch: &Scratch,
 ) -> Result<(Container<'a>, Recorded)> {
+    recorded_under(machine, engine, scratch, machine.permissive().as_str(), &[])
+}
+
+/// The same, recorded under another filter, and with these calls by a `docker exec`.
+pub fn recorded_under<'a>(
+    machine: &Machine,
+    engine: &'a Engine,
+    scratch: &Scratch,
+    filter: &str,
+    exec: &[&str],
+) -> Result<(Container<'a>, Recorded)> {
     let image = engine.fixture_image(machine)?;
     let container = engine.name("verify");
-    let seccomp = format!("seccomp={}", machine.permissive());
+    let seccomp = format!("seccomp={filter}");
     let options = ["--network=none", "--stop-timeout=0", "--security-opt", &seccomp, &image];
     let words = words();
     let mut all = vec!["create", "--name", &container.name];
@@ -61,6 +72,9 @@ fn recorded<'a>(
     engine.docker(&all)?;
     let session = Record::containers(machine, scratch.join("out"), &[&container.name])?.start()?;
     container.verb(&["start"])?;
+    if !exec.is_empty() {
+        container.exec(&[&["/bin/calls", "-q"], exec].concat())?.expect(0)?;
+    }
     container.verb(&["stop"])?;
     Ok((container, session.finish()?.expect(0)?))
 }
