@@ -196,7 +196,8 @@ fn look_again(regs: Address, slot: Slot, ret: i64) {
     let task = kernel::current();
     let (abi, nr) = kernel::call_of(task, kernel::orig_ax(regs));
     // a program that was just executed, or a return from a signal's handler, has made no call
-    if kernel::is_exec(abi, nr) && ret == 0 || nr == u32::MAX {
+    let is_none = kernel::is_exec(abi, nr) && ret == 0 || nr == u32::MAX;
+    if is_none || kernel::is_killed_by_seccomp(task) {
         return;
     }
     if control().denials != 0 && may_be_denied(task, nr, ret) {
