@@ -73,6 +73,11 @@ offsets! {
     FILE_DENTRY: "file" "f_path.dentry" false;
     DENTRY_NAME: "dentry" "d_name.name" false;
     NSPROXY_MNT_NS: "nsproxy" "mnt_ns" true;
+    NSPROXY_IPC_NS: "nsproxy" "ipc_ns" false;
+    IPC_NS_QUEUES: "ipc_namespace" "mq_queues_count" false;
+    IPC_NS_QUEUES_MAX: "ipc_namespace" "mq_queues_max" false;
+    IPC_NS_MESSAGES_MAX: "ipc_namespace" "mq_msg_max" false;
+    IPC_NS_MESSAGE_SIZE_MAX: "ipc_namespace" "mq_msgsize_max" false;
     CSS_SET_DFL_CGRP: "css_set" "dfl_cgrp" true;
     CGROUP_KN: "cgroup" "kn" true;
     CGROUP_ROOT: "cgroup" "root" true;
@@ -83,10 +88,17 @@ offsets! {
     KERNFS_NODE_NAME: "kernfs_node" "name" true;
     CRED_UID: "cred" "uid" false;
     CRED_EUID: "cred" "euid" false;
+    CRED_SUID: "cred" "suid" false;
+    CRED_GID: "cred" "gid" false;
+    CRED_EGID: "cred" "egid" false;
+    CRED_SGID: "cred" "sgid" false;
     CRED_PERMITTED: "cred" "cap_permitted" false;
     CRED_INHERITABLE: "cred" "cap_inheritable" false;
     CRED_AMBIENT: "cred" "cap_ambient" false;
     CRED_USER_NS: "cred" "user_ns" true;
     USER_NS_UID_MAP: "user_namespace" "uid_map.extent" false;
+    USER_NS_UID_EXTENTS: "user_namespace" "uid_map.nr_extents" false;
+    USER_NS_GID_MAP: "user_namespace" "gid_map.extent" false;
+    USER_NS_GID_EXTENTS: "user_namespace" "gid_map.nr_extents" false;
     USER_NS_LEVEL: "user_namespace" "level" true;
 }

@@ -15,6 +15,7 @@ mod joined;
 mod kernel;
 mod maps;
 mod members;
+mod moot;
 mod outcome;
 mod scope;
 mod stack;
