@@ -1,0 +1,10 @@
+//! Arguments of calls: what is watched while recording, and conditions on them.
+//!
+//! seccomp sees the six registers of a call and nothing that they point to. A condition compares some bits of one register
+//! with a value, so a 32-bit argument is compared in its lower half only, whatever the upper one holds.
+
+mod masked;
+mod watched;
+
+pub use masked::Masked;
+pub use watched::{Argument, BOUND, Rule, WATCHED, Watched, watched};
