@@ -146,8 +146,10 @@ pub mod loss {
     pub const THREADS: u32 = 5;
     /// User stacks.
     pub const STACKS: u32 = 6;
+    /// Combinations of arguments; any counts as seen of the call.
+    pub const ARGUMENTS: u32 = 7;
     /// How many there are.
-    pub const COUNT: u32 = 7;
+    pub const COUNT: u32 = 8;
 }
 
 const _: () = assert!(size_of::<Scope>() == 104 && size_of::<Joined>() == 16);

@@ -195,6 +195,15 @@ fn lost_entries(what: &str, count: u64) -> Warning {
             minor: true,
         };
     }
+    if what == "arguments" {
+        return Warning {
+            text: format!(
+                "{entries} of table `{what}` did not fit: some calls count as made with any; the calls are all there"
+            ),
+            hints: vec![],
+            minor: true,
+        };
+    }
     if what == "stacks" {
         let stacks = if count == 1 { "1 stack".to_owned() } else { format!("{count} stacks") };
         return Warning {
