@@ -144,8 +144,10 @@ pub mod loss {
     pub const THREADS: u32 = 5;
     /// User stacks.
     pub const STACKS: u32 = 6;
+    /// Files that root executed.
+    pub const FILES: u32 = 7;
     /// How many there are.
-    pub const COUNT: u32 = 7;
+    pub const COUNT: u32 = 8;
 }
 
 const _: () = assert!(size_of::<Scope>() == 104 && size_of::<Joined>() == 16);

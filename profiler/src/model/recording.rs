@@ -182,7 +182,7 @@ pub enum Missing {
     IoUring,
     /// A bounded table was full, `count` times.
     Lost {
-        /// Which table: `syscalls`, `capabilities`, `denials`, `attribution`, `scopes`, `threads`, `stacks`.
+        /// Which table: `syscalls`, `capabilities`, `denials`, `attribution`, `scopes`, `threads`, `stacks`, `files`.
         what: String,
         /// How many entries were not stored.
         count: u64,
@@ -195,6 +195,11 @@ pub enum Missing {
     },
     /// The engine went away; containers that started later were not found.
     Engine,
+    /// Root executed a file whose capabilities could not be read: the process and the file were gone, or out of reach.
+    Unread {
+        /// File name of the executable, empty when unknown. Hostile text.
+        program: String,
+    },
     /// Processes left the target's cgroup, `count` of them: what they did elsewhere was not seen.
     Left {
         /// How many.

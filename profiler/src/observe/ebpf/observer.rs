@@ -16,8 +16,9 @@ use profiler_common::{
 
 use super::{
     attach::{self, AttachPoint, Attached, Need, POINTS, Way},
-    drain::{self, Drain},
+    drain::{self, Drain, Uncounted},
     error::ObserveError,
+    files::Files,
     labels::Labels,
     misses,
     slots::{self, Candidate, SlotKind, Slots, array, map_error},
@@ -55,6 +56,7 @@ pub struct Observer {
     capabilities: Attached,
     symbols: Symbols,
     stacks: Stacks,
+    files: Files,
     second_look: bool,
     skipped: u64,
 }
@@ -91,6 +93,7 @@ impl Observer {
         loader.override_global("AYA_LOG_LEVEL", &level, true);
         let mut ebpf = loader.load(OBJECT).map_err(load_error)?;
         let stacks = if options.stacks { Stacks::start(&mut ebpf)? } else { Stacks::default() };
+        let files = Files::start(&mut ebpf)?;
         let logger = if options.debug { EbpfLogger::init(&mut ebpf).ok() } else { None };
 
         let mut observer = Observer {
@@ -103,6 +106,7 @@ impl Observer {
             capabilities: Attached::default(),
             symbols: Symbols::default(),
             stacks,
+            files,
             second_look: misses::can_be_preempted(&uname()),
             skipped: 0,
         };
@@ -334,7 +338,8 @@ impl Observer {
     /// # Errors
     /// When the maps cannot be read or written.
     pub fn label(&mut self, labels: &Labels, run: &str, armed_ns: u64) -> Result<(), ObserveError> {
-        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols, stacks: &self.stacks };
+        let (stacks, files) = (&self.stacks, &self.files);
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols, stacks, files };
         self.slots.label(&mut self.ebpf, labels, &mut drain)
     }
 
@@ -343,7 +348,8 @@ impl Observer {
     /// # Errors
     /// When the maps cannot be read or written.
     pub fn tidy(&mut self, run: &str, armed_ns: u64) -> Result<(), ObserveError> {
-        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols, stacks: &self.stacks };
+        let (stacks, files) = (&self.stacks, &self.files);
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols, stacks, files };
         self.slots.reuse(&mut self.ebpf, &mut drain)
     }
 
@@ -384,13 +390,16 @@ impl Observer {
         armed_ns: u64,
         unlabelled: u64,
     ) -> Result<Evidence, ObserveError> {
-        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols, stacks: &self.stacks };
+        let (stacks, files) = (&self.stacks, &self.files);
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols, stacks, files };
         let mut evidence = Evidence::default();
         for slot in slots {
             evidence.absorb(self.slots.evidence(&mut self.ebpf, *slot, &mut drain)?);
         }
         let unlabelled = unlabelled + self.slots.unlabelled;
-        let losses = drain::losses(&mut self.ebpf, unlabelled, self.stacks.lost())?;
+        let unnamed = drain::bound_unread(&mut evidence.missing);
+        let uncounted = Uncounted { unlabelled, stacks: self.stacks.lost(), files: unnamed };
+        let losses = drain::losses(&mut self.ebpf, &uncounted)?;
         evidence.missing.extend(losses);
         let skipped = self.skipped.max(misses::lost(&self.ebpf, self.second_look));
         if skipped > 0 {

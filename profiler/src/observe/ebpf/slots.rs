@@ -7,7 +7,10 @@ use aya::{
     maps::{Array, HashMap, MapData, Queue},
 };
 use profiler_common::{
-    evidence::{CallKey, Check, CheckKey, Denial, DenialKey, MakerKey, Makers, Seen, Sighting},
+    evidence::{
+        CallKey, Check, CheckKey, Denial, DenialKey, Executed, ExecutedKey, MakerKey, Makers, Seen,
+        Sighting,
+    },
     scope::{
         BUCKETS, CROWDED, NAME_LEN, PATH_LEN, Scope, Slot, Target, bucket_word, kind, slot_kind,
         slot_of,
@@ -261,6 +264,7 @@ pub fn clear(ebpf: &mut Ebpf, slots: &BTreeSet<Slot>) -> Result<(), ObserveError
     remove_where::<MakerKey, Sighting>(ebpf, "MAKERS", |key| has(key.call.slot))?;
     remove_where::<CheckKey, Check>(ebpf, "CHECKS", |key| has(slot_of(key.slot)))?;
     remove_where::<DenialKey, Denial>(ebpf, "DENIALS", |key| has(key.call.slot))?;
+    remove_where::<ExecutedKey, Executed>(ebpf, "EXECUTED", |key| has(key.slot))?;
     let mut members = hash::<u32, Slot>(ebpf, "MEMBERS")?;
     let gone: Vec<u32> = members
         .iter()
