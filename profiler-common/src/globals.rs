@@ -26,7 +26,7 @@ macro_rules! offsets {
         /// Calls a macro with the names of all globals, to define them on the kernel side.
         #[macro_export]
         macro_rules! for_each_global {
-            ($m:ident) => { $m! { $($global)* TASK_HELPERS CAPABLE_OPTS STACKS_WANTED } };
+            ($m:ident) => { $m! { $($global)* TASK_HELPERS CAPABLE_OPTS STACKS_WANTED COUNTS_WANTED } };
         }
     };
 }
@@ -39,6 +39,9 @@ pub const CAPABLE_OPTS: &str = "CAPABLE_OPTS";
 
 /// Global: 1 when the user stack of each call that is new is wanted.
 pub const STACKS_WANTED: &str = "STACKS_WANTED";
+
+/// Global: 1 when calls are counted.
+pub const COUNTS_WANTED: &str = "COUNTS_WANTED";
 
 /// Values of [`CAPABLE_OPTS`]. Anything else is not known.
 pub mod opts {

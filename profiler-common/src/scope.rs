@@ -146,8 +146,10 @@ pub mod loss {
     pub const STACKS: u32 = 6;
     /// Files that root executed.
     pub const FILES: u32 = 7;
+    /// Counts of calls.
+    pub const COUNTS: u32 = 8;
     /// How many there are.
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 9;
 }
 
 const _: () = assert!(size_of::<Scope>() == 104 && size_of::<Joined>() == 16);

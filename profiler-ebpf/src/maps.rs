@@ -4,7 +4,7 @@ use core::{borrow::Borrow, intrinsics};
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, Queue, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, Queue, RingBuf},
 };
 use profiler_common::{
     evidence::{
@@ -76,6 +76,11 @@ pub static STACKS: HashMap<CallKey, Stack> = HashMap::with_max_entries(4096, ON_
 /// An all-zero `Stack` to insert: too large for the stacks of old kernels.
 #[map]
 pub static STACK_ZERO: PerCpuArray<Stack> = PerCpuArray::with_max_entries(1, 0);
+
+/// How often each call was made, on each CPU: a word that all of them write would go from one to the other. Allocated at once, as
+/// old kernels cannot allocate such entries later; user space makes it small when nobody wants to know.
+#[map]
+pub static COUNTS: PerCpuHashMap<CallKey, u64> = PerCpuHashMap::with_max_entries(8192, 0);
 
 /// Capability checks.
 #[map]

@@ -182,7 +182,7 @@ pub enum Missing {
     IoUring,
     /// A bounded table was full, `count` times.
     Lost {
-        /// Which table: `syscalls`, `capabilities`, `denials`, `attribution`, `scopes`, `threads`, `stacks`, `files`.
+        /// Which table: `syscalls`, `capabilities`, `denials`, `attribution`, `scopes`, `threads`, `stacks`, `files`, `counts`.
         what: String,
         /// How many entries were not stored.
         count: u64,
@@ -242,6 +242,9 @@ pub struct Sighting {
     /// Milliseconds since the run was armed; absent when the side table was full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_ms: Option<u64>,
+    /// Of a call: how often it was made. Absent when it was not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
     /// Who did it; empty when the side table was full.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub programs: BTreeSet<Program>,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::recording::{
-    CapabilityFact, CheckSighting, DenialFact, DenialSighting, Missing, SyscallFact,
+    CapabilityFact, CheckSighting, DenialFact, DenialSighting, Missing, Sighting, SyscallFact,
 };
 
 /// The evidence of one target in one run.
@@ -40,7 +40,7 @@ impl Evidence {
                         known
                             .seen
                             .entry(run)
-                            .and_modify(|sum| sum.join(seen.clone()))
+                            .and_modify(|sum| sum.add(seen.clone()))
                             .or_insert(seen);
                     }
                 }
@@ -88,6 +88,16 @@ impl Evidence {
                 (None, missing) => self.missing.push(missing),
             }
         }
+    }
+}
+
+impl Sighting {
+    /// Adds what was seen elsewhere in the same run.
+    pub(super) fn add(&mut self, other: Sighting) {
+        let counts = self.count.into_iter().chain(other.count);
+        let count = counts.reduce(u64::saturating_add);
+        self.join(other);
+        self.count = count;
     }
 }
 
@@ -162,10 +172,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::{
-        arch::Abi,
-        recording::{Phase, Sighting},
-    };
+    use crate::model::{arch::Abi, recording::Phase};
 
     fn call(nr: u32, first_ms: Option<u64>) -> Evidence {
         let seen = Sighting { first_ms, ..Sighting::default() };

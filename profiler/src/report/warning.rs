@@ -221,8 +221,16 @@ fn lost_entries(what: &str, count: u64) -> Warning {
         let stacks = if count == 1 { "1 stack".to_owned() } else { format!("{count} stacks") };
         return Warning {
             text: format!(
-                "{stacks} could not be kept or named, mostly of processes that were gone too soon; the calls are all there"
+                "{stacks} could not be kept or named, mostly of processes that were gone too soon, or whose files could not be read in time; the calls are all there"
             ),
+            hints: vec![],
+            minor: true,
+        };
+    }
+    if what == "counts" {
+        let calls = if count == 1 { "1 call".to_owned() } else { format!("{count} calls") };
+        return Warning {
+            text: format!("{calls} found no room to be counted; the calls are all there"),
             hints: vec![],
             minor: true,
         };

@@ -16,7 +16,7 @@ use super::{
     error::ObserveError,
     files::{ByRoot, Files},
     labels::Labels,
-    slots::{array, hash, map_error, text},
+    slots::{array, counts, hash, map_error, text},
     stacks::Stacks,
     symbols::Symbols,
 };
@@ -41,6 +41,7 @@ const LOSSES: [(u32, &str); loss::COUNT as usize] = [
     (loss::THREADS, "threads"),
     (loss::STACKS, "stacks"),
     (loss::FILES, "files"),
+    (loss::COUNTS, "counts"),
 ];
 
 /// How many files are named whose capabilities could not be read.
@@ -214,12 +215,16 @@ fn syscall_facts(
     stacks: &Stacks,
 ) -> Result<Vec<SyscallFact>, ObserveError> {
     let mut found: BTreeMap<(Abi, u32, Phase), Sighting> = BTreeMap::new();
-    for key in calls(ebpf, slots)? {
+    let calls = calls(ebpf, slots)?;
+    let counts = counts(ebpf)?;
+    for key in calls {
         let phase = phases.get(key.slot, key.phase);
-        let seen = Sighting { stack: stacks.of(&key), ..seen.of(key, 0) };
+        // one entry when nobody wants to know, and that is never written
+        let count = counts.get(&key, 0).ok().map(|of_cpus| of_cpus.iter().sum());
+        let seen = Sighting { stack: stacks.of(&key), count, ..seen.of(key, 0) };
         // no default to join with: one without tests was seen outside of them
         match found.entry((abi_of(key.abi), key.nr, phase)) {
-            Entry::Occupied(mut sum) => sum.get_mut().join(seen),
+            Entry::Occupied(mut sum) => sum.get_mut().add(seen),
             Entry::Vacant(place) => {
                 place.insert(seen);
             }

@@ -90,8 +90,11 @@ impl Files {
     /// What root executed in slots, sorted. Waits for the thread, but not for ever.
     pub fn executed(&self, ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<ByRoot>, ObserveError> {
         let map = hash::<ExecutedKey, Executed>(ebpf, "EXECUTED")?;
-        let mut all: Vec<(ExecutedKey, Executed)> =
-            map.iter().filter_map(Result::ok).filter(|(key, _)| slots.contains(&key.slot)).collect();
+        let mut all: Vec<(ExecutedKey, Executed)> = map
+            .iter()
+            .filter_map(Result::ok)
+            .filter(|(key, _)| slots.contains(&key.slot))
+            .collect();
         all.sort_by_key(|(key, _)| *key);
         if !all.is_empty() {
             self.worker.turn();

@@ -10,7 +10,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use fs_err as fs;
 use profiler_common::{
-    globals::{CAPABLE_OPTS, OFFSETS, STACKS_WANTED, TASK_HELPERS},
+    globals::{CAPABLE_OPTS, COUNTS_WANTED, OFFSETS, STACKS_WANTED, TASK_HELPERS},
     scope::{Control, Slot},
 };
 
@@ -43,6 +43,8 @@ pub struct Options {
     pub capabilities: Option<Way>,
     /// Keep the user stack of the first occurrence of each call.
     pub stacks: bool,
+    /// Count each call.
+    pub counts: bool,
 }
 
 /// Loaded and attached programs. Dropping it detaches everything.
@@ -88,6 +90,11 @@ impl Observer {
         loader.override_global(STACKS_WANTED, &stacks_wanted, false);
         if !options.stacks {
             loader.map_max_entries("STACKS", 1);
+        }
+        let counts_wanted = i32::from(options.counts);
+        loader.override_global(COUNTS_WANTED, &counts_wanted, false);
+        if !options.counts {
+            loader.map_max_entries("COUNTS", 1);
         }
         let level = if options.debug { 4_u8 } else { 0 };
         loader.override_global("AYA_LOG_LEVEL", &level, true);
