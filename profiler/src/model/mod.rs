@@ -1,6 +1,7 @@
 //! The pure core: what was seen, what is allowed, and how one follows from the other. No I/O here.
 
 pub mod arch;
+pub mod arguments;
 pub mod baseline;
 pub mod bound;
 pub mod bpf;

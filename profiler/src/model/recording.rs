@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::arch::Abi;
+use crate::model::{arch::Abi, arguments::Masked};
 
 /// The version written to `recording.json`; a larger one is refused on reading.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -32,6 +32,9 @@ pub struct Recording {
     pub capabilities: Vec<CapabilityFact>,
     /// Calls that a seccomp filter answered before they entered the kernel.
     pub denials: Vec<DenialFact>,
+    /// With which arguments watched calls were made ([`crate::model::arguments`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<ArgumentFact>,
 }
 
 /// What is observed.
@@ -94,8 +97,8 @@ pub struct Run {
     /// What this run could not see. Sorted, without duplicates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Missing>,
-    /// Cgroups that were made inside the target's, by containers in it for one: what ran in them counts as the
-    /// target's.
+    /// Cgroups that were made inside the target's, or by it elsewhere, for containers in it for one: what ran in them counts
+    /// as the target's.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub inner_cgroups: u64,
 }
@@ -182,7 +185,8 @@ pub enum Missing {
     IoUring,
     /// A bounded table was full, `count` times.
     Lost {
-        /// Which table: `syscalls`, `capabilities`, `denials`, `attribution`, `scopes`, `threads`, `stacks`, `files`, `counts`.
+        /// Which table: `syscalls`, `capabilities`, `denials`, `attribution`, `scopes`, `threads`, `stacks`,
+        /// `arguments`, `files`, `counts`.
         what: String,
         /// How many entries were not stored.
         count: u64,
@@ -390,6 +394,25 @@ pub struct DenialSighting {
     pub arguments: Option<[u64; 6]>,
     /// When and by whom.
     pub sighting: Sighting,
+}
+
+/// The arguments with which a call was made: together, one combination of values.
+///
+/// A call that a run saw and that has no such fact of the run, in that phase, was not watched by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArgumentFact {
+    /// Number space of `nr`.
+    pub abi: Abi,
+    /// The number, without x32's bit 30.
+    pub nr: u32,
+    /// When in the thread's life.
+    pub phase: Phase,
+    /// What the watched arguments were, by index. Empty: there were more combinations than are kept, so that any may
+    /// have been among them.
+    pub values: Vec<Masked>,
+    /// Which runs saw it, and in which tests.
+    pub seen: BTreeMap<RunId, Sighting>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

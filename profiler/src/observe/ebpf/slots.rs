@@ -8,8 +8,8 @@ use aya::{
 };
 use profiler_common::{
     evidence::{
-        CallKey, Check, CheckKey, Denial, DenialKey, Executed, ExecutedKey, MakerKey, Makers, Seen,
-        Sighting,
+        ArgumentsKey, CallKey, Check, CheckKey, Denial, DenialKey, Executed, ExecutedKey, MakerKey,
+        Makers, Seen, Sighting,
     },
     scope::{
         BUCKETS, CROWDED, NAME_LEN, PATH_LEN, Scope, Slot, Target, bucket_word, kind, slot_kind,
@@ -261,6 +261,7 @@ pub fn clear(ebpf: &mut Ebpf, slots: &BTreeSet<Slot>) -> Result<(), ObserveError
     }
     let has = |slot| slots.contains(&slot);
     remove_where::<CallKey, Makers>(ebpf, "SPARSE", |key| has(key.slot))?;
+    remove_where::<ArgumentsKey, Makers>(ebpf, "ARGUMENTS", |key| has(key.call.slot))?;
     remove_where::<MakerKey, Sighting>(ebpf, "MAKERS", |key| has(key.call.slot))?;
     remove_where::<CheckKey, Check>(ebpf, "CHECKS", |key| has(slot_of(key.slot)))?;
     remove_where::<DenialKey, Denial>(ebpf, "DENIALS", |key| has(key.call.slot))?;

@@ -66,6 +66,7 @@ fn recording(missing: Vec<Missing>) -> Recording {
         ],
         capabilities: vec![],
         denials: vec![],
+        arguments: vec![],
     }
 }
 
