@@ -11,7 +11,7 @@ use crate::{
     attribution::{self, Maker},
     implied, joined,
     kernel::{self, Address},
-    maps::{SEEN, SPARSE, control, get_or_insert},
+    maps::{COUNTS, SEEN, SPARSE, add, control, get_or_insert, lost},
     outcome, scope, stack,
 };
 
@@ -40,19 +40,42 @@ pub fn enter(ctx: &BtfTracePointContext, task: Address, slot: Slot) {
         if sparse(&key, &maker) {
             stack::note(ctx, &key);
         }
-        return;
+        return count(&key);
     }
     let Some(seen) = SEEN.get_ptr_mut(key.slot) else { return };
     if is_seen(seen, &key, &maker) {
-        return;
+        return count(&key);
     }
     // what is new is looked at more closely
     key.phase = joined::phase(slot);
     joined::called(slot, &key);
+    count(&key);
     if let Some(makers) = cell(seen, &key)
         && arguments::note(makers, &key, &maker)
     {
         stack::note(ctx, &key);
+    }
+}
+
+/// Counts a call. Not wanted, it is no code: the verifier drops the branch.
+#[inline(always)]
+fn count(key: &CallKey) {
+    if kernel::COUNTS_WANTED.load() == 1 {
+        count_one(key);
+    }
+}
+
+#[inline(never)]
+fn count_one(key: &CallKey) {
+    const NOEXIST: u64 = 1;
+    if COUNTS.get_ptr_mut(key).is_none() {
+        // of two CPUs at once, one inserts for both
+        let _ = COUNTS.insert(key, 0, NOEXIST);
+    }
+    match COUNTS.get_ptr_mut(key) {
+        // this CPU's own; atomic, as the program may be preempted by another that counts
+        Some(cell) => add(cell, 1),
+        None => lost(loss::COUNTS),
     }
 }
 

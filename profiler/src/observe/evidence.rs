@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::model::recording::{
-    ArgumentFact, CapabilityFact, CheckSighting, DenialFact, DenialSighting, Missing, SyscallFact,
+    ArgumentFact, CapabilityFact, CheckSighting, DenialFact, DenialSighting, Missing, Sighting,
+    SyscallFact,
 };
 
 /// The evidence of one target in one run.
@@ -42,7 +43,7 @@ impl Evidence {
                         known
                             .seen
                             .entry(run)
-                            .and_modify(|sum| sum.join(seen.clone()))
+                            .and_modify(|sum| sum.add(seen.clone()))
                             .or_insert(seen);
                     }
                 }
@@ -108,6 +109,16 @@ impl Evidence {
                 (None, missing) => self.missing.push(missing),
             }
         }
+    }
+}
+
+impl Sighting {
+    /// Adds what was seen elsewhere in the same run.
+    pub(super) fn add(&mut self, other: Sighting) {
+        let counts = self.count.into_iter().chain(other.count);
+        let count = counts.reduce(u64::saturating_add);
+        self.join(other);
+        self.count = count;
     }
 }
 
@@ -182,10 +193,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::{
-        arch::Abi,
-        recording::{Phase, Sighting},
-    };
+    use crate::model::{arch::Abi, recording::Phase};
 
     fn call(nr: u32, first_ms: Option<u64>) -> Evidence {
         let seen = Sighting { first_ms, ..Sighting::default() };

@@ -10,12 +10,14 @@ mod callers;
 mod doctor;
 mod drain;
 mod error;
+mod files;
 mod labels;
 mod misses;
 mod observer;
 mod slots;
 mod stacks;
 mod symbols;
+mod worker;
 
 pub use attach::Way;
 pub use doctor::checks;
