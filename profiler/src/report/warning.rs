@@ -176,7 +176,7 @@ fn inner_cgroups(count: u64) -> Warning {
     let cgroups = if count == 1 { "1 cgroup".to_owned() } else { format!("{count} cgroups") };
     Warning {
         text: format!(
-            "{cgroups} made inside the target's, by containers in it for one: what ran there counts as the target's"
+            "{cgroups} made inside the target's, or by it elsewhere, for containers in it for one: what ran there counts as the target's"
         ),
         hints: vec![],
         minor: true,
