@@ -8,6 +8,7 @@ mod attach;
 mod callers;
 mod doctor;
 mod drain;
+mod entries;
 mod error;
 mod labels;
 mod misses;

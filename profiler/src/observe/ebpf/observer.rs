@@ -10,7 +10,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use fs_err as fs;
 use profiler_common::{
-    globals::{CAPABLE_OPTS, OFFSETS, STACKS_WANTED, TASK_HELPERS},
+    globals::{CAPABLE_OPTS, FILTERS_WANTED, OFFSETS, STACKS_WANTED, TASK_HELPERS},
     scope::{Control, Slot},
 };
 
@@ -42,6 +42,8 @@ pub struct Options {
     pub capabilities: Option<Way>,
     /// Keep the user stack of the first occurrence of each call.
     pub stacks: bool,
+    /// Keep the filters under which processes enter a target.
+    pub filters: bool,
 }
 
 /// Loaded and attached programs. Dropping it detaches everything.
@@ -86,6 +88,11 @@ impl Observer {
         loader.override_global(STACKS_WANTED, &stacks_wanted, false);
         if !options.stacks {
             loader.map_max_entries("STACKS", 1);
+        }
+        let filters_wanted = i32::from(options.filters);
+        loader.override_global(FILTERS_WANTED, &filters_wanted, false);
+        if !options.filters {
+            loader.map_max_entries("FILTERS", 1);
         }
         let level = if options.debug { 4_u8 } else { 0 };
         loader.override_global("AYA_LOG_LEVEL", &level, true);
@@ -343,6 +350,7 @@ impl Observer {
     /// # Errors
     /// When the maps cannot be read or written.
     pub fn tidy(&mut self, run: &str, armed_ns: u64) -> Result<(), ObserveError> {
+        self.slots.filters.take(&mut self.ebpf)?;
         let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols, stacks: &self.stacks };
         self.slots.reuse(&mut self.ebpf, &mut drain)
     }
@@ -386,6 +394,7 @@ impl Observer {
     ) -> Result<Evidence, ObserveError> {
         let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols, stacks: &self.stacks };
         let mut evidence = Evidence::default();
+        self.slots.filters.take(&mut self.ebpf)?;
         for slot in slots {
             evidence.absorb(self.slots.evidence(&mut self.ebpf, *slot, &mut drain)?);
         }
