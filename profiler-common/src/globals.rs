@@ -26,7 +26,7 @@ macro_rules! offsets {
         /// Calls a macro with the names of all globals, to define them on the kernel side.
         #[macro_export]
         macro_rules! for_each_global {
-            ($m:ident) => { $m! { $($global)* TASK_HELPERS CAPABLE_OPTS STACKS_WANTED COUNTS_WANTED } };
+            ($m:ident) => { $m! { $($global)* TASK_HELPERS CAPABLE_OPTS STACKS_WANTED COUNTS_WANTED FILTERS_WANTED } };
         }
     };
 }
@@ -42,6 +42,9 @@ pub const STACKS_WANTED: &str = "STACKS_WANTED";
 
 /// Global: 1 when calls are counted.
 pub const COUNTS_WANTED: &str = "COUNTS_WANTED";
+
+/// Global: 1 when the filters are wanted under which processes enter a target.
+pub const FILTERS_WANTED: &str = "FILTERS_WANTED";
 
 /// Values of [`CAPABLE_OPTS`]. Anything else is not known.
 pub mod opts {
@@ -59,9 +62,14 @@ offsets! {
     TASK_TGID: "task_struct" "tgid" true;
     TASK_SIGNAL: "task_struct" "signal" true;
     SIGNAL_LIVE: "signal_struct" "live" true;
+    TASK_FLAGS: "task_struct" "flags" true;
     TASK_SECCOMP_MODE: "task_struct" "seccomp.mode" true;
     TASK_NSPROXY: "task_struct" "nsproxy" true;
     TASK_SECCOMP_FILTER: "task_struct" "seccomp.filter" true;
+    FILTER_PROG: "seccomp_filter" "prog" false;
+    PROG_ORIG: "bpf_prog" "orig_prog" false;
+    FPROG_LEN: "sock_fprog_kern" "len" false;
+    FPROG_FILTER: "sock_fprog_kern" "filter" false;
     TASK_CGROUPS: "task_struct" "cgroups" true;
     TASK_REAL_CRED: "task_struct" "real_cred" true;
     TASK_STACK: "task_struct" "stack" false;

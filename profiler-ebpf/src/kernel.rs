@@ -313,6 +313,20 @@ pub fn is_killed_by_seccomp(task: Address) -> bool {
     read(task, &TASK_SECCOMP_MODE) == Some(DEAD)
 }
 
+/// Whether no filter answers the task's calls. The mode outlives the filter, which an ending task has given back.
+#[inline(always)]
+pub fn has_no_filter(task: Address) -> bool {
+    read(task, &TASK_SECCOMP_MODE) == Some(0_u32)
+}
+
+/// Whether a task has executed no program since it was forked: `PF_FORKNOEXEC`
+/// (<https://elixir.bootlin.com/linux/v6.12/source/include/linux/sched.h#L1694>).
+#[inline(always)]
+pub fn executed_nothing(task: Address) -> bool {
+    const FORKNOEXEC: u32 = 0x40;
+    read::<u32>(task, &TASK_FLAGS).is_none_or(|flags| flags & FORKNOEXEC != 0)
+}
+
 /// The user namespace of a task's own credentials.
 #[inline(always)]
 pub fn user_namespace(task: Address) -> Address {

@@ -114,7 +114,9 @@ pub fn is_known(slot: Slot, abi: u8, nr: u32) -> bool {
     let key = CallKey { slot: slot_of(scope::evidence(slot)), nr, abi, phase, reserved: 0 };
     if nr as usize >= DENSE_SYSCALLS || abi as usize >= abi::DENSE {
         // SAFETY: the pointer is to a live map value.
-        return SPARSE.get_ptr(&key).is_some_and(|makers| is_any(unsafe { makers.read_volatile() }));
+        return SPARSE
+            .get_ptr(&key)
+            .is_some_and(|makers| is_any(unsafe { makers.read_volatile() }));
     }
     let Some(seen) = SEEN.get_ptr_mut(key.slot) else { return true };
     // SAFETY: in bounds, see `cell`.
@@ -132,7 +134,8 @@ fn is_seen(seen: *mut Seen, key: &CallKey, maker: &Maker, regs: Address) -> bool
     let Some(makers) = cell(seen, key) else { return false };
     // SAFETY: in bounds, see `cell`.
     let makers = unsafe { makers.read_volatile() };
-    maker.is_among(makers) || makers != 0 && !is_any(makers) && arguments::are_known(key, maker, regs)
+    maker.is_among(makers)
+        || makers != 0 && !is_any(makers) && arguments::are_known(key, maker, regs)
 }
 
 /// The cell of a call with a dense number.
