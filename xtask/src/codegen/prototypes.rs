@@ -12,7 +12,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::{
     package::Headers,
-    run::{Generated, head},
+    run::{Generated, head, table},
     supplement::{ALIASES, DEFINED},
 };
 
@@ -125,7 +125,7 @@ pub fn file(headers: &Headers, calls: &BTreeSet<String>) -> Result<Generated> {
     }
     text.push_str("];\n");
     Ok(Generated {
-        stem: "prototypes",
+        path: table("prototypes"),
         holds: format!("arguments of {rows} calls"),
         text,
         // parameters are renamed now and then; their number and nature stay
