@@ -127,6 +127,10 @@ pub struct RecordArgs {
     #[arg(long)]
     pub stacks: bool,
 
+    /// Count how often each call is made, in recording.json; each call then costs a little more
+    #[arg(long)]
+    pub counts: bool,
+
     /// Write a byte to this file descriptor when everything is attached
     #[arg(long, value_name = "FD")]
     pub ready_fd: Option<u32>,

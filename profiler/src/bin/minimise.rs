@@ -351,6 +351,7 @@ fn write(profile: &Profile, home: &Path, dir: &Path) -> Result<()> {
         syscalls: Vec::new(),
         capabilities: Vec::new(),
         denials: Vec::new(),
+        arguments: Vec::new(),
     };
     let mut files =
         bundle::bundle(recording.as_ref().unwrap_or(&none), profile, &dir.to_string_lossy());

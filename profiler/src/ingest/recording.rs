@@ -17,7 +17,8 @@ pub fn parse(text: &str) -> Result<Recording, IngestError> {
     let syscalls = recording.syscalls.iter().flat_map(|fact| fact.seen.keys());
     let capabilities = recording.capabilities.iter().flat_map(|fact| fact.seen.keys());
     let denials = recording.denials.iter().flat_map(|fact| fact.seen.keys());
-    let mut named = syscalls.chain(capabilities).chain(denials);
+    let arguments = recording.arguments.iter().flat_map(|fact| fact.seen.keys());
+    let mut named = syscalls.chain(capabilities).chain(denials).chain(arguments);
     match named.find(|id| !recording.runs.contains_key(*id)) {
         Some(id) => Err(IngestError::Value { what: WHAT, field: "run id", value: id.clone() }),
         None => Ok(recording),

@@ -125,6 +125,9 @@ pub struct Entry {
     /// The last line of tests that failed without the capability; from `profile.json`. Hostile text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needed: Option<String>,
+    /// Of a required capability: calls that the kernel asks for it in before it looks at other ways, with what they do without it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked_first: Vec<String>,
 }
 
 /// What would happen to a call.
@@ -279,6 +282,7 @@ impl Subject<'_> {
             runtime_only: !reasons.is_empty() && reasons.iter().all(is_runtimes),
             reasons,
             capability_reasons: Vec::new(),
+            asked_first: Vec::new(),
             needed: None,
             name,
         }
@@ -295,6 +299,7 @@ impl Subject<'_> {
             .filter(|rule| rule.name == name)
             .collect();
         let granted = facts.is_some_and(|facts| facts.is_docker_default());
+        let required = lists.and_then(|lists| lists.required.iter().find(|rule| rule.name == name));
         Entry {
             kind: Kind::Capability,
             name: name.into(),
@@ -306,12 +311,12 @@ impl Subject<'_> {
             docker_default: if granted { "granted" } else { "not granted" }.into(),
             standing: match lists {
                 None => Standing::Unknown,
-                Some(lists) if in_list(&lists.required) => Standing::Allowed,
+                Some(_) if required.is_some() => Standing::Allowed,
                 Some(_) => Standing::Denied,
             },
             verdict: Vec::new(),
-            runtime_only: lists
-                .is_some_and(|lists| in_list(&lists.runtime) && !in_list(&lists.required)),
+            runtime_only: required.is_none() && lists.is_some_and(|lists| in_list(&lists.runtime)),
+            asked_first: required.map(other_ways).unwrap_or_default(),
             reasons: Vec::new(),
             needed: of_name.iter().find_map(|rule| rule.needed.clone()),
             capability_reasons: of_name
@@ -415,4 +420,18 @@ fn verdict(abi: Abi, call: &str, decision: &Decision) -> Vec<String> {
         _ => format!("otherwise: {}", decision.otherwise),
     };
     decision.rules.iter().map(line).chain([otherwise]).collect()
+}
+
+/// What the calls of a rule may do without its capability; nothing when tests have shown that it is needed.
+fn other_ways(rule: &CapabilityRule) -> Vec<String> {
+    let ways: BTreeSet<String> = rule
+        .reasons
+        .iter()
+        .filter(|_| rule.needed.is_none())
+        .flat_map(|reason| {
+            facts::asked_first(&rule.name, &reason.syscall)
+                .map(|row| format!("{}: {}", reason.syscall, row.without))
+        })
+        .collect();
+    ways.into_iter().collect()
 }

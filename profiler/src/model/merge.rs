@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use crate::model::{
     arch::Abi,
+    arguments::Masked,
     recording::{
-        AuditClass, CapabilityFact, CheckSighting, DenialFact, DenialSighting, Phase, Recording,
-        Run, RunId, SCHEMA_VERSION, Sighting, SyscallFact, Target, TargetKind, UserNamespace,
-        Verdict,
+        ArgumentFact, AuditClass, CapabilityFact, CheckSighting, DenialFact, DenialSighting, Phase,
+        Recording, Run, RunId, SCHEMA_VERSION, Sighting, SyscallFact, Target, TargetKind,
+        UserNamespace, Verdict,
     },
 };
 
@@ -70,6 +71,7 @@ pub fn of_run(recording: &Recording, id: &RunId) -> Recording {
     alone.syscalls.retain_mut(|fact| fact.only(id));
     alone.capabilities.retain_mut(|fact| fact.only(id));
     alone.denials.retain_mut(|fact| fact.only(id));
+    alone.arguments.retain_mut(|fact| fact.only(id));
     alone
 }
 
@@ -83,6 +85,7 @@ pub struct Merger {
     syscalls: Facts<SyscallFact>,
     capabilities: Facts<CapabilityFact>,
     denials: Facts<DenialFact>,
+    arguments: Facts<ArgumentFact>,
 }
 
 impl Merger {
@@ -123,6 +126,7 @@ impl Merger {
         recording.syscalls.into_iter().for_each(|fact| self.syscalls.add(fact));
         recording.capabilities.into_iter().for_each(|fact| self.capabilities.add(fact));
         recording.denials.into_iter().for_each(|fact| self.denials.add(fact));
+        recording.arguments.into_iter().for_each(|fact| self.arguments.add(fact));
     }
 
     /// All that was added, in canonical order.
@@ -142,6 +146,7 @@ impl Merger {
             syscalls: self.syscalls.0.into_values().collect(),
             capabilities: self.capabilities.0.into_values().collect(),
             denials: self.denials.0.into_values().collect(),
+            arguments: self.arguments.0.into_values().collect(),
         }
     }
 }
@@ -247,12 +252,26 @@ impl Fact for DenialFact {
     }
 }
 
+impl Fact for ArgumentFact {
+    type Key = (Abi, u32, Phase, Vec<Masked>);
+    type Seen = Sighting;
+
+    fn key(&self) -> Self::Key {
+        (self.abi, self.nr, self.phase, self.values.clone())
+    }
+
+    fn seen(&mut self) -> &mut BTreeMap<RunId, Sighting> {
+        &mut self.seen
+    }
+}
+
 impl Sighting {
-    /// Adds another account of the same run: the earlier time; everyone and every test.
+    /// Adds another account of the same: the earlier time, the larger count; everyone and every test.
     pub fn join(&mut self, other: Self) {
         let outside = |seen: &Self| seen.outside || seen.tests.is_empty();
         let outside = outside(self) || outside(&other);
         self.first_ms = self.first_ms.into_iter().chain(other.first_ms).min();
+        self.count = self.count.max(other.count);
         self.programs.extend(other.programs);
         self.tests.extend(other.tests);
         self.outside = outside && !self.tests.is_empty();

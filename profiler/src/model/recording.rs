@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::arch::Abi;
+use crate::model::{arch::Abi, arguments::Masked};
 
 /// The version written to `recording.json`; a larger one is refused on reading.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -32,6 +32,9 @@ pub struct Recording {
     pub capabilities: Vec<CapabilityFact>,
     /// Calls that a seccomp filter answered before they entered the kernel.
     pub denials: Vec<DenialFact>,
+    /// With which arguments watched calls were made ([`crate::model::arguments`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<ArgumentFact>,
 }
 
 /// What is observed.
@@ -94,8 +97,8 @@ pub struct Run {
     /// What this run could not see. Sorted, without duplicates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Missing>,
-    /// Cgroups that were made inside the target's, by containers in it for one: what ran in them counts as the
-    /// target's.
+    /// Cgroups that were made inside the target's, or by it elsewhere, for containers in it for one: what ran in them counts
+    /// as the target's.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub inner_cgroups: u64,
 }
@@ -182,7 +185,8 @@ pub enum Missing {
     IoUring,
     /// A bounded table was full, `count` times.
     Lost {
-        /// Which table: `syscalls`, `capabilities`, `denials`, `attribution`, `scopes`, `threads`, `stacks`.
+        /// Which table: `syscalls`, `capabilities`, `denials`, `attribution`, `scopes`, `threads`, `stacks`,
+        /// `arguments`, `files`, `counts`.
         what: String,
         /// How many entries were not stored.
         count: u64,
@@ -195,6 +199,11 @@ pub enum Missing {
     },
     /// The engine went away; containers that started later were not found.
     Engine,
+    /// Root executed a file whose capabilities could not be read: the process and the file were gone, or out of reach.
+    Unread {
+        /// File name of the executable, empty when unknown. Hostile text.
+        program: String,
+    },
     /// Processes left the target's cgroup, `count` of them: what they did elsewhere was not seen.
     Left {
         /// How many.
@@ -237,6 +246,9 @@ pub struct Sighting {
     /// Milliseconds since the run was armed; absent when the side table was full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_ms: Option<u64>,
+    /// Of a call: how often it was made. Absent when it was not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
     /// Who did it; empty when the side table was full.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub programs: BTreeSet<Program>,
@@ -282,8 +294,8 @@ pub enum Verdict {
 pub enum AuditClass {
     /// A real check, whose denial would be audited (`capable`, `ns_capable`, ...).
     Audited,
-    /// A probe that no denial follows from: `ns_capable_noaudit`, `has_capability_noaudit`, ..., and
-    /// CAP_FSETID in a chmod that sets no set-group-id bit.
+    /// A probe that no denial follows from: `ns_capable_noaudit`, `has_capability_noaudit`, ..., and a real check in a call
+    /// that does the very same without the capability, as setuid(2) to the id that the process has.
     Noaudit,
     /// Memory accounting asks for CAP_SYS_ADMIN on every mmap, brk and exec.
     Memory,
@@ -382,6 +394,25 @@ pub struct DenialSighting {
     pub arguments: Option<[u64; 6]>,
     /// When and by whom.
     pub sighting: Sighting,
+}
+
+/// The arguments with which a call was made: together, one combination of values.
+///
+/// A call that a run saw and that has no such fact of the run, in that phase, was not watched by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArgumentFact {
+    /// Number space of `nr`.
+    pub abi: Abi,
+    /// The number, without x32's bit 30.
+    pub nr: u32,
+    /// When in the thread's life.
+    pub phase: Phase,
+    /// What the watched arguments were, by index. Empty: there were more combinations than are kept, so that any may
+    /// have been among them.
+    pub values: Vec<Masked>,
+    /// Which runs saw it, and in which tests.
+    pub seen: BTreeMap<RunId, Sighting>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

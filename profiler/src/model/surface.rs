@@ -128,6 +128,7 @@ mod tests {
             syscalls: numbers.iter().map(fact).collect(),
             capabilities: Vec::new(),
             denials: Vec::new(),
+            arguments: Vec::new(),
         }
     }
 

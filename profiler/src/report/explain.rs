@@ -112,6 +112,13 @@ pub fn detailed(entries: &[Entry], out: &mut impl Write) -> io::Result<()> {
         reasons.extend(entry.capability_reasons.iter().map(capability_reason));
         reasons.extend(entry.needed.as_deref().map(proven));
         field(out, "because", &reasons.join("\n"))?;
+        let ways: Vec<String> =
+            entry.asked_first.iter().map(|way| escape::short(way, 200)).collect();
+        field(out, "without it", &ways.join("\n"))?;
+        if !ways.is_empty() {
+            let text = "the kernel asks before it looks at other ways; `profiler minimise` tells";
+            field(out, "", text)?;
+        }
         field(out, "source", &entry.source)?;
     }
     Ok(())

@@ -110,6 +110,7 @@ pub fn recording(id: RunId, circumstances: Circumstances, evidence: Evidence) ->
         syscalls: evidence.syscalls,
         capabilities: evidence.capabilities,
         denials,
+        arguments: evidence.arguments,
     }
 }
 

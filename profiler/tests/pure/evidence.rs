@@ -6,10 +6,11 @@ use profiler::{
     ingest,
     model::{
         arch::Abi,
+        arguments::Masked,
         recording::{
-            AuditClass, CapabilityFact, CheckSighting, Container, DenialFact, DenialSighting, Host,
-            Missing, Phase, Program, Recording, Run, SCHEMA_VERSION, SeccompSetting, Sighting,
-            SyscallFact, Target, TargetKind, UserNamespace, Verdict,
+            ArgumentFact, AuditClass, CapabilityFact, CheckSighting, Container, DenialFact,
+            DenialSighting, Host, Missing, Phase, Program, Recording, Run, SCHEMA_VERSION,
+            SeccompSetting, Sighting, SyscallFact, Target, TargetKind, UserNamespace, Verdict,
         },
     },
 };
@@ -155,14 +156,20 @@ pub fn recording(runs: Vec<u8>) -> impl Strategy<Value = Recording> {
         },
     );
 
-    (vec(syscall, 0..8), vec(capability, 0..8), vec(denial, 0..4)).prop_map(
-        move |(syscalls, capabilities, denials)| Recording {
+    let masked = (0..3u8, select(vec![0xff, 0xffff_ffff]), 0..4u64)
+        .prop_map(|(index, mask, value)| Masked { index, mask, value });
+    let argument = (call(), vec(masked, 0..3), seen(&runs, sighting()))
+        .prop_map(|((abi, nr, phase), values, seen)| ArgumentFact { abi, nr, phase, values, seen });
+
+    (vec(syscall, 0..8), vec(capability, 0..8), vec(denial, 0..4), vec(argument, 0..4)).prop_map(
+        move |(syscalls, capabilities, denials, arguments)| Recording {
             schema_version: SCHEMA_VERSION,
             target: Target { kind: TargetKind::Container, name: "backend".into() },
             runs: runs.iter().map(|&number| (id(number), run(number))).collect(),
             syscalls,
             capabilities,
             denials,
+            arguments,
         },
     )
 }

@@ -67,6 +67,7 @@ fn recording(missing: Vec<Missing>) -> Recording {
         ],
         capabilities: vec![],
         denials: vec![],
+        arguments: vec![],
     }
 }
 
