@@ -8,7 +8,7 @@ use aya_ebpf::{
     },
 };
 use profiler_common::{
-    evidence::{ARGUMENTS, X32_BIT, abi},
+    evidence::{ARGUMENTS, FileId, X32_BIT, abi},
     for_each_global,
 };
 
@@ -241,11 +241,41 @@ fn comm(task: Address) -> [u64; 2] {
 /// Inode number of the current executable; 0 when unknown.
 #[inline(always)]
 pub fn exe_inode() -> u64 {
-    read::<Address>(current(), &TASK_MM)
-        .and_then(|mm| read::<Address>(mm, &MM_EXE_FILE))
-        .and_then(|file| read::<Address>(file, &FILE_INODE))
-        .and_then(|inode| read(inode, &INODE_NUMBER))
-        .unwrap_or(0)
+    exe().and_then(|inode| read(inode, &INODE_NUMBER)).unwrap_or(0)
+}
+
+/// The inode of the current executable.
+#[inline(always)]
+fn exe() -> Option<Address> {
+    let mm: Address = read(current(), &TASK_MM)?;
+    read(read(mm, &MM_EXE_FILE)?, &FILE_INODE)
+}
+
+/// The current executable.
+#[inline(always)]
+pub fn exe_file() -> Option<FileId> {
+    /// Whether the time was asked for is in the bits above it
+    /// (<https://elixir.bootlin.com/linux/v6.13/source/include/linux/fs.h>, `I_CTIME_QUERIED`).
+    const NANOSECONDS: u64 = (1 << 30) - 1;
+    let inode = exe()?;
+    let device = read(read(inode, &INODE_SB)?, &SUPER_DEV)?;
+    let changed = read(inode, &INODE_CTIME).or_else(|| read(inode, &INODE_CTIME_6_6));
+    let [seconds, nanoseconds] = match changed {
+        Some(changed) => changed,
+        None => {
+            let nanoseconds: u32 = read(inode, &INODE_CTIME_NSEC)?;
+            [read::<u64>(inode, &INODE_CTIME_SEC)?, u64::from(nanoseconds)]
+        }
+    };
+    let changed_ns = seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds & NANOSECONDS);
+    Some(FileId { inode: read(inode, &INODE_NUMBER)?, changed_ns, device, reserved: 0 })
+}
+
+/// The process id of the current task's parent; 0 when unknown.
+#[inline(always)]
+pub fn parent() -> u32 {
+    let parent = read::<Address>(current(), &TASK_REAL_PARENT);
+    parent.and_then(|parent| read(parent, &TASK_TGID)).unwrap_or(0)
 }
 
 /// A plain load from a pointer that the verifier has typed, where it does.
@@ -281,6 +311,20 @@ pub fn seccomp_filter(task: Address) -> Address {
 pub fn is_killed_by_seccomp(task: Address) -> bool {
     const DEAD: u32 = 3;
     read(task, &TASK_SECCOMP_MODE) == Some(DEAD)
+}
+
+/// Whether no filter answers the task's calls. The mode outlives the filter, which an ending task has given back.
+#[inline(always)]
+pub fn has_no_filter(task: Address) -> bool {
+    read(task, &TASK_SECCOMP_MODE) == Some(0_u32)
+}
+
+/// Whether a task has executed no program since it was forked: `PF_FORKNOEXEC`
+/// (<https://elixir.bootlin.com/linux/v6.12/source/include/linux/sched.h#L1694>).
+#[inline(always)]
+pub fn executed_nothing(task: Address) -> bool {
+    const FORKNOEXEC: u32 = 0x40;
+    read::<u32>(task, &TASK_FLAGS).is_none_or(|flags| flags & FORKNOEXEC != 0)
 }
 
 /// The user namespace of a task's own credentials.

@@ -31,7 +31,7 @@ fn is_chmod_without_setgid(abi: u8, nr: u32) -> bool {
     const S_ISGID: u64 = 0o2000;
     let mode = match nr {
         _ if abi == abi::COMPAT => return false,
-        90 | 91 => argument(abi, 1),    // chmod, fchmod
+        90 | 91 => argument(abi, 1),   // chmod, fchmod
         268 | 452 => argument(abi, 2), // fchmodat, fchmodat2
         _ => return false,
     };

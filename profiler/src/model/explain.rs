@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::model::{
     arch::Abi,
+    arguments::call,
     capability,
     effective::{self, Condition, Context, Decision, Effective, Outcome},
     facts::{self, Risk},
@@ -110,7 +111,7 @@ pub struct Entry {
     pub docker_default: String,
     /// What the policy says of it.
     pub standing: Standing,
-    /// What happens to the call, in the order in which it is decided: `arg0 == 0x11: EPERM`, `otherwise: allow`.
+    /// What happens to the call, in the order in which it is decided: `family == AF_PACKET: EPERM`, `otherwise: allow`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verdict: Vec<String>,
     /// Only the OCI runtime needs it.
@@ -277,7 +278,7 @@ impl Subject<'_> {
             source: facts.map(|facts| facts.source().into_owned()).unwrap_or_default(),
             docker_default: facts::docker_default(&name).to_string(),
             standing,
-            verdict: verdict(&decision),
+            verdict: verdict(abi, &name, &decision),
             runtime_only: !reasons.is_empty() && reasons.iter().all(is_runtimes),
             reasons,
             capability_reasons: Vec::new(),
@@ -344,7 +345,7 @@ impl Subject<'_> {
             },
             outcome: outcome.map(|outcome| outcome.to_string()),
             passes: outcome.map(|outcome| outcome.may_pass()),
-            verdict: verdict(&decision),
+            verdict: verdict(abi, &call, &decision),
             left_out: self
                 .file
                 .syscalls
@@ -410,10 +411,9 @@ fn key(entry: &Entry) -> (Reverse<Risk>, Kind, &str, Option<Abi>) {
     (Reverse(entry.risk), entry.kind, &entry.name, entry.abi)
 }
 
-fn verdict(decision: &Decision) -> Vec<String> {
+fn verdict(abi: Abi, call: &str, decision: &Decision) -> Vec<String> {
     let line = |(conditions, outcome): &(Vec<Condition>, Outcome)| {
-        let conditions: Vec<String> = conditions.iter().map(ToString::to_string).collect();
-        format!("{}: {outcome}", conditions.join(", "))
+        format!("{}: {outcome}", call::conditions(Some(abi), call, conditions).join(", "))
     };
     let otherwise = match decision.rules.as_slice() {
         [] => decision.otherwise.to_string(),

@@ -186,7 +186,7 @@ pub enum Missing {
     /// A bounded table was full, `count` times.
     Lost {
         /// Which table: `syscalls`, `capabilities`, `denials`, `attribution`, `scopes`, `threads`, `stacks`,
-        /// `arguments`.
+        /// `arguments`, `files`, `counts`.
         what: String,
         /// How many entries were not stored.
         count: u64,
@@ -199,6 +199,11 @@ pub enum Missing {
     },
     /// The engine went away; containers that started later were not found.
     Engine,
+    /// Root executed a file whose capabilities could not be read: the process and the file were gone, or out of reach.
+    Unread {
+        /// File name of the executable, empty when unknown. Hostile text.
+        program: String,
+    },
     /// Processes left the target's cgroup, `count` of them: what they did elsewhere was not seen.
     Left {
         /// How many.
@@ -241,6 +246,9 @@ pub struct Sighting {
     /// Milliseconds since the run was armed; absent when the side table was full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_ms: Option<u64>,
+    /// Of a call: how often it was made. Absent when it was not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
     /// Who did it; empty when the side table was full.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub programs: BTreeSet<Program>,
