@@ -76,6 +76,7 @@ fn main() -> ExitCode {
 fn tests() -> Vec<Test> {
     [
         command::complete::tests(),
+        command::counts::tests(),
         command::hostile::tests(),
         command::killed::tests(),
         command::moved::tests(),
@@ -84,6 +85,7 @@ fn tests() -> Vec<Test> {
         command::stable::tests(),
         command::stacks::tests(),
         capability::exact::tests(),
+        capability::files::tests(),
         capability::implied::tests(),
         capability::ways::tests(),
         kernel::join::tests(),

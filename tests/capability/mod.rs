@@ -1,5 +1,6 @@
 //! The emitted capability list is what the program needs: one-capability programs, probes that need none, refusals.
 
 pub mod exact;
+pub mod files;
 pub mod implied;
 pub mod ways;

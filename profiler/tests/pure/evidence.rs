@@ -35,7 +35,10 @@ fn run(number: u8) -> Run {
     let missing = match number % 4 {
         0 => vec![],
         1 => vec![Missing::Shutdown, Missing::Handover],
-        2 => vec![Missing::Startup, Missing::Left { count: 2 }],
+        2 => {
+            let unread = Missing::Unread { program: "x".into() };
+            vec![Missing::Startup, unread, Missing::Left { count: 2 }]
+        }
         _ => vec![Missing::Lost { what: "attribution".into(), count: u64::from(number) }],
     };
     Run {
@@ -75,10 +78,11 @@ fn sighting() -> impl Strategy<Value = Sighting> {
     let test = select(vec!["test_login", "test_logout"]).prop_map(str::to_owned);
     let stack = vec(select(vec!["unknown", "read+0x1 (libc)"]).prop_map(str::to_owned), 0..3);
     let tests = (btree_set(test, 0..2), any::<bool>());
-    (option::of(0..3u64), btree_set(program, 0..3), tests, stack).prop_map(
-        |(first_ms, programs, (tests, outside), stack)| {
+    let numbers = (option::of(0..3u64), option::of(0..3u64));
+    (numbers, btree_set(program, 0..3), tests, stack).prop_map(
+        |((first_ms, count), programs, (tests, outside), stack)| {
             let outside = outside && !tests.is_empty();
-            Sighting { first_ms, programs, tests, outside, stack }
+            Sighting { first_ms, count, programs, tests, outside, stack }
         },
     )
 }
