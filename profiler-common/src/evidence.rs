@@ -114,7 +114,7 @@ pub mod check {
     pub const OWN_NS: u8 = 1 << 2;
     /// Made with credentials other than the thread's own.
     pub const OVERRIDDEN: u8 = 1 << 3;
-    /// CAP_FSETID, asked for by a chmod that sets no set-group-id bit: the answer changes nothing.
+    /// The call would have done the very same without the capability: the kernel asked before it looked at other ways.
     pub const MOOT: u8 = 1 << 4;
     /// The kernel's own argument says that a denial is audited.
     pub const AUDITED: u8 = 1 << 5;

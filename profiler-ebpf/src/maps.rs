@@ -7,6 +7,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, Queue, RingBuf},
 };
 use profiler_common::{
+    entries::{Entries, Filter, FilterKey},
     evidence::{
         ArgumentsKey, CallKey, Check, CheckKey, Denial, DenialKey, Executed, ExecutedKey, MakerKey,
         Makers, PENDING_CHECKS, Seen, Sighting, Stack, Watch, watch,
@@ -67,8 +68,7 @@ pub static WATCHED: Array<Watch> = Array::with_max_entries(watch::PLACES, 0);
 
 /// With which arguments watched calls were made, and by whom last.
 #[map]
-pub static ARGUMENTS: HashMap<ArgumentsKey, Makers> =
-    HashMap::with_max_entries(32_768, ON_DEMAND);
+pub static ARGUMENTS: HashMap<ArgumentsKey, Makers> = HashMap::with_max_entries(32_768, ON_DEMAND);
 
 /// Who did what.
 #[map]
@@ -126,6 +126,18 @@ pub static JOINED: HashMap<u32, Joined> = HashMap::with_max_entries(8192, ON_DEM
 /// Single entry: how many processes `JOINED` holds, so that an empty one costs no look-up.
 #[map]
 pub static JOINED_COUNT: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Who came into each target.
+#[map]
+pub static ENTRIES: Array<Entries> = Array::with_max_entries(256, 0);
+
+/// The filters of those. User space makes it small when nobody wants to know, and else takes them out at every tick.
+#[map]
+pub static FILTERS: HashMap<FilterKey, Filter> = HashMap::with_max_entries(64, ON_DEMAND);
+
+/// An all-zero `Filter` to insert: too large for the stack.
+#[map]
+pub static FILTER_ZERO: Array<Filter> = Array::with_max_entries(1, 0);
 
 /// What user space wants just now.
 #[map]

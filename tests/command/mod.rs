@@ -4,6 +4,7 @@ pub mod complete;
 pub mod counts;
 pub mod hostile;
 pub mod killed;
+pub mod lost;
 pub mod moved;
 pub mod stable;
 pub mod stacks;

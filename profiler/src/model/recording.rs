@@ -294,8 +294,8 @@ pub enum Verdict {
 pub enum AuditClass {
     /// A real check, whose denial would be audited (`capable`, `ns_capable`, ...).
     Audited,
-    /// A probe that no denial follows from: `ns_capable_noaudit`, `has_capability_noaudit`, ..., and
-    /// CAP_FSETID in a chmod that sets no set-group-id bit.
+    /// A probe that no denial follows from: `ns_capable_noaudit`, `has_capability_noaudit`, ..., and a real check in a call
+    /// that does the very same without the capability, as setuid(2) to the id that the process has.
     Noaudit,
     /// Memory accounting asks for CAP_SYS_ADMIN on every mmap, brk and exec.
     Memory,

@@ -1,6 +1,6 @@
 //! What an observer hands back: facts of the model, and what it had to leave out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::recording::{
     ArgumentFact, CapabilityFact, CheckSighting, DenialFact, DenialSighting, Missing, Sighting,
@@ -24,6 +24,34 @@ pub struct Evidence {
     pub inner_cgroups: u64,
     /// A runtime started the target. Told of cgroups only; the others' kind says it.
     pub has_runtime: bool,
+    /// Who came in from outside, and under which filters.
+    pub entries: Entries,
+}
+
+/// Who came into a target from outside: its entry point, and processes that joined.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entries {
+    /// How many executed their first program there.
+    pub entered: u64,
+    /// How often one without a filter was noticed that is none of the runtime's. One process may be noticed more than once.
+    pub unfiltered: u64,
+    /// Name of the first of those. Hostile text.
+    pub first_unfiltered: Option<String>,
+    /// The newest filter of those that entered, as its loader wrote it, and how many entered under it. They are fewer than
+    /// `entered` when the kernel keeps no copy, or too many entered at once; none unless they were wanted.
+    pub filters: BTreeMap<Vec<u8>, u64>,
+}
+
+impl Entries {
+    /// Adds those of another start.
+    pub fn add(&mut self, other: Entries) {
+        self.entered += other.entered;
+        self.unfiltered += other.unfiltered;
+        self.first_unfiltered = self.first_unfiltered.take().or(other.first_unfiltered);
+        for (filter, count) in other.filters {
+            *self.filters.entry(filter).or_default() += count;
+        }
+    }
 }
 
 impl Evidence {
@@ -32,6 +60,7 @@ impl Evidence {
     pub fn absorb(&mut self, other: Evidence) {
         self.inner_cgroups += other.inner_cgroups;
         self.has_runtime |= other.has_runtime;
+        self.entries.add(other.entries);
         for fact in other.syscalls {
             let same = |known: &&mut SyscallFact| {
                 (known.abi, known.nr, known.phase) == (fact.abi, fact.nr, fact.phase)

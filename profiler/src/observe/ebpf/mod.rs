@@ -9,6 +9,7 @@ mod attach;
 mod callers;
 mod doctor;
 mod drain;
+mod entries;
 mod error;
 mod files;
 mod labels;

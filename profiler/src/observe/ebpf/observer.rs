@@ -10,7 +10,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use fs_err as fs;
 use profiler_common::{
-    globals::{CAPABLE_OPTS, COUNTS_WANTED, OFFSETS, STACKS_WANTED, TASK_HELPERS},
+    globals::{CAPABLE_OPTS, COUNTS_WANTED, FILTERS_WANTED, OFFSETS, STACKS_WANTED, TASK_HELPERS},
     scope::{Control, Slot},
 };
 
@@ -46,6 +46,8 @@ pub struct Options {
     pub stacks: bool,
     /// Count each call.
     pub counts: bool,
+    /// Keep the filters under which processes enter a target.
+    pub filters: bool,
 }
 
 /// Loaded and attached programs. Dropping it detaches everything.
@@ -87,15 +89,16 @@ impl Observer {
         }
         loader.override_global(TASK_HELPERS, &helpers, false);
         loader.override_global(CAPABLE_OPTS, &opts, false);
-        let stacks_wanted = i32::from(options.stacks);
-        loader.override_global(STACKS_WANTED, &stacks_wanted, false);
-        if !options.stacks {
-            loader.map_max_entries("STACKS", 1);
-        }
-        let counts_wanted = i32::from(options.counts);
-        loader.override_global(COUNTS_WANTED, &counts_wanted, false);
-        if !options.counts {
-            loader.map_max_entries("COUNTS", 1);
+        let optional = [
+            (STACKS_WANTED, "STACKS", i32::from(options.stacks)),
+            (COUNTS_WANTED, "COUNTS", i32::from(options.counts)),
+            (FILTERS_WANTED, "FILTERS", i32::from(options.filters)),
+        ];
+        for (global, map, wanted) in &optional {
+            loader.override_global(global, wanted, false);
+            if *wanted == 0 {
+                loader.map_max_entries(map, 1);
+            }
         }
         let level = if options.debug { 4_u8 } else { 0 };
         loader.override_global("AYA_LOG_LEVEL", &level, true);
@@ -358,6 +361,7 @@ impl Observer {
     /// When the maps cannot be read or written.
     pub fn tidy(&mut self, run: &str, armed_ns: u64) -> Result<(), ObserveError> {
         let (stacks, files) = (&self.stacks, &self.files);
+        self.slots.filters.take(&mut self.ebpf)?;
         let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols, stacks, files };
         self.slots.reuse(&mut self.ebpf, &mut drain)
     }
@@ -402,6 +406,7 @@ impl Observer {
         let (stacks, files) = (&self.stacks, &self.files);
         let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols, stacks, files };
         let mut evidence = Evidence::default();
+        self.slots.filters.take(&mut self.ebpf)?;
         for slot in slots {
             evidence.absorb(self.slots.evidence(&mut self.ebpf, *slot, &mut drain)?);
         }

@@ -18,6 +18,7 @@ use profiler_common::{
 };
 
 use super::{
+    entries::Filters,
     error::ObserveError,
     labels::{Labels, Lineage, Next, point_to_itself},
 };
@@ -69,6 +70,8 @@ pub struct Slots {
     pub(super) vacant: Vec<(Slot, Next)>,
     /// How often a target kept its slot when labels changed, because none was left.
     pub(super) unlabelled: u64,
+    /// The filters under which processes entered targets.
+    pub(super) filters: Filters,
 }
 
 impl Slots {
@@ -81,6 +84,7 @@ impl Slots {
             targets: BTreeMap::new(),
             vacant: Vec::new(),
             unlabelled: 0,
+            filters: Filters::default(),
         }
     }
 
