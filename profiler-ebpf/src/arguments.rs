@@ -49,7 +49,12 @@ pub fn note(word: *mut Makers, call: &CallKey, maker: &Maker, regs: Address) -> 
 
 /// The marks of the current call's arguments, and what tells these from others. `None` when they cannot be kept.
 #[inline(always)]
-fn entry(word: *mut Makers, call: &CallKey, watch: &Watch, regs: Address) -> Option<(*mut Makers, u32)> {
+fn entry(
+    word: *mut Makers,
+    call: &CallKey,
+    watch: &Watch,
+    regs: Address,
+) -> Option<(*mut Makers, u32)> {
     const NOEXIST: u64 = 1;
     const EEXIST: i32 = -17;
     let mut key = ArgumentsKey { call: *call, values: [0; COUNT] };

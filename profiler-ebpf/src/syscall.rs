@@ -11,7 +11,7 @@ use crate::{
     attribution::{self, Maker},
     implied, joined,
     kernel::{self, Address},
-    maps::{SEEN, SPARSE, control, get_or_insert},
+    maps::{COUNTS, SEEN, SPARSE, add, control, get_or_insert, lost},
     outcome, scope, stack,
 };
 
@@ -41,19 +41,42 @@ pub fn enter(ctx: &BtfTracePointContext, task: Address, slot: Slot) {
         if sparse(&key, &maker, regs) {
             stack::note(ctx, &key);
         }
-        return;
+        return count(&key);
     }
     let Some(seen) = SEEN.get_ptr_mut(key.slot) else { return };
     if is_seen(seen, &key, &maker, regs) {
-        return;
+        return count(&key);
     }
     // what is new is looked at more closely
     key.phase = joined::phase(slot);
     joined::called(slot, &key);
+    count(&key);
     if let Some(makers) = cell(seen, &key)
         && arguments::note(makers, &key, &maker, regs)
     {
         stack::note(ctx, &key);
+    }
+}
+
+/// Counts a call. Not wanted, it is no code: the verifier drops the branch.
+#[inline(always)]
+fn count(key: &CallKey) {
+    if kernel::COUNTS_WANTED.load() == 1 {
+        count_one(key);
+    }
+}
+
+#[inline(never)]
+fn count_one(key: &CallKey) {
+    const NOEXIST: u64 = 1;
+    if COUNTS.get_ptr_mut(key).is_none() {
+        // of two CPUs at once, one inserts for both
+        let _ = COUNTS.insert(key, 0, NOEXIST);
+    }
+    match COUNTS.get_ptr_mut(key) {
+        // this CPU's own; atomic, as the program may be preempted by another that counts
+        Some(cell) => add(cell, 1),
+        None => lost(loss::COUNTS),
     }
 }
 
@@ -91,7 +114,9 @@ pub fn is_known(slot: Slot, abi: u8, nr: u32) -> bool {
     let key = CallKey { slot: slot_of(scope::evidence(slot)), nr, abi, phase, reserved: 0 };
     if nr as usize >= DENSE_SYSCALLS || abi as usize >= abi::DENSE {
         // SAFETY: the pointer is to a live map value.
-        return SPARSE.get_ptr(&key).is_some_and(|makers| is_any(unsafe { makers.read_volatile() }));
+        return SPARSE
+            .get_ptr(&key)
+            .is_some_and(|makers| is_any(unsafe { makers.read_volatile() }));
     }
     let Some(seen) = SEEN.get_ptr_mut(key.slot) else { return true };
     // SAFETY: in bounds, see `cell`.
@@ -109,7 +134,8 @@ fn is_seen(seen: *mut Seen, key: &CallKey, maker: &Maker, regs: Address) -> bool
     let Some(makers) = cell(seen, key) else { return false };
     // SAFETY: in bounds, see `cell`.
     let makers = unsafe { makers.read_volatile() };
-    maker.is_among(makers) || makers != 0 && !is_any(makers) && arguments::are_known(key, maker, regs)
+    maker.is_among(makers)
+        || makers != 0 && !is_any(makers) && arguments::are_known(key, maker, regs)
 }
 
 /// The cell of a call with a dense number.

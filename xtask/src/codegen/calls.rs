@@ -10,7 +10,7 @@ use camino::Utf8Path;
 
 use super::{
     package::Headers,
-    run::{Generated, head},
+    run::{self, Generated, head},
 };
 
 /// One generated file: its stem, and the headers with the macro prefix and the base of each.
@@ -57,7 +57,7 @@ pub fn files(headers: &Headers) -> Result<Vec<Generated>> {
         .map(|table| {
             let rows = read_rows(&headers.uapi(), table)?;
             Ok(Generated {
-                stem: table.stem,
+                path: run::table(table.stem),
                 holds: format!("{} calls", rows.len()),
                 text: file(table, &rows, &headers.version),
                 agrees: |old, new| same_or_other_key(old, new, ','),

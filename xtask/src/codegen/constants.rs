@@ -15,7 +15,7 @@ use super::{
     calls::same_or_other_key,
     package::Headers,
     probe::{self, ABIS, Defined},
-    run::{Generated, head},
+    run::{Generated, head, table},
     sets::{SETS, Set, Source},
 };
 
@@ -64,7 +64,7 @@ pub fn file(headers: &Headers, work: &Utf8Path) -> Result<Generated> {
         text.push_str("];\n");
     }
     Ok(Generated {
-        stem: "constants",
+        path: table("constants"),
         holds: format!("{count} constants in {} sets", SETS.len()),
         text,
         // a name keeps its value

@@ -163,7 +163,7 @@ impl Mirror {
 }
 
 /// The Debian mirror that this machine is configured for, in either syntax of apt's sources.
-fn mirror() -> Result<String> {
+pub fn mirror() -> Result<String> {
     for path in ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"] {
         let Ok(text) = fs_err::read_to_string(path) else { continue };
         for line in text.lines() {

@@ -12,7 +12,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::{
     package::Headers,
-    run::{Generated, head},
+    run::{Generated, head, table},
     supplement::{ALIASES, DEFINED},
 };
 
@@ -33,18 +33,10 @@ const TYPES: [&str; 14] = [
 
 /// Names of types that are addresses.
 const POINTERS: [&str; 3] = ["__sighandler_t", "cap_user_header_t", "cap_user_data_t"];
-/// What has the size of a `long`, or of 64 bits.
-const WIDE: [&str; 9] = [
-    "long",
-    "size_t",
-    "off_t",
-    "loff_t",
-    "u64",
-    "__u64",
-    "aio_context_t",
-    "uintptr_t",
-    "old_sigset_t",
-];
+/// What has 64 bits everywhere.
+const DOUBLE: [&str; 3] = ["loff_t", "u64", "__u64"];
+/// What has the size of a `long`.
+const WIDE: [&str; 6] = ["long", "size_t", "off_t", "aio_context_t", "uintptr_t", "old_sigset_t"];
 /// What has a sign; of the other types an `int` is signed unless `unsigned` stands before it.
 const SIGNED: [&str; 13] = [
     "int",
@@ -104,7 +96,8 @@ pub fn file(headers: &Headers, calls: &BTreeSet<String>) -> Result<Generated> {
             .find(|(alias, _)| alias == call)
             .map_or(call.as_str(), |(_, entry)| entry);
         let all = declared.get(entry).map_or(&[][..], Vec::as_slice);
-        let named = all.iter().find(|list| list.iter().all(|one| one.name.is_some()));
+        // of several the last: those before are for other machines
+        let named = all.iter().rfind(|list| list.iter().all(|one| one.name.is_some()));
         let supplied = DEFINED.iter().find(|(name, ..)| *name == entry);
         let kinds = |list: &[Parameter]| list.iter().map(|one| one.kind).collect::<String>();
         let (names, kinds): (Vec<&str>, String) = match (named, supplied) {
@@ -132,7 +125,7 @@ pub fn file(headers: &Headers, calls: &BTreeSet<String>) -> Result<Generated> {
     }
     text.push_str("];\n");
     Ok(Generated {
-        stem: "prototypes",
+        path: table("prototypes"),
         holds: format!("arguments of {rows} calls"),
         text,
         // parameters are renamed now and then; their number and nature stay
@@ -185,11 +178,14 @@ fn parameter(text: &str) -> Parameter {
     let kind = if is_pointer || has(&POINTERS) {
         'p'
     } else {
-        match (has(&WIDE), has(&SIGNED) && !has(&["unsigned"])) {
-            (false, true) => 'i',
-            (false, false) => 'u',
-            (true, true) => 'l',
-            (true, false) => 'w',
+        let is_signed = has(&SIGNED) && !has(&["unsigned"]);
+        match (has(&DOUBLE), has(&WIDE), is_signed) {
+            (true, _, true) => 'o',
+            (true, _, false) => 'q',
+            (_, true, true) => 'l',
+            (_, true, false) => 'w',
+            (_, false, true) => 'i',
+            (_, false, false) => 'u',
         }
     };
     Parameter { name, kind }
@@ -215,7 +211,7 @@ mod tests {
     fn names_and_kinds_are_read() {
         let text = "/* a; b */\n#if X\nasmlinkage long sys_a(unsigned int fd, const char __user *path,\n\tlong n);\n#endif\n\
                     asmlinkage long sys_b(int, struct sockaddr __user *, size_t);\nasmlinkage long sys_c(void);\n\
-                    asmlinkage long sys_d(aio_context_t, unsigned dev, aio_context_t ctx);";
+                    asmlinkage long sys_d(aio_context_t, unsigned dev, loff_t at);";
         let found: Vec<String> = prototypes(text)
             .iter()
             .map(|(name, list)| {
@@ -226,6 +222,6 @@ mod tests {
                 format!("{name} {}", list.join(" "))
             })
             .collect();
-        assert_eq!(found, ["a fd:u path:p n:l", "b -:i -:p -:w", "c ", "d -:w dev:u ctx:w"]);
+        assert_eq!(found, ["a fd:u path:p n:l", "b -:i -:p -:w", "c ", "d -:w dev:u at:o"]);
     }
 }

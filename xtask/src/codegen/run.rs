@@ -1,23 +1,25 @@
 //! Writing the generated files, or comparing them with what the headers say.
 
 use anyhow::{Context as _, Result, bail};
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{
-    calls, constants,
+    calls, constants, known,
     package::{self, PACKAGE},
     prototypes,
 };
 
 /// What separates the version from the rest of a table's head.
 pub const VERSION_MARK: &str = "Debian linux-libc-dev ";
+/// Where the tables are.
+const TABLES: &str = "profiler/src/model/tables";
 /// How many lines of a difference are shown.
 const SHOWN: usize = 20;
 
 /// A generated file.
 pub struct Generated {
-    /// Its name without `.rs`.
-    pub stem: &'static str,
+    /// Below the workspace's root.
+    pub path: Utf8PathBuf,
     /// What it holds, for progress: `382 calls`.
     pub holds: String,
     /// Its text.
@@ -35,23 +37,33 @@ pub struct Generated {
 /// When apt, dpkg, gcc or the headers fail, or when a committed table is not what they yield.
 pub fn run(check: bool) -> Result<()> {
     let root = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace root")?;
-    let directory = root.join("profiler/src/model/tables");
-    let pinned = if check { Some(pinned_version(&directory)?) } else { None };
+    let pinned = if check { Some(pinned_version(&root.join(TABLES))?) } else { None };
     let work = root.join("target/codegen");
     let headers = package::fetch(&work, pinned.as_deref())?;
     let exact = pinned.as_deref().is_none_or(|version| version == headers.version);
 
     let mut files = calls::files(&headers)?;
     let names = calls::names(&headers)?;
-    files.push(prototypes::file(&headers, &names)?);
-    files.push(constants::file(&headers, &work)?);
+    for file in [
+        prototypes::file(&headers, &names),
+        constants::file(&headers, &work),
+        known::file(&headers, &work, &names),
+    ] {
+        match file {
+            Ok(file) => files.push(file),
+            // what newer headers have otherwise is for the next one who generates
+            Err(error) if check && !exact => println!("not compared: {error:#}"),
+            Err(error) if check && error.is::<known::Gone>() => println!("not compared: {error}"),
+            Err(error) => return Err(error),
+        }
+    }
 
     let mut differ = 0;
     for file in &files {
-        let path = directory.join(format!("{}.rs", file.stem));
+        let path = root.join(&file.path);
         if !check {
             fs_err::write(&path, &file.text)?;
-            println!("wrote {path}: {}", file.holds);
+            println!("wrote {}: {}", file.path, file.holds);
             continue;
         }
         let committed = fs_err::read_to_string(&path)?;
@@ -62,7 +74,7 @@ pub fn run(check: bool) -> Result<()> {
         };
         if !lines.is_empty() {
             differ += 1;
-            println!("{path}:");
+            println!("{}:", file.path);
             lines.iter().take(SHOWN).for_each(|line| println!("  {line}"));
             if lines.len() > SHOWN {
                 println!("  and {} more", lines.len() - SHOWN);
@@ -71,7 +83,7 @@ pub fn run(check: bool) -> Result<()> {
     }
     if differ > 0 {
         bail!(
-            "{differ} tables differ from the headers of {}\nhint: cargo xtask codegen",
+            "{differ} of the files differ from the headers of {}\nhint: cargo xtask codegen",
             headers.version
         );
     }
@@ -90,6 +102,11 @@ fn pinned_version(directory: &Utf8Path) -> Result<String> {
         .find_map(|line| line.split_once(VERSION_MARK))
         .map(|(_, rest)| rest.trim_end_matches(['.', ')']).to_owned());
     version.with_context(|| format!("`{path}` names no package version\nhint: cargo xtask codegen"))
+}
+
+/// Where a table is.
+pub fn table(stem: &str) -> Utf8PathBuf {
+    Utf8Path::new(TABLES).join(format!("{stem}.rs"))
 }
 
 /// The head of a generated file: what it holds and where that is from.

@@ -27,7 +27,8 @@ pub const ALIASES: &[(&str, &str)] = &[
     ("utimensat_time64", "utimensat"), ("readdir", "old_readdir"),
 ];
 
-/// Entry, names, and kinds: `p` a pointer, `i` an int, `u` an unsigned int, `l` a long, `w` an unsigned long.
+/// Entry, names, and kinds: `p` a pointer, `i` an int, `u` an unsigned int, `l` a long, `w` an unsigned
+/// long, `o` and `q` the same with 64 bits everywhere.
 #[rustfmt::skip]
 pub const DEFINED: &[(&str, &[&str], &str)] = &[
     ("socket", &["family", "type", "protocol"], "iii"),
@@ -63,4 +64,9 @@ pub const DEFINED: &[(&str, &[&str], &str)] = &[
     ("set_tls", &["val"], "w"),
     ("get_tls", &[], ""),
     ("breakpoint", &[], ""),
+    ("cacheflush", &["start", "end", "flags"], "wwi"),
+    ("sigreturn", &[], ""),
+    ("get_thread_area", &["u_info"], "p"),
+    ("set_thread_area", &["u_info"], "p"),
+    ("arm_fadvise64_64", &["fd", "advice", "offset", "len"], "iioo"),
 ];

@@ -7,7 +7,8 @@ use crate::model::{
         meaning,
         names::{self, Kind},
     },
-    seccomp::{Arg, Op},
+    effective::Condition,
+    seccomp::Op,
 };
 
 /// The arguments of a call, from its registers: as many as it has, each with its name, pointers in hexadecimal digits.
@@ -26,7 +27,7 @@ pub fn arguments(abi: Abi, call: &str, registers: &[u64]) -> String {
     }
     let all = names.iter().zip(registers).enumerate().map(|(index, (name, register))| {
         let meaning = meaning::in_call(call, index, &known);
-        format!("{name}: {}", value(abi, call, index, meaning, *register))
+        format!("{name}: {}", value(abi, call, (index, name), *register, meaning))
     });
     all.collect::<Vec<_>>().join(", ")
 }
@@ -37,33 +38,38 @@ pub fn call(abi: Abi, name: &str, registers: &[u64]) -> String {
     format!("{name}({})", arguments(abi, name, registers))
 }
 
-/// A condition of a rule for `call`, whose other conditions are `all`: `clone_flags & (CLONE_NEWNS|CLONE_NEWUSER) == 0`,
-/// `family == AF_INET`. Where the argument has no known name it is `arg0`.
+/// The conditions of a rule for `call`: `clone_flags & (CLONE_NEWNS|CLONE_NEWUSER) == 0`, `family == AF_INET`. Of an
+/// argument that has no known name the number is told: `arg0 == 1`.
+///
+/// Without an ABI, as in a file, the names are those of the 64-bit ones.
 #[must_use]
-pub fn condition(call: &str, arg: &Arg, all: &[Arg]) -> String {
-    let index = usize::try_from(arg.index).unwrap_or(usize::MAX);
-    let name = names::of(call)
-        .and_then(|names| names.get(index))
-        .map_or_else(|| format!("arg{}", arg.index), |name| (*name).to_owned());
+pub fn conditions(abi: Option<Abi>, call: &str, conditions: &[Condition]) -> Vec<String> {
     let mut known = [None; 6];
-    for other in all.iter().filter(|other| other.op == Op::Eq) {
-        if let Some(place) =
-            usize::try_from(other.index).ok().and_then(|index| known.get_mut(index))
-        {
+    for other in conditions.iter().filter(|other| other.op == Op::Eq) {
+        if let Some(place) = known.get_mut(usize::from(other.index)) {
             *place = Some(other.value);
         }
     }
-    let meaning = match meaning::in_call(call, index, &known) {
-        // an amount is not compared with names' sake: 0x7f is clearer than 127 only where bits are meant
-        Meaning::Plain if arg.op == Op::MaskedEq => Meaning::Bits,
+    let names = abi.map_or_else(|| names::of(call), |abi| names::on(abi, call)).unwrap_or_default();
+    conditions.iter().map(|one| condition(call, names, one, &known)).collect()
+}
+
+fn condition(call: &str, names: &[&str], one: &Condition, known: &[Option<u64>; 6]) -> String {
+    let index = usize::from(one.index);
+    let name = names.get(index).map_or_else(|| format!("arg{index}"), |name| (*name).to_owned());
+    let meaning = match meaning::in_call(call, index, known) {
+        _ if names.get(index).is_none() => Meaning::Bits,
+        Meaning::Plain if one.op == Op::MaskedEq => Meaning::Bits,
+        // names have no order
+        _ if matches!(one.op, Op::Lt | Op::Le | Op::Ge | Op::Gt) => Meaning::Plain,
         meaning => meaning,
     };
     let value = |value: u64| show(meaning, value);
-    let sign = match arg.op {
+    let sign = match one.op {
         Op::MaskedEq => {
-            let mask = value(arg.value);
+            let mask = value(one.value);
             let mask = if mask.contains('|') { format!("({mask})") } else { mask };
-            return format!("{name} & {mask} == {}", value(arg.value_two));
+            return format!("{name} & {mask} == {}", value(one.value_two));
         }
         Op::Ne => "!=",
         Op::Lt => "<",
@@ -72,7 +78,7 @@ pub fn condition(call: &str, arg: &Arg, all: &[Arg]) -> String {
         Op::Ge => ">=",
         Op::Gt => ">",
     };
-    format!("{name} {sign} {}", value(arg.value))
+    format!("{name} {sign} {}", value(one.value))
 }
 
 /// What the kernel reads of a register, without a sign.
@@ -89,11 +95,19 @@ const fn is_extended(register: u64) -> bool {
     high == 0 || (high == 0xffff_ffff && register & 0x8000_0000 != 0)
 }
 
-fn value(abi: Abi, call: &str, index: usize, meaning: Meaning, register: u64) -> String {
+fn value(
+    abi: Abi,
+    call: &str,
+    (index, name): (usize, &str),
+    register: u64,
+    meaning: Meaning,
+) -> String {
     let read = as_read(abi, call, index, register);
     let signed = match names::kind(abi, call, index) {
         Some(Kind::Int) if is_extended(register) => i64::from((read as u32).cast_signed()),
         Some(Kind::Long) => register.cast_signed(),
+        // some calls take a descriptor for an unsigned long
+        Some(Kind::Ulong) if name == "fd" => register.cast_signed(),
         _ => 0,
     };
     let named = show(meaning, read);

@@ -176,7 +176,8 @@ pub fn show(meaning: Meaning, value: u64) -> String {
     if let Some(name) = named(shape.rows, low) {
         return name.to_owned();
     }
-    if !shape.flags {
+    // all bits are a mark, as personality's question, not a set
+    if !shape.flags || low == u32::MAX {
         return number(meaning, value);
     }
     let mut rest = low;
@@ -239,8 +240,8 @@ static BY_NAME: LazyLock<BTreeMap<&'static str, u32>> = LazyLock::new(|| {
     sets.flatten().map(|(value, name, _)| (*name, *value)).collect()
 });
 
-/// Every meaning that has names.
-const ALL: &[Meaning] = &[
+/// Every meaning that has names; of the options of sockets one for each level that has some.
+pub const ALL: &[Meaning] = &[
     Meaning::AddressFamily,
     Meaning::SocketType,
     Meaning::Protocol,
@@ -291,7 +292,7 @@ fn named(rows: &[Row], value: u32) -> Option<&'static str> {
 }
 
 fn number(meaning: Meaning, value: u64) -> String {
-    let is_small = value < 10 || (meaning.counts() && value <= u32::MAX.into());
+    let is_small = value < 10 || (meaning.counts() && value <= 0x7fff_ffff);
     if is_small { value.to_string() } else { format!("{value:#x}") }
 }
 
@@ -317,4 +318,28 @@ fn digits(text: &str) -> Option<u64> {
         return Some((-value).cast_unsigned());
     }
     digits(text, 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_sorted_and_every_name_has_one_value() {
+        for meaning in ALL {
+            let shape = meaning.shape();
+            let rows = shape.rows;
+            assert!(rows.is_sorted_by_key(|(value, ..)| *value), "{meaning:?}");
+            assert!(shape.field.is_none() || shape.flags, "{meaning:?}");
+            for (value, name, shown) in rows {
+                assert_eq!(parse(*meaning, name), Some((*value).into()), "{name}");
+                assert_eq!(parse_any(name), Some((*value).into()), "{name}");
+                let by = rows.iter().filter(|(other, _, shown)| other == value && *shown).count();
+                assert!(by <= 1, "{meaning:?} {value:#x}");
+                if *shown {
+                    assert_eq!(show(*meaning, (*value).into()), *name);
+                }
+            }
+        }
+    }
 }

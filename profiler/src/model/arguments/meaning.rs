@@ -81,7 +81,11 @@ fn by_prototype(call: &str, index: usize) -> Meaning {
     let kind = names::kind(crate::model::arch::Abi::X86_64, call, index);
     if DIRECTORIES.contains(name) {
         Meaning::Directory
-    } else if kind == Some(Kind::Pointer) || BITS.contains(name) || name.contains("flag") {
+    } else if kind == Some(Kind::Pointer)
+        || BITS.contains(name)
+        || name.contains("flag")
+        || name.starts_with("arg")
+    {
         Meaning::Bits
     } else {
         Meaning::Plain
@@ -117,7 +121,7 @@ mod tests {
             ("prctl", 2, "PR_CAP_AMBIENT", Meaning::Capability),
             ("prctl", 1, "PR_SET_SECCOMP", Meaning::SeccompMode),
             ("prctl", 1, "PR_SET_MM", Meaning::MmOption),
-            ("prctl", 1, "PR_SET_NAME", Meaning::Plain),
+            ("prctl", 1, "PR_SET_NAME", Meaning::Bits),
         ] {
             assert_eq!(in_call(call, index, &with(first)), meaning, "{call} {first}");
         }

@@ -35,6 +35,8 @@ pub fn on(abi: Abi, name: &str) -> Option<&'static [&'static str]> {
         (Abi::Ia32 | Abi::Aarch64 | Abi::Arm | Abi::Riscv64, "clone") => {
             Some(&["clone_flags", "newsp", "parent_tidptr", "tls", "child_tidptr"])
         }
+        // 64-bit values take two registers, where depends
+        (Abi::Ia32 | Abi::Arm, _) if is_split(name) => None,
         _ => of(name),
     }
 }
@@ -45,15 +47,21 @@ pub fn kind(abi: Abi, name: &str, index: usize) -> Option<Kind> {
     let kinds = match (abi, name) {
         (Abi::Ia32, "mmap" | "select") => "p",
         (Abi::Ia32 | Abi::Aarch64 | Abi::Arm | Abi::Riscv64, "clone") => "wwpwp",
+        (Abi::Ia32 | Abi::Arm, _) if is_split(name) => return None,
         _ => row(name)?.2,
     };
     Some(match kinds.as_bytes().get(index)? {
         b'p' => Kind::Pointer,
         b'i' => Kind::Int,
         b'u' => Kind::Uint,
-        b'l' => Kind::Long,
+        b'l' | b'o' => Kind::Long,
         _ => Kind::Ulong,
     })
+}
+
+/// Whether a 32-bit ABI has more registers for the call than it has arguments.
+fn is_split(name: &str) -> bool {
+    row(name).is_some_and(|(.., kinds)| kinds.contains(['o', 'q']))
 }
 
 fn row(name: &str) -> Option<&'static (&'static str, &'static [&'static str], &'static str)> {
@@ -71,7 +79,7 @@ mod tests {
         assert!(prototypes::ROWS.windows(2).all(|pair| pair[0].0 < pair[1].0));
         for (name, names, kinds) in prototypes::ROWS {
             assert!(names.len() <= 6 && names.len() == kinds.len(), "{name}");
-            assert!(kinds.bytes().all(|kind| b"piulw".contains(&kind)), "{name}");
+            assert!(kinds.bytes().all(|kind| b"piulwoq".contains(&kind)), "{name}");
             assert!(facts::syscall(name).is_some(), "{name}");
         }
         // what no prototype is known of was removed long ago, or never was
@@ -92,5 +100,7 @@ mod tests {
         assert_eq!(kind(Abi::X86_64, "openat", 0), Some(Kind::Int));
         assert_eq!(kind(Abi::X86_64, "openat", 1), Some(Kind::Pointer));
         assert_eq!(kind(Abi::X86_64, "openat", 4), None);
+        assert_eq!(on(Abi::X86_64, "pread64").map(<[_]>::len), Some(4));
+        assert_eq!(on(Abi::Ia32, "pread64"), None);
     }
 }
