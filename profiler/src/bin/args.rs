@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use profiler::{
-    model::{arch::Abi, lint::libseccomp::Version, purpose::RuntimeChoice},
+    model::{arch::Abi, lint::libseccomp::Version, policy, purpose::RuntimeChoice},
     observe::ebpf::Way,
 };
 
@@ -103,6 +103,9 @@ pub struct RecordArgs {
     #[command(flatten)]
     pub into: IntoArgs,
 
+    #[command(flatten)]
+    pub narrow: NarrowArgs,
+
     /// Call the result NAME (default: the name of the container or cgroup, or the command's file name)
     #[arg(long)]
     pub name: Option<String>,
@@ -182,6 +185,9 @@ pub struct GenerateArgs {
 
     #[command(flatten)]
     pub least: crate::coverage::LeastArgs,
+
+    #[command(flatten)]
+    pub narrow: NarrowArgs,
 
     /// Allow what a filter denied while recording
     #[arg(long)]
@@ -336,6 +342,34 @@ pub enum LintFormat {
 
 fn libseccomp(text: &str) -> Result<Version, String> {
     Version::parse(text).ok_or_else(|| format!("`{text}` is no version like `2.5.4`"))
+}
+
+/// How narrow a profile is within a call.
+#[derive(Debug, Args)]
+pub struct NarrowArgs {
+    /// What is refused of the calls that are allowed, by their arguments
+    #[arg(long, value_enum, value_name = "RISK", default_value_t = Arguments::AttackSurface)]
+    pub arguments: Arguments,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Arguments {
+    /// Nothing: no test breaks by an argument, and all that a call reaches is open
+    Off,
+    /// Known attack surface that no run used, such as socket families, namespaces, dangerous options
+    AttackSurface,
+    /// What was not seen, harmless or not: programs break where tests did not go
+    Strict,
+}
+
+impl From<Arguments> for policy::Arguments {
+    fn from(choice: Arguments) -> Self {
+        match choice {
+            Arguments::Off => policy::Arguments::Off,
+            Arguments::AttackSurface => policy::Arguments::AttackSurface,
+            Arguments::Strict => policy::Arguments::Strict,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@ use profiler::{
         arch::Abi,
         floor,
         merge::{MergeError, Merger, canonical, merge, of_run},
-        policy::{self, Options},
+        policy::{self, Arguments, Options},
         profile::{Profile, SyscallReason},
         purpose::{Purpose, RuntimeChoice},
         recording::Recording,
@@ -39,7 +39,7 @@ const ANY: Options = options(false, Some(RuntimeChoice::Any));
 
 const fn options(learn_denied: bool, runtime: Option<RuntimeChoice>) -> Options {
     let purpose = Purpose { runtime, no_new_privileges: None };
-    Options { learn_denied, purpose, portable: false, arch: None }
+    Options { learn_denied, purpose, portable: false, arch: None, arguments: Arguments::AttackSurface }
 }
 
 proptest! {
