@@ -9,8 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{
     arch::Abi,
     floor::{self, RuntimeUse, User, When},
-    merge,
-    narrow,
+    merge, narrow,
     needs::{self, Users},
     notes, portable,
     profile::{self, DeniedCall, MadeFor, Profile, SyscallReason, SyscallRule},

@@ -23,6 +23,13 @@ struct Found {
     arguments: Option<Vec<Combination>>,
 }
 
+impl Found {
+    /// Whether it allows the call with some arguments only.
+    fn is_narrow(&self) -> bool {
+        self.arguments.as_ref().is_some_and(|combinations| !combinations.is_empty())
+    }
+}
+
 /// Adds the partners of every allowed call, and what C libraries do by themselves on the ABIs of programs that were seen.
 #[must_use]
 pub fn widen(profile: Profile, choice: Arguments) -> Profile {
@@ -44,15 +51,17 @@ pub fn widen(profile: Profile, choice: Arguments) -> Profile {
         if !known.contains(&key) {
             let of = of.into_iter().map(str::to_owned).collect();
             let reasons = BTreeSet::from([SyscallReason::Portable { of }]);
-            let arguments = narrow::substitute(name, choice).map(|combination| vec![combination]);
+            let arguments = narrow::substitute(name, choice);
             rules.insert(key, Found { reasons, arguments });
+        } else if let Some(found) = rules.get_mut(&key).filter(|found| found.is_narrow()) {
+            narrow::join(&mut found.arguments, narrow::substitute(name, choice).as_deref());
         }
     }
     // It would go round conditions on clone, which libc takes in its place.
     for &abi in &profile.architectures {
         let clone = rules.get(&(abi, "clone".to_owned()));
         let key = (abi, "clone3".to_owned());
-        if clone.is_some_and(|clone| clone.arguments.is_some()) && !known.contains(&key) {
+        if clone.is_some_and(Found::is_narrow) && !known.contains(&key) {
             rules.remove(&key);
         }
     }
@@ -95,7 +104,7 @@ pub fn translate(profile: Profile, abi: Abi, choice: Arguments) -> Profile {
     for (name, of) in stands_in {
         let reason = SyscallReason::Portable { of: of.into_iter().collect() };
         let found = rules.entry((abi, name.to_owned())).or_insert_with(|| Found {
-            arguments: narrow::substitute(name, choice).map(|combination| vec![combination]),
+            arguments: narrow::substitute(name, choice),
             ..Found::default()
         });
         found.reasons.insert(reason);

@@ -39,7 +39,13 @@ const ANY: Options = options(false, Some(RuntimeChoice::Any));
 
 const fn options(learn_denied: bool, runtime: Option<RuntimeChoice>) -> Options {
     let purpose = Purpose { runtime, no_new_privileges: None };
-    Options { learn_denied, purpose, portable: false, arch: None, arguments: Arguments::AttackSurface }
+    Options {
+        learn_denied,
+        purpose,
+        portable: false,
+        arch: None,
+        arguments: Arguments::AttackSurface,
+    }
 }
 
 proptest! {

@@ -76,9 +76,8 @@ fn with(cube: &Cube, index: u8, bit: u64, value: u64) -> Cube {
 
 /// Whether no arguments are in both.
 fn apart(a: &Cube, b: &Cube) -> bool {
-    a.iter().any(|x| {
-        b.iter().any(|y| x.index == y.index && (x.value ^ y.value) & x.mask & y.mask != 0)
-    })
+    a.iter()
+        .any(|x| b.iter().any(|y| x.index == y.index && (x.value ^ y.value) & x.mask & y.mask != 0))
 }
 
 #[cfg(test)]

@@ -62,7 +62,8 @@ pub fn narrow(
             rule.arguments = is_refused.then(Vec::new);
         } else if shape::looks_into(&rule.name, choice) {
             rule.arguments = combinations(rule, choice, of);
-            if [Phase::Handover, Phase::Workload].into_iter().filter_map(of).any(|facts| facts.any) {
+            if [Phase::Handover, Phase::Workload].into_iter().filter_map(of).any(|facts| facts.any)
+            {
                 narrowed.any.insert((rule.abi, rule.name.clone()));
             }
         }
@@ -140,7 +141,9 @@ fn combinations<'a>(
             let tests: Vec<String> = tests.into_iter().cloned().collect();
             for cube in shape::of_seen(name, choice, values) {
                 let seen = cube.iter().all(|it| {
-                    values.iter().any(|value| value.index == it.index && value.value & it.mask == it.value)
+                    values
+                        .iter()
+                        .any(|value| value.index == it.index && value.value & it.mask == it.value)
                 });
                 let tests = if seen { tests.clone() } else { Vec::new() };
                 all.push(Combination { values: cube, but: Vec::new(), seen, tests });
@@ -182,7 +185,8 @@ fn stand_in(rules: &mut Vec<SyscallRule>, facts: &BTreeMap<(Abi, u32, Phase), Fa
             && facts.values.iter().any(|(values, _)| is_plain(values))
     });
     for abi in calls.map(|((abi, ..), _)| *abi).collect::<BTreeSet<_>>() {
-        let place = rules.binary_search_by(|rule| (rule.abi, rule.name.as_str()).cmp(&(abi, "clone")));
+        let place =
+            rules.binary_search_by(|rule| (rule.abi, rule.name.as_str()).cmp(&(abi, "clone")));
         let plain = unseen(shape::namespaces(0));
         match place {
             Ok(at) => {

@@ -68,7 +68,10 @@ pub fn goes_round(profile: &Profile) -> Vec<(Abi, &'static str, &'static str)> {
         if abi == Abi::Ia32 && narrow("socket") {
             all.push((abi, "socketcall", "socket"));
         }
-        if narrow("clone") && names.contains_key("clone3") && syscall::number(abi, "clone3").is_some() {
+        if narrow("clone")
+            && names.contains_key("clone3")
+            && syscall::number(abi, "clone3").is_some()
+        {
             all.push((abi, "clone3", "clone"));
         }
     }

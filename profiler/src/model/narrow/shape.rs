@@ -117,9 +117,20 @@ pub(super) fn namespaces(flags: u64) -> Cube {
 
 /// With which arguments a call is enough that stands in for others: `None`, with any.
 #[must_use]
-pub fn substitute(call: &str, choice: Arguments) -> Option<Combination> {
-    // a fork, or a thread
-    (call == "clone" && looks_into(call, choice)).then(|| unseen(namespaces(0)))
+pub fn substitute(call: &str, choice: Arguments) -> Option<Vec<Combination>> {
+    if !looks_into(call, choice) {
+        return None;
+    }
+    match (call, refused(call, choice)) {
+        (_, Some(but)) => Some(vec![Combination { but, ..unseen(Vec::new()) }]),
+        // a fork, or a thread
+        ("clone", None) => Some(vec![unseen(namespaces(0))]),
+        // whether a file is a terminal, and how large: TCGETS, TIOCGWINSZ, TCGETS2
+        ("ioctl", None) => {
+            Some([0x5401, 0x5413, 0x802c_542a].map(|request| unseen(vec![int(1, request)])).into())
+        }
+        _ => None,
+    }
 }
 
 /// A combination that no run shows.
@@ -141,7 +152,8 @@ fn socket(values: &[Masked]) -> Vec<Cube> {
     let is_internet = matches!(family.value, AF_INET | AF_INET6);
     match (of(1), of(2)) {
         (Some(like), Some(_))
-            if is_internet && TCP_AND_UDP.iter().any(|&it| (kind, protocol) == (Some(it.0), Some(it.1))) =>
+            if is_internet
+                && TCP_AND_UDP.iter().any(|&it| (kind, protocol) == (Some(it.0), Some(it.1))) =>
         {
             let kinds = TCP_AND_UDP.iter().flat_map(|&(kind, protocol)| {
                 [AF_INET, AF_INET6].map(|family| {
