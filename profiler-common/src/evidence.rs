@@ -38,8 +38,14 @@ pub struct Seen {
     pub calls: [[[Makers; DENSE_SYSCALLS]; abi::DENSE]; phase::COUNT],
 }
 
-/// Marks of the programs that did something last, 16 bits each, none 0; or [`FULL`]. 0: nobody did.
+/// Marks of the programs that did something last, 16 bits each, none below [`FIRST_MARK`]; or [`FULL`]. 0: nobody did.
+///
+/// Of a call whose arguments are watched it is less than [`FIRST_MARK`]: how many combinations `ARGUMENTS` holds. Once it
+/// holds marks as well, any others may have been seen.
 pub type Makers = u64;
+
+/// Marks are not below this.
+pub const FIRST_MARK: Makers = 1 << 10;
 
 /// In place of marks: too many programs take turns, no more of them are told apart.
 pub const FULL: Makers = u64::MAX;
@@ -157,7 +163,7 @@ impl CheckKey {
         let mut hash = (self.capability as u64) << 8 | self.flags as u64;
         let mut i = 0;
         while i < CALLERS {
-            hash = (hash ^ self.callers[i]).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+            hash = mixed(hash, self.callers[i]);
             i += 1;
         }
         (hash >> 32) as u32 | 1
@@ -220,6 +226,73 @@ pub struct Denial {
 /// How many arguments a syscall has at the most.
 pub const ARGUMENTS: usize = 6;
 
+/// How many combinations of arguments are kept of a call in a slot.
+pub const COMBINATIONS: Makers = 32;
+
+/// One combination of arguments. Key of `ARGUMENTS`, whose value is [`Makers`].
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ArgumentsKey {
+    /// The call.
+    pub call: CallKey,
+    /// The bits that are watched of each; 0 where none are.
+    pub values: [u32; ARGUMENTS],
+}
+
+impl ArgumentsKey {
+    /// What tells it from others of the same call, as a hash; never 0.
+    #[must_use]
+    #[inline(always)]
+    pub const fn about(&self) -> u32 {
+        let mut hash = 0;
+        let mut i = 0;
+        while i < ARGUMENTS {
+            hash = mixed(hash, self.values[i] as u64);
+            i += 1;
+        }
+        (hash >> 32) as u32 | 1
+    }
+}
+
+#[inline(always)]
+const fn mixed(hash: u64, word: u64) -> u64 {
+    (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+}
+
+/// What is watched of a call. Value of `WATCHED`, by [`watch::place`].
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Watch {
+    /// The bits that are kept of each argument.
+    pub masks: [u32; ARGUMENTS],
+    /// One of [`watch`].
+    pub kind: u32,
+}
+
+/// Values of [`Watch::kind`].
+pub mod watch {
+    use super::CallKey;
+
+    /// Nothing.
+    pub const NONE: u32 = 0;
+    /// What is in the registers.
+    pub const REGISTERS: u32 = 1;
+    /// As `REGISTERS`, but of the first argument the eight bytes that it points to.
+    pub const POINTED: u32 = 2;
+
+    /// Numbers below this can be watched.
+    pub const NUMBERS: u32 = 1024;
+    /// How many places there are, for three number spaces.
+    pub const PLACES: u32 = 3 * NUMBERS;
+
+    /// Where a call is found.
+    #[must_use]
+    #[inline(always)]
+    pub const fn place(call: &CallKey) -> Option<u32> {
+        if call.nr < NUMBERS { Some(call.abi as u32 * NUMBERS + call.nr) } else { None }
+    }
+}
+
 /// How many addresses are kept of a user stack.
 pub const FRAMES: usize = 16;
 
@@ -244,6 +317,7 @@ const _: () = assert!(size_of::<Seen>() == 24_576 && size_of::<CallKey>() == 12)
 const _: () = assert!(size_of::<Sighting>() == 96 && size_of::<CheckKey>() == 80);
 const _: () = assert!(size_of::<Check>() == 40 && size_of::<DenialKey>() == 16);
 const _: () = assert!(size_of::<Denial>() == 64 && size_of::<MakerKey>() == 20);
+const _: () = assert!(size_of::<ArgumentsKey>() == 36 && size_of::<Watch>() == 28);
 
 #[cfg(feature = "user")]
 mod pod {
@@ -255,6 +329,10 @@ mod pod {
     unsafe impl aya::Pod for super::CallKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::MakerKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::ArgumentsKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Watch {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Sighting {}
     // SAFETY: as above.

@@ -9,7 +9,7 @@ use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_probe_read_kernel_str_bytes, generated::bpf_ktime_get_ns,
 };
 use profiler_common::{
-    evidence::{CallKey, FULL, MakerKey, Makers},
+    evidence::{CallKey, FIRST_MARK, FULL, MakerKey, Makers},
     scope::loss,
 };
 
@@ -51,7 +51,7 @@ impl Maker {
     #[inline(always)]
     pub fn is_among(&self, makers: Makers) -> bool {
         has(makers, mark(self.thread))
-            || makers != 0 && has(makers, self.program())
+            || makers >= FIRST_MARK && has(makers, self.program())
             || makers == FULL
     }
 
@@ -70,10 +70,10 @@ fn hash([execs, first, second]: [u64; 3]) -> u64 {
         .wrapping_add(second.wrapping_mul(0x1656_67b1_9e37_79f9))
 }
 
-/// The upper bits of a hash; never 0.
+/// The upper bits of a hash.
 #[inline(always)]
 fn mark(hash: u64) -> u64 {
-    (hash >> 48).max(1)
+    (hash >> 48).max(FIRST_MARK)
 }
 
 /// Notes the current program for something other than a call, if its word does not show it yet.

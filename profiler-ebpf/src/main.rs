@@ -8,6 +8,7 @@
 #![no_std]
 #![no_main]
 
+mod arguments;
 mod attribution;
 mod capability;
 mod implied;

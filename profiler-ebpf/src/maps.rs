@@ -8,8 +8,8 @@ use aya_ebpf::{
 };
 use profiler_common::{
     evidence::{
-        CallKey, Check, CheckKey, Denial, DenialKey, MakerKey, Makers, PENDING_CHECKS, Seen,
-        Sighting, Stack,
+        ArgumentsKey, CallKey, Check, CheckKey, Denial, DenialKey, MakerKey, Makers,
+        PENDING_CHECKS, Seen, Sighting, Stack, Watch, watch,
     },
     scope::{BUCKETS, Control, Joined, PATH_LEN, Scope, Slot, Stamp, Target, loss},
 };
@@ -60,6 +60,15 @@ pub static SEEN: Array<Seen> = Array::with_max_entries(256, 0);
 /// Calls without a cell in `SEEN`.
 #[map]
 pub static SPARSE: HashMap<CallKey, Makers> = HashMap::with_max_entries(4096, ON_DEMAND);
+
+/// Which calls' arguments are kept. Written by user space, before anything is in scope.
+#[map]
+pub static WATCHED: Array<Watch> = Array::with_max_entries(watch::PLACES, 0);
+
+/// With which arguments watched calls were made, and by whom last.
+#[map]
+pub static ARGUMENTS: HashMap<ArgumentsKey, Makers> =
+    HashMap::with_max_entries(32_768, ON_DEMAND);
 
 /// Who did what.
 #[map]

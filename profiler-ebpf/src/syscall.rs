@@ -2,11 +2,12 @@
 
 use aya_ebpf::programs::BtfTracePointContext;
 use profiler_common::{
-    evidence::{CallKey, DENSE_SYSCALLS, Makers, Seen, abi, phase},
+    evidence::{CallKey, DENSE_SYSCALLS, FIRST_MARK, Makers, Seen, abi, phase},
     scope::{Slot, loss, slot_of},
 };
 
 use crate::{
+    arguments,
     attribution::{self, Maker},
     implied, joined,
     kernel::{self, Address},
@@ -48,10 +49,9 @@ pub fn enter(ctx: &BtfTracePointContext, task: Address, slot: Slot) {
     // what is new is looked at more closely
     key.phase = joined::phase(slot);
     joined::called(slot, &key);
-    if !is_seen(seen, &key, &maker)
-        && let Some(makers) = cell(seen, &key)
+    if let Some(makers) = cell(seen, &key)
+        && arguments::note(makers, &key, &maker)
     {
-        attribution::note(makers, &key, 0, &maker);
         stack::note(ctx, &key);
     }
 }
@@ -78,31 +78,37 @@ pub fn returned(slot: Slot, abi: u8, nr: u32) {
     let Some(seen) = SEEN.get_ptr_mut(key.slot) else { return };
     key.phase = joined::phase(slot);
     joined::called(slot, &key);
-    if !is_seen(seen, &key, &maker)
-        && let Some(makers) = cell(seen, &key)
-    {
-        attribution::note(makers, &key, 0, &maker);
+    if let Some(makers) = cell(seen, &key) {
+        arguments::note(makers, &key, &maker);
     }
 }
 
-/// Whether anybody was seen making a call.
+/// Whether anybody was seen making a call, whatever its arguments.
 #[inline(always)]
 pub fn is_known(slot: Slot, abi: u8, nr: u32) -> bool {
     let phase = joined::noted_phase();
     let key = CallKey { slot: slot_of(scope::evidence(slot)), nr, abi, phase, reserved: 0 };
     if nr as usize >= DENSE_SYSCALLS || abi as usize >= abi::DENSE {
-        return SPARSE.get_ptr(&key).is_some();
+        // SAFETY: the pointer is to a live map value.
+        return SPARSE.get_ptr(&key).is_some_and(|makers| is_any(unsafe { makers.read_volatile() }));
     }
     let Some(seen) = SEEN.get_ptr_mut(key.slot) else { return true };
     // SAFETY: in bounds, see `cell`.
-    cell(seen, &key).is_some_and(|makers| unsafe { makers.read_volatile() } != 0)
+    cell(seen, &key).is_some_and(|makers| is_any(unsafe { makers.read_volatile() }))
 }
 
-/// Whether this maker was seen making a call.
+#[inline(always)]
+fn is_any(makers: Makers) -> bool {
+    makers >= FIRST_MARK
+}
+
+/// Whether this maker was seen making a call, with these arguments if they are watched.
 #[inline(always)]
 fn is_seen(seen: *mut Seen, key: &CallKey, maker: &Maker) -> bool {
+    let Some(makers) = cell(seen, key) else { return false };
     // SAFETY: in bounds, see `cell`.
-    cell(seen, key).is_some_and(|makers| maker.is_among(unsafe { makers.read_volatile() }))
+    let makers = unsafe { makers.read_volatile() };
+    maker.is_among(makers) || makers != 0 && !is_any(makers) && arguments::are_known(key, maker)
 }
 
 /// The cell of a call with a dense number.
@@ -120,15 +126,9 @@ fn cell(seen: *mut Seen, key: &CallKey) -> Option<*mut Makers> {
     })
 }
 
-/// A number without a cell of its own. Whether it was new for this maker.
+/// A number without a cell of its own. Whether it was new, as for [`arguments::note`].
 #[inline(never)]
 fn sparse(key: &CallKey, maker: &Maker) -> bool {
-    if let Some(makers) = get_or_insert(&SPARSE, key, 0, loss::SYSCALLS)
-        // SAFETY: the pointer is to a live map value.
-        && !maker.is_among(unsafe { makers.read_volatile() })
-    {
-        attribution::note(makers, key, 0, maker);
-        return true;
-    }
-    false
+    get_or_insert(&SPARSE, key, 0, loss::SYSCALLS)
+        .is_some_and(|makers| arguments::note(makers, key, maker))
 }

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use rustix::{
+    io::fcntl_getfd,
     process::getppid,
     thread::{CpuSet, sched_setaffinity},
 };
@@ -19,15 +20,41 @@ pub const WORD: &str = "call";
 /// The CPU that calls.
 const CPU: usize = 1;
 
+/// What is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// getppid(2), whose arguments nobody watches.
+    Plain,
+    /// fcntl(2) with F_GETFD, whose command is recorded.
+    Watched,
+}
+
+impl Call {
+    /// The word for it.
+    const fn name(self) -> &'static str {
+        match self {
+            Call::Plain => "getppid",
+            Call::Watched => "fcntl",
+        }
+    }
+}
+
 /// Makes the calls and prints nanoseconds per call.
-pub fn serve(calls: u64) -> Result<()> {
+pub fn serve(calls: u64, call: &str) -> Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(CPU);
     sched_setaffinity(None, &cpus).context("cannot stay on one CPU")?;
+    let stdin = std::io::stdin();
     let spin = |calls: u64| {
         let start = Instant::now();
-        for _ in 0..calls {
-            std::hint::black_box(getppid());
+        if call == Call::Watched.name() {
+            for _ in 0..calls {
+                let _ = std::hint::black_box(fcntl_getfd(&stdin));
+            }
+        } else {
+            for _ in 0..calls {
+                std::hint::black_box(getppid());
+            }
         }
         start.elapsed().as_nanos() as f64 / calls as f64
     };
@@ -39,13 +66,13 @@ pub fn serve(calls: u64) -> Result<()> {
 /// Starts a caller, in `cgroup` when there is one, and returns its nanoseconds per call.
 ///
 /// The gate keeps it from executing before it was moved, as a recorder would.
-pub fn measure(calls: u64, cgroup: Option<&Path>, under: &[&str]) -> Result<f64> {
+pub fn measure(calls: u64, call: Call, cgroup: Option<&Path>, under: &[&str]) -> Result<f64> {
     let itself = std::env::current_exe()?;
     let mut child = Command::new("sh")
         .args(["-c", "read gate; exec \"$@\"", "sh"])
         .args(under)
         .arg(itself)
-        .args([WORD, &calls.to_string()])
+        .args([WORD, &calls.to_string(), call.name()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -71,8 +71,8 @@ pub fn run() -> Result<()> {
     fs_err::create_dir_all(&dir)?;
 
     title("Build the profiler");
-    show(cmd("cargo").args(["build", "--release", "--package", "profiler"]))?;
-    let profiler = release_binary();
+    show(cmd("cargo").args(["build", "--package", "profiler"]))?;
+    let profiler = binary();
     command(&profiler)?;
     if !Utf8Path::new("/etc/debian_version").exists() {
         println!(
@@ -225,9 +225,10 @@ fn line(command: &Command) -> String {
     quoted.collect::<Vec<_>>().join(" ")
 }
 
-fn release_binary() -> Utf8PathBuf {
+/// Of the development profile: the tests build the same one, and it is there minutes earlier.
+fn binary() -> Utf8PathBuf {
     let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
-    root().join(target).join("release/profiler")
+    root().join(target).join("debug/profiler")
 }
 
 /// The engine that the demo uses.

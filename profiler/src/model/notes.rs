@@ -42,8 +42,8 @@ pub fn derive(recording: &Recording, rules: &[SyscallRule], made_for: &MadeFor) 
                 note(NoteKind::Filtered, filtered(names.collect()));
             }
             Missing::IoUring => note(NoteKind::IoUring, io_uring()),
-            // the policy has no stacks
-            Missing::Lost { what, .. } if what == "stacks" => {}
+            // the policy has no stacks, and takes what is not known of arguments for any
+            Missing::Lost { what, .. } if what == "stacks" || what == "arguments" => {}
             Missing::Lost { what, .. } => {
                 lost.insert(what.as_str());
             }

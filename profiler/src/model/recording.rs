@@ -97,8 +97,8 @@ pub struct Run {
     /// What this run could not see. Sorted, without duplicates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Missing>,
-    /// Cgroups that were made inside the target's, by containers in it for one: what ran in them counts as the
-    /// target's.
+    /// Cgroups that were made inside the target's, or by it elsewhere, for containers in it for one: what ran in them counts
+    /// as the target's.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub inner_cgroups: u64,
 }
@@ -185,7 +185,8 @@ pub enum Missing {
     IoUring,
     /// A bounded table was full, `count` times.
     Lost {
-        /// Which table: `syscalls`, `capabilities`, `denials`, `attribution`, `scopes`, `threads`, `stacks`.
+        /// Which table: `syscalls`, `capabilities`, `denials`, `attribution`, `scopes`, `threads`, `stacks`,
+        /// `arguments`.
         what: String,
         /// How many entries were not stored.
         count: u64,

@@ -19,7 +19,7 @@ pub struct Evidence {
     pub arguments: Vec<ArgumentFact>,
     /// Losses, processes that left, and capability checks when they could not be observed.
     pub missing: Vec<Missing>,
-    /// Cgroups that were made inside the target's.
+    /// Cgroups that were made inside the target's, or by it elsewhere.
     pub inner_cgroups: u64,
     /// A runtime started the target. Told of cgroups only; the others' kind says it.
     pub has_runtime: bool,

@@ -176,7 +176,7 @@ fn inner_cgroups(count: u64) -> Warning {
     let cgroups = if count == 1 { "1 cgroup".to_owned() } else { format!("{count} cgroups") };
     Warning {
         text: format!(
-            "{cgroups} made inside the target's, by containers in it for one: what ran there counts as the target's"
+            "{cgroups} made inside the target's, or by it elsewhere, for containers in it for one: what ran there counts as the target's"
         ),
         hints: vec![],
         minor: true,
@@ -190,6 +190,15 @@ fn lost_entries(what: &str, count: u64) -> Warning {
         return Warning {
             text: format!(
                 "{entries} of table `{what}` did not fit: who made some calls first is not known; the calls are all there"
+            ),
+            hints: vec![],
+            minor: true,
+        };
+    }
+    if what == "arguments" {
+        return Warning {
+            text: format!(
+                "{entries} of table `{what}` did not fit: some calls count as made with any; the calls are all there"
             ),
             hints: vec![],
             minor: true,

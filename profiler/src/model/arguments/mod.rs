@@ -7,4 +7,4 @@ mod masked;
 mod watched;
 
 pub use masked::Masked;
-pub use watched::{Argument, BOUND, Rule, WATCHED, Watched, watched};
+pub use watched::{Argument, BOUND, Rule, WATCHED, Watched, watched, watched_number};

@@ -12,6 +12,7 @@ use profiler_common::{
 };
 
 use super::{
+    arguments::Combinations,
     callers::classify,
     error::ObserveError,
     labels::Labels,
@@ -22,9 +23,10 @@ use super::{
 use crate::{
     model::{
         arch::Abi,
+        arguments::Masked,
         recording::{
-            AuditClass, CapabilityFact, CheckSighting, DenialFact, DenialSighting, Missing, Phase,
-            Program, Sighting, SyscallFact, UserNamespace, Verdict,
+            ArgumentFact, AuditClass, CapabilityFact, CheckSighting, DenialFact, DenialSighting,
+            Missing, Phase, Program, Sighting, SyscallFact, UserNamespace, Verdict,
         },
     },
     observe::evidence::{Evidence, Found},
@@ -39,6 +41,7 @@ const LOSSES: [(u32, &str); loss::COUNT as usize] = [
     (loss::SCOPES, "scopes"),
     (loss::THREADS, "threads"),
     (loss::STACKS, "stacks"),
+    (loss::ARGUMENTS, "arguments"),
 ];
 
 /// What has been found so far, of targets and the slots of each.
@@ -50,7 +53,7 @@ pub fn found(
     let phases = Phases::of(ebpf, targets)?;
     let slots: Vec<Slot> = targets.values().flatten().copied().collect();
     let calls: BTreeSet<(u8, u32)> = calls(ebpf, &slots)?
-        .into_iter()
+        .into_keys()
         .filter(|key| phases.get(key.slot, key.phase) != Phase::Setup)
         .map(|key| (key.abi, key.nr))
         .collect();
@@ -102,8 +105,11 @@ impl Drain<'_> {
         let seen = Sightings::read(ebpf, slots, self.armed_ns)?;
         let slots: Vec<Slot> = slots.keys().copied().collect();
         let phases = Phases::of(ebpf, &BTreeMap::from([(target, slots.clone())]))?;
+        let calls = calls(ebpf, &slots)?;
+        let arguments = Combinations::read(ebpf, &slots)?;
         Ok(Evidence {
-            syscalls: syscall_facts(ebpf, &slots, self.run, &seen, &phases, self.stacks)?,
+            syscalls: syscall_facts(&calls, &arguments, self.run, &seen, &phases, self.stacks),
+            arguments: argument_facts(&calls, &arguments, self.run, &seen, &phases),
             capabilities: capability_facts(ebpf, &slots, self.run, &seen, self.symbols, &phases)?,
             denials: denial_facts(ebpf, &slots, self.run, &seen, &phases)?,
             has_runtime: phases.plain.is_empty(),
@@ -190,34 +196,62 @@ fn targets_entry(ebpf: &mut Ebpf, target: Slot) -> Result<Target, ObserveError> 
 }
 
 fn syscall_facts(
-    ebpf: &mut Ebpf,
-    slots: &[Slot],
+    calls: &BTreeMap<CallKey, Makers>,
+    arguments: &Combinations,
     run: &str,
     seen: &Sightings<'_>,
     phases: &Phases,
     stacks: &Stacks,
-) -> Result<Vec<SyscallFact>, ObserveError> {
+) -> Vec<SyscallFact> {
     let mut found: BTreeMap<(Abi, u32, Phase), Sighting> = BTreeMap::new();
-    for key in calls(ebpf, slots)? {
-        let phase = phases.get(key.slot, key.phase);
-        let seen = Sighting { stack: stacks.of(&key), ..seen.of(key, 0) };
-        // no default to join with: one without tests was seen outside of them
-        match found.entry((abi_of(key.abi), key.nr, phase)) {
-            Entry::Occupied(mut sum) => sum.get_mut().join(seen),
-            Entry::Vacant(place) => {
-                place.insert(seen);
-            }
+    for key in calls.keys() {
+        let mut sighting = Sighting { stack: stacks.of(key), ..seen.of(*key, 0) };
+        arguments.abouts(key).for_each(|about| sighting.join(seen.of(*key, about)));
+        let fact = (abi_of(key.abi), key.nr, phases.get(key.slot, key.phase));
+        joined(&mut found, fact, sighting);
+    }
+    let of_run = |sighting| BTreeMap::from([(run.to_owned(), sighting)]);
+    found
+        .into_iter()
+        .map(|((abi, nr, phase), seen)| SyscallFact { abi, nr, phase, seen: of_run(seen) })
+        .collect()
+}
+
+fn argument_facts(
+    calls: &BTreeMap<CallKey, Makers>,
+    arguments: &Combinations,
+    run: &str,
+    seen: &Sightings<'_>,
+    phases: &Phases,
+) -> Vec<ArgumentFact> {
+    let mut found: BTreeMap<(Abi, u32, Phase, Vec<Masked>), Sighting> = BTreeMap::new();
+    for (key, makers) in calls {
+        for (values, about) in arguments.values(key, *makers).into_iter().flatten() {
+            let fact = (abi_of(key.abi), key.nr, phases.get(key.slot, key.phase), values);
+            joined(&mut found, fact, seen.of(*key, about));
         }
     }
-    Ok(found
+    let of_run = |sighting| BTreeMap::from([(run.to_owned(), sighting)]);
+    found
         .into_iter()
-        .map(|((abi, nr, phase), sighting)| SyscallFact {
+        .map(|((abi, nr, phase, values), seen)| ArgumentFact {
             abi,
             nr,
             phase,
-            seen: BTreeMap::from([(run.to_owned(), sighting)]),
+            values,
+            seen: of_run(seen),
         })
-        .collect())
+        .collect()
+}
+
+/// Adds a sighting of a fact. There is no default to join with: one without tests was seen outside of them.
+fn joined<K: Ord>(found: &mut BTreeMap<K, Sighting>, fact: K, sighting: Sighting) {
+    match found.entry(fact) {
+        Entry::Occupied(mut sum) => sum.get_mut().join(sighting),
+        Entry::Vacant(place) => {
+            place.insert(sighting);
+        }
+    }
 }
 
 fn capability_facts(
@@ -342,28 +376,23 @@ pub fn losses(
     Ok(missing)
 }
 
-/// Every call in the slots, from the dense table and the sparse one.
-fn calls(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<CallKey>, ObserveError> {
-    let mut found = Vec::new();
+/// Every call in the slots, with its word, from the dense table and the sparse one.
+fn calls(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<BTreeMap<CallKey, Makers>, ObserveError> {
+    let mut found = BTreeMap::new();
     let seen = array::<Seen>(ebpf, "SEEN")?;
     for slot in slots {
         let calls = seen.get(slot, 0).map_err(map_error("SEEN"))?.calls;
         for (phase, abis) in calls.iter().enumerate() {
             for (abi, numbers) in abis.iter().enumerate() {
-                for (nr, _) in numbers.iter().enumerate().filter(|(_, seen)| **seen != 0) {
-                    found.push(CallKey {
-                        slot: *slot,
-                        nr: nr as u32,
-                        abi: abi as u8,
-                        phase: phase as u8,
-                        reserved: 0,
-                    });
+                for (nr, makers) in numbers.iter().enumerate().filter(|(_, makers)| **makers != 0) {
+                    let (nr, abi, phase) = (nr as u32, abi as u8, phase as u8);
+                    found.insert(CallKey { slot: *slot, nr, abi, phase, reserved: 0 }, *makers);
                 }
             }
         }
     }
     let sparse = hash::<CallKey, Makers>(ebpf, "SPARSE")?;
-    found.extend(sparse.keys().filter_map(Result::ok).filter(|key| slots.contains(&key.slot)));
+    found.extend(sparse.iter().filter_map(Result::ok).filter(|(key, _)| slots.contains(&key.slot)));
     Ok(found)
 }
 
@@ -395,7 +424,7 @@ fn sighting(raw: &RawSighting, armed_ns: u64) -> Sighting {
 }
 
 /// The model's name for a number space of this machine.
-const fn abi_of(raw: u8) -> Abi {
+pub const fn abi_of(raw: u8) -> Abi {
     match raw {
         abi::COMPAT if cfg!(target_arch = "aarch64") => Abi::Arm,
         abi::COMPAT => Abi::Ia32,

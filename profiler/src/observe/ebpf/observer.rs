@@ -15,6 +15,7 @@ use profiler_common::{
 };
 
 use super::{
+    arguments,
     attach::{self, AttachPoint, Attached, Need, POINTS, Way},
     drain::{self, Drain},
     error::ObserveError,
@@ -90,6 +91,7 @@ impl Observer {
         let level = if options.debug { 4_u8 } else { 0 };
         loader.override_global("AYA_LOG_LEVEL", &level, true);
         let mut ebpf = loader.load(OBJECT).map_err(load_error)?;
+        arguments::choose(&mut ebpf)?;
         let stacks = if options.stacks { Stacks::start(&mut ebpf)? } else { Stacks::default() };
         let logger = if options.debug { EbpfLogger::init(&mut ebpf).ok() } else { None };
 

@@ -7,7 +7,9 @@ use aya::{
     maps::{Array, HashMap, MapData, Queue},
 };
 use profiler_common::{
-    evidence::{CallKey, Check, CheckKey, Denial, DenialKey, MakerKey, Makers, Seen, Sighting},
+    evidence::{
+        ArgumentsKey, CallKey, Check, CheckKey, Denial, DenialKey, MakerKey, Makers, Seen, Sighting,
+    },
     scope::{
         BUCKETS, CROWDED, NAME_LEN, PATH_LEN, Scope, Slot, Target, bucket_word, kind, slot_kind,
         slot_of,
@@ -258,6 +260,7 @@ pub fn clear(ebpf: &mut Ebpf, slots: &BTreeSet<Slot>) -> Result<(), ObserveError
     }
     let has = |slot| slots.contains(&slot);
     remove_where::<CallKey, Makers>(ebpf, "SPARSE", |key| has(key.slot))?;
+    remove_where::<ArgumentsKey, Makers>(ebpf, "ARGUMENTS", |key| has(key.call.slot))?;
     remove_where::<MakerKey, Sighting>(ebpf, "MAKERS", |key| has(key.call.slot))?;
     remove_where::<CheckKey, Check>(ebpf, "CHECKS", |key| has(slot_of(key.slot)))?;
     remove_where::<DenialKey, Denial>(ebpf, "DENIALS", |key| has(key.call.slot))?;
