@@ -173,7 +173,7 @@ fn is_without_namespaces<'a>(
 }
 
 fn is_plain(values: &[Masked]) -> bool {
-    values.iter().all(|value| value.index != 0 || value.value & NAMESPACES == 0)
+    values.iter().all(|value| value.index != 0 || value.value == 0)
 }
 
 /// Allows clone(2) where clone3(2) was seen to make no namespace: also where that is not refused in the end, so that more
