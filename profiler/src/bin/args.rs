@@ -347,18 +347,17 @@ fn libseccomp(text: &str) -> Result<Version, String> {
 /// How narrow a profile is within a call.
 #[derive(Debug, Args)]
 pub struct NarrowArgs {
-    /// What is refused of the calls that are allowed, by their arguments
+    /// Refuse by their arguments, of calls that are allowed: nothing (off), known attack surface that no run used
+    /// (attack-surface), all that no run used, harmless or not (strict)
     #[arg(long, value_enum, value_name = "RISK", default_value_t = Arguments::AttackSurface)]
     pub arguments: Arguments,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Arguments {
-    /// Nothing: no test breaks by an argument, and all that a call reaches is open
+    // No descriptions, as of `Color`.
     Off,
-    /// Known attack surface that no run used, such as socket families, namespaces, dangerous options
     AttackSurface,
-    /// What was not seen, harmless or not: programs break where tests did not go
     Strict,
 }
 

@@ -256,15 +256,21 @@ mod tests {
             command_status,
         };
         let dirs = ResultDirs { several: true, dir: dir.path().to_owned() };
-        assert_eq!(write(&outcome(Some(0)), &dirs, Committed::Replace), exit::USAGE);
+        assert_eq!(
+            write(&outcome(Some(0)), &dirs, &policy::Options::default(), Committed::Replace),
+            exit::USAGE
+        );
         assert!(dir.path().join("b/seccomp.json").exists());
         assert_eq!(
-            write(&outcome(Some(7)), &dirs, Committed::Replace),
+            write(&outcome(Some(7)), &dirs, &policy::Options::default(), Committed::Replace),
             7,
             "the tests' failure is not hidden"
         );
         std::fs::remove_file(dir.path().join("a")).expect("removes");
-        assert_eq!(write(&outcome(Some(0)), &dirs, Committed::Replace), 0);
+        assert_eq!(
+            write(&outcome(Some(0)), &dirs, &policy::Options::default(), Committed::Replace),
+            0
+        );
         assert!(dir.path().join("a/seccomp.json").exists());
     }
 

@@ -13,6 +13,7 @@ use crate::model::{
     capability,
     effective::{self, Condition, Context, Decision, Effective, Outcome},
     facts::{self, Risk},
+    narrow,
     near::near,
     profile::{CapabilityReason, CapabilityRule, Profile, SyscallReason},
     seccomp::SeccompFile,
@@ -113,6 +114,9 @@ pub struct Entry {
     /// What happens to the call, in the order in which it is decided: `arg0 == 0x11: EPERM`, `otherwise: allow`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verdict: Vec<String>,
+    /// With which arguments a call is allowed, in words; from `profile.json`. Hostile text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
     /// Only the OCI runtime needs it.
     pub runtime_only: bool,
     /// Why a call is allowed; from `profile.json`. Hostile text.
@@ -258,10 +262,9 @@ impl Subject<'_> {
             _ => Standing::Conditional,
         };
         let rules = self.profile.iter().flat_map(|profile| &profile.syscalls);
-        let reasons: Vec<SyscallReason> = rules
-            .filter(|rule| rule.abi == abi && rule.name == name)
-            .flat_map(|rule| rule.reasons.iter().cloned())
-            .collect();
+        let rule = rules.into_iter().find(|rule| rule.abi == abi && rule.name == name);
+        let reasons = rule.map(|rule| rule.reasons.clone()).unwrap_or_default();
+        let combinations = rule.and_then(|rule| rule.arguments.as_deref());
         let is_runtimes = |reason: &SyscallReason| {
             matches!(reason, SyscallReason::Handover { .. } | SyscallReason::Floor { .. })
         };
@@ -275,6 +278,7 @@ impl Subject<'_> {
             docker_default: facts::docker_default(&name).to_string(),
             standing,
             verdict: verdict(&decision),
+            arguments: combinations.map(|it| narrow::words(&name, it)).unwrap_or_default(),
             runtime_only: !reasons.is_empty() && reasons.iter().all(is_runtimes),
             reasons,
             capability_reasons: Vec::new(),
@@ -309,6 +313,7 @@ impl Subject<'_> {
                 Some(_) => Standing::Denied,
             },
             verdict: Vec::new(),
+            arguments: Vec::new(),
             runtime_only: lists
                 .is_some_and(|lists| in_list(&lists.runtime) && !in_list(&lists.required)),
             reasons: Vec::new(),

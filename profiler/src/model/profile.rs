@@ -106,6 +106,9 @@ pub struct Combination {
     /// Tests in which it was made. Sorted. Hostile text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<String>,
+    /// Tests failed without it (`profiler minimise`): the last line that they wrote. Hostile text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needed: Option<String>,
 }
 
 /// Why a call is allowed.

@@ -359,8 +359,13 @@ fn a_combination_that_no_filter_can_have_is_refused() {
         let mut profile = profile.clone();
         let rule =
             profile.syscalls.iter_mut().find(|rule| rule.name == "personality").expect("a rule");
-        let combination =
-            Combination { values: values.to_vec(), but: vec![], seen: true, tests: vec![] };
+        let combination = Combination {
+            values: values.to_vec(),
+            but: vec![],
+            seen: true,
+            tests: vec![],
+            needed: None,
+        };
         rule.arguments = Some(vec![combination]);
         ingest::profile::parse(&render::json::profile(&profile))
     };

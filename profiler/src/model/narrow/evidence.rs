@@ -9,7 +9,6 @@ use crate::model::{
     arch::Abi,
     arguments::Masked,
     narrow::{
-        NAMESPACES,
         join::sorted,
         shape::{self, unseen},
     },
@@ -90,11 +89,12 @@ fn facts<'a>(
     }
     for fact in &recording.arguments {
         let ArgumentFact { abi, nr, phase, values, seen } = fact;
-        let mut runs = seen.keys().filter(|id| counts(*phase, id)).peekable();
-        if runs.peek().is_none() {
+        // what a run says of a call that it did not see says nothing
+        let Some(known) = all.get_mut(&(*abi, *nr, *phase)) else { continue };
+        let runs: Vec<&RunId> = seen.keys().filter(|id| known.runs.contains(id)).collect();
+        if runs.is_empty() {
             continue;
         }
-        let known = all.entry((*abi, *nr, *phase)).or_default();
         known.watched.extend(runs);
         if values.is_empty() {
             known.any = true;
@@ -146,7 +146,7 @@ fn combinations<'a>(
                         .any(|value| value.index == it.index && value.value & it.mask == it.value)
                 });
                 let tests = if seen { tests.clone() } else { Vec::new() };
-                all.push(Combination { values: cube, but: Vec::new(), seen, tests });
+                all.push(Combination { seen, tests, ..unseen(cube) });
             }
         }
     }
@@ -181,6 +181,7 @@ fn is_plain(values: &[Masked]) -> bool {
 fn stand_in(rules: &mut Vec<SyscallRule>, facts: &BTreeMap<(Abi, u32, Phase), Facts<'_>>) {
     let calls = facts.iter().filter(|((abi, nr, phase), facts)| {
         *phase != Phase::Setup
+            && !facts.runs.is_empty()
             && syscall::name(*abi, *nr) == Some("clone3")
             && facts.values.iter().any(|(values, _)| is_plain(values))
     });

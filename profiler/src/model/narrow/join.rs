@@ -26,6 +26,8 @@ pub(super) fn sorted(combinations: Vec<Combination>) -> Vec<Combination> {
             Some(known) => {
                 known.seen |= combination.seen;
                 known.tests.extend(combination.tests);
+                let proofs = [known.needed.take(), combination.needed];
+                known.needed = proofs.into_iter().flatten().min();
             }
         }
     }

@@ -8,9 +8,11 @@ mod evidence;
 mod file;
 mod join;
 mod shape;
+mod words;
 
 pub use cube::{Cube, all_but, disjoint};
 pub use evidence::{Narrowed, narrow};
 pub use file::{Named, by_name, cubes, goes_round, is_well_formed};
 pub use join::join;
-pub use shape::{NAMESPACES, carried, substitute};
+pub use shape::{carried, passes_of_runtimes, substitute};
+pub use words::{conditions, words};

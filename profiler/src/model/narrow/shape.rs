@@ -7,9 +7,11 @@
 use crate::model::{
     arch::Abi,
     arguments::{Masked, Rule, watched},
+    effective::Effective,
     narrow::cube::Cube,
     policy::Arguments,
     profile::Combination,
+    syscall,
 };
 
 /// All bits of a 32-bit argument.
@@ -17,7 +19,7 @@ const INT: u64 = 0xffff_ffff;
 
 /// The flags of clone(2) that make namespaces, as Docker's default profile compares them. `CLONE_NEWTIME` shares a bit with the
 /// signal at exit, so clone(2) has it not.
-pub const NAMESPACES: u64 = 0x7e02_0000;
+const NAMESPACES: u64 = 0x7e02_0000;
 
 const AF_UNIX: u64 = 1;
 const AF_INET: u64 = 2;
@@ -110,6 +112,20 @@ pub(super) fn of_runtimes(call: &str) -> Option<Vec<Cube>> {
     (call == "prctl").then(|| OF_RUNTIMES.iter().map(cube).collect())
 }
 
+/// Whether what runtimes make of a call passes: all of it, where that is not known.
+#[must_use]
+pub fn passes_of_runtimes(effective: &Effective, abi: Abi, nr: u32) -> bool {
+    let measured = syscall::name(abi, nr).and_then(of_runtimes).unwrap_or_default();
+    let passes = |cube: &Cube| {
+        let mut registers = [0; 6];
+        for condition in cube {
+            registers[usize::from(condition.index) % 6] = condition.value;
+        }
+        effective.verdict(abi, nr, &registers).may_pass()
+    };
+    effective.always_passes(abi, nr) || !measured.is_empty() && measured.iter().all(passes)
+}
+
 /// The flags by which clone3(2) could be refused: a filter cannot see them.
 pub(super) fn namespaces(flags: u64) -> Cube {
     vec![Masked { index: 0, mask: NAMESPACES, value: flags & NAMESPACES }]
@@ -135,7 +151,7 @@ pub fn substitute(call: &str, choice: Arguments) -> Option<Vec<Combination>> {
 
 /// A combination that no run shows.
 pub(super) fn unseen(values: Cube) -> Combination {
-    Combination { values, but: Vec::new(), seen: false, tests: Vec::new() }
+    Combination { values, but: Vec::new(), seen: false, tests: Vec::new(), needed: None }
 }
 
 /// Whether a call's conditions mean the same on another ABI.
