@@ -114,7 +114,7 @@ pub mod check {
     pub const OWN_NS: u8 = 1 << 2;
     /// Made with credentials other than the thread's own.
     pub const OVERRIDDEN: u8 = 1 << 3;
-    /// CAP_FSETID, asked for by a chmod that sets no set-group-id bit: the answer changes nothing.
+    /// The call would have done the very same without the capability: the kernel asked before it looked at other ways.
     pub const MOOT: u8 = 1 << 4;
     /// The kernel's own argument says that a denial is audited.
     pub const AUDITED: u8 = 1 << 5;
@@ -223,6 +223,74 @@ pub struct Denial {
     pub arguments: [u64; ARGUMENTS],
 }
 
+/// x86_64's `execve`, the call that executions are noted under.
+pub const EXECVE: u32 = 59;
+
+/// An executable as the kernel knows it. Its capabilities are the same as long as this is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileId {
+    /// `inode.i_ino`.
+    pub inode: u64,
+    /// `inode.i_ctime`, in nanoseconds since the epoch.
+    pub changed_ns: u64,
+    /// `super_block.s_dev`.
+    pub device: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A file that root executed in a slot. Key of `EXECUTED`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ExecutedKey {
+    /// The file.
+    pub file: FileId,
+    /// Evidence slot.
+    pub slot: u32,
+    /// One of [`phase`].
+    pub phase: u8,
+    /// Of [`check`], what says whose user namespace it was.
+    pub flags: u8,
+    /// Zero.
+    pub reserved: u16,
+}
+
+/// Value of `EXECUTED`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Executed {
+    /// How often.
+    pub count: u64,
+    /// What root was permitted then.
+    pub permitted: u64,
+    /// By whom first; its counters are not used.
+    pub first: Sighting,
+}
+
+/// Length kept of the path by which a file was executed.
+pub const EXEC_PATH_LEN: usize = 256;
+
+/// An execution whose file user space has to look at. Record of `EXECUTIONS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Execution {
+    /// The file.
+    pub file: FileId,
+    /// `mm_struct.start_stack`, which tells one program of a process from the next.
+    pub program: u64,
+    /// The target.
+    pub target: u32,
+    /// The process.
+    pub tgid: u32,
+    /// Its parent.
+    pub parent: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// As it was given to execve or in a script's first line, NUL-terminated.
+    pub path: [u8; EXEC_PATH_LEN],
+}
+
 /// How many arguments a syscall has at the most.
 pub const ARGUMENTS: usize = 6;
 
@@ -313,6 +381,8 @@ pub struct Stack {
 }
 
 const _: () = assert!(size_of::<Stack>() == 152);
+const _: () = assert!(size_of::<FileId>() == 24 && size_of::<ExecutedKey>() == 32);
+const _: () = assert!(size_of::<Executed>() == 112 && size_of::<Execution>() == 304);
 const _: () = assert!(size_of::<Seen>() == 24_576 && size_of::<CallKey>() == 12);
 const _: () = assert!(size_of::<Sighting>() == 96 && size_of::<CheckKey>() == 80);
 const _: () = assert!(size_of::<Check>() == 40 && size_of::<DenialKey>() == 16);
@@ -337,6 +407,12 @@ mod pod {
     unsafe impl aya::Pod for super::Sighting {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Stack {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::ExecutedKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Executed {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Execution {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::CheckKey {}
     // SAFETY: as above.

@@ -6,6 +6,7 @@
 
 #![no_std]
 
+pub mod entries;
 pub mod evidence;
 pub mod globals;
 pub mod scope;

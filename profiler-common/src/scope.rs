@@ -148,8 +148,12 @@ pub mod loss {
     pub const STACKS: u32 = 6;
     /// Combinations of arguments; any counts as seen of the call.
     pub const ARGUMENTS: u32 = 7;
+    /// Files that root executed.
+    pub const FILES: u32 = 8;
+    /// Counts of calls.
+    pub const COUNTS: u32 = 9;
     /// How many there are.
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 10;
 }
 
 const _: () = assert!(size_of::<Scope>() == 104 && size_of::<Joined>() == 16);

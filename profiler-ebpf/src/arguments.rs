@@ -16,15 +16,15 @@ use profiler_common::{
 
 use crate::{
     attribution::{self, Maker},
-    kernel,
+    kernel::{self, Address},
     maps::{ARGUMENTS, WATCHED, add, lost},
 };
 
 /// Whether this maker was seen making this call as the current one is made.
 #[inline(never)]
-pub fn are_known(call: &CallKey, maker: &Maker) -> bool {
+pub fn are_known(call: &CallKey, maker: &Maker, regs: Address) -> bool {
     let mut key = ArgumentsKey { call: *call, values: [0; COUNT] };
-    watched(call).is_some_and(|watch| read(watch, &mut key))
+    watched(call).is_some_and(|watch| read(watch, &mut key, regs))
         && ARGUMENTS
             .get_ptr(&key)
             // SAFETY: the pointer is to a live map value; an aligned word does not tear.
@@ -34,11 +34,11 @@ pub fn are_known(call: &CallKey, maker: &Maker) -> bool {
 /// Notes who made the current call, and how, if that is new. Whether it is. The word is not 0 after it, and not before the
 /// arguments are kept.
 #[inline(never)]
-pub fn note(word: *mut Makers, call: &CallKey, maker: &Maker) -> bool {
+pub fn note(word: *mut Makers, call: &CallKey, maker: &Maker, regs: Address) -> bool {
     // SAFETY: `word` points into a live map value; an aligned word does not tear.
     let seen = unsafe { word.read_volatile() };
     let own = if seen < FIRST_MARK { watched(call) } else { None };
-    let (makers, about) = own.and_then(|watch| entry(word, call, watch)).unwrap_or((word, 0));
+    let (makers, about) = own.and_then(|watch| entry(word, call, watch, regs)).unwrap_or((word, 0));
     // SAFETY: as above, of either.
     if maker.is_among(unsafe { makers.read_volatile() }) {
         return false;
@@ -49,11 +49,16 @@ pub fn note(word: *mut Makers, call: &CallKey, maker: &Maker) -> bool {
 
 /// The marks of the current call's arguments, and what tells these from others. `None` when they cannot be kept.
 #[inline(always)]
-fn entry(word: *mut Makers, call: &CallKey, watch: &Watch) -> Option<(*mut Makers, u32)> {
+fn entry(
+    word: *mut Makers,
+    call: &CallKey,
+    watch: &Watch,
+    regs: Address,
+) -> Option<(*mut Makers, u32)> {
     const NOEXIST: u64 = 1;
     const EEXIST: i32 = -17;
     let mut key = ArgumentsKey { call: *call, values: [0; COUNT] };
-    if !read(watch, &mut key) {
+    if !read(watch, &mut key, regs) {
         return None;
     }
     let about = key.about();
@@ -84,8 +89,7 @@ fn watched(call: &CallKey) -> Option<&'static Watch> {
 
 /// Reads the current call's arguments. False when they lie in memory that cannot be read.
 #[inline(always)]
-fn read(watch: &Watch, key: &mut ArgumentsKey) -> bool {
-    let regs = kernel::current_regs();
+fn read(watch: &Watch, key: &mut ArgumentsKey, regs: Address) -> bool {
     for i in 0..COUNT {
         if watch.masks[i] == 0 {
             continue;

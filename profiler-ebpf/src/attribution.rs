@@ -9,7 +9,7 @@ use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_probe_read_kernel_str_bytes, generated::bpf_ktime_get_ns,
 };
 use profiler_common::{
-    evidence::{CallKey, FIRST_MARK, FULL, MakerKey, Makers},
+    evidence::{CallKey, FIRST_MARK, FULL, MakerKey, Makers, Sighting},
     scope::loss,
 };
 
@@ -139,8 +139,15 @@ fn insert(key: &MakerKey) -> bool {
         }
     }
     let Some(sighting) = MAKERS.get_ptr_mut(key) else { return false };
-    // SAFETY: `sighting` points to a live map value, and only who inserted it writes this part; the helpers have no
-    // preconditions, and write at most the buffer.
+    fill(sighting);
+    true
+}
+
+/// Writes who the current program is, and that it is now. Only who inserted the sighting does so.
+#[inline(always)]
+pub fn fill(sighting: *mut Sighting) {
+    // SAFETY: `sighting` points into a live map value; the helpers have no preconditions, and write at most the
+    // buffer.
     unsafe {
         (*sighting).at_ns = bpf_ktime_get_ns();
         (*sighting).comm = comm();
@@ -148,7 +155,6 @@ fn insert(key: &MakerKey) -> bool {
             let _ = bpf_probe_read_kernel_str_bytes(name as *const u8, &mut (*sighting).exe);
         }
     }
-    true
 }
 
 /// Writes a mark into a free place, or over an older one.

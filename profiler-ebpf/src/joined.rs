@@ -228,6 +228,12 @@ fn is_joined(tgid: u32) -> bool {
     !none() && JOINED.get_ptr(tgid).is_some()
 }
 
+/// Whether the current process came from outside, and has not executed the entry point.
+#[inline(always)]
+pub fn is_current() -> bool {
+    is_joined(current_tgid())
+}
+
 fn insert(tgid: u32, joined: Joined) {
     let is_new = JOINED.get_ptr(tgid).is_none();
     match JOINED.insert(tgid, joined, 0) {

@@ -11,11 +11,14 @@
 mod arguments;
 mod attribution;
 mod capability;
+mod entries;
+mod files;
 mod implied;
 mod joined;
 mod kernel;
 mod maps;
 mod members;
+mod moot;
 mod outcome;
 mod scope;
 mod stack;
@@ -98,6 +101,7 @@ fn cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "cgroup_attach_task")]
 fn cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
     joined::attached(&ctx);
+    entries::attached(&ctx);
     0
 }
 
@@ -110,10 +114,13 @@ fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
 
 /// An execve succeeded.
 #[btf_tracepoint(function = "sched_process_exec")]
-fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
+fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     if let Some(slot) = scope::current() {
+        let joined = joined::is_current();
         joined::executed(slot);
-        implied::executed(slot);
+        implied::executed(&ctx, slot);
+        let is_joined = joined::is_current();
+        entries::executed(slot, joined && !is_joined, is_joined);
     }
     0
 }
@@ -123,6 +130,9 @@ fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
 fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
     // not only in scope: a cgroup may have left it while its tasks were noted
     outcome::exited();
+    if let Some(slot) = scope::current() {
+        entries::exited(slot);
+    }
     joined::exited();
     0
 }

@@ -8,9 +8,7 @@ use aya_ebpf::{helpers::bpf_probe_read_kernel_str_bytes, programs::BtfTracePoint
 use aya_log_ebpf::debug;
 use profiler_common::{
     evidence::phase,
-    scope::{
-        BUCKETS, CROWDED, NAME_LEN, PATH_LEN, Scope, Slot, Stamp, kind, loss, slot_kind,
-    },
+    scope::{BUCKETS, CROWDED, NAME_LEN, PATH_LEN, Scope, Slot, Stamp, kind, loss, slot_kind},
 };
 
 use crate::{

@@ -18,7 +18,7 @@ use crate::{attached::SetUp, caller::Call, table::Row};
 const ROUNDS: usize = 15;
 
 /// Calls in a measurement.
-const CALLS: u64 = 500_000;
+const CALLS: u64 = 200_000;
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();

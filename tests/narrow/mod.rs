@@ -147,7 +147,11 @@ fn compiled(machine: &Machine) -> Result<()> {
     // none of the calls that busy programs make leaves the kernel's cache
     let args = ["verify", "--static", "--arch", "x86_64", dir.as_str()];
     let said = program::run(&mut program::command(&machine.profiler, args), LIMIT)?.expect(0)?;
-    ensure!(!said.stdout.lines().any(|line| line.contains("not ") && line.contains("mprotect")), "{}", said.text());
+    ensure!(
+        !said.stdout.lines().any(|line| line.contains("not ") && line.contains("mprotect")),
+        "{}",
+        said.text()
+    );
     Ok(())
 }
 
@@ -186,7 +190,8 @@ fn minimise(machine: &Machine) -> Result<()> {
     let words = ["sh", "-c", &line];
     Record::new(machine, &dir).args(["--arguments", "strict"]).workload(words).run()?.expect(0)?;
     let out = scratch.join("less");
-    let args = ["minimise", dir.as_str(), "-o", out.as_str(), "--arguments", "--format", "json", "--"];
+    let args =
+        ["minimise", dir.as_str(), "-o", out.as_str(), "--arguments", "--format", "json", "--"];
     let mut minimise = program::command(&machine.profiler, args);
     minimise.args(words);
     let said = program::run(&mut minimise, LIMIT * 3)?.expect(0)?;

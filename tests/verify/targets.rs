@@ -18,7 +18,7 @@ use crate::{
         test::Test,
     },
     scope::tree,
-    verify::runs::{command, run, said, without},
+    verify::runs::{Said, command, run, said, without},
 };
 
 pub const NEEDS: [Need; 3] = [Need::Bpf, Need::Engine, Need::Tool("gcc", "gcc")];
@@ -31,6 +31,7 @@ pub fn tests() -> Vec<Test> {
     let compose = [NEEDS.as_slice(), &[Need::Compose]].concat();
     vec![
         Test::new("verify::a_container_under_another_filter_is_noticed", &NEEDS, noticed),
+        Test::new("verify::what_enters_without_a_filter_is_noticed_however_short", &NEEDS, enters),
         Test::new("verify::a_copy_lacks_each_of_four_calls", &NEEDS, copies),
         Test::new("verify::the_original_is_put_back", &NEEDS, put_back),
         Test::new("verify::what_befalls_a_container_is_noticed", &NEEDS, befalls),
@@ -131,7 +132,7 @@ fn befalls(machine: &Machine) -> Result<()> {
     let words = words();
     all.extend(words.iter().map(String::as_str));
     container.start(&all)?;
-    let pid = container.inspect()?["State"]["Pid"].to_string();
+    let (pid, procs) = inside(&container)?;
     let verify = |line: &str| {
         let place = ["--container", container.name.as_str()];
         run(machine, &recorded.dir, &place, &["sh", "-c", line])
@@ -147,9 +148,6 @@ fn befalls(machine: &Machine) -> Result<()> {
     ensure!(said.output.stderr.contains("State:\tS"), "{}", said.output.text());
 
     // a process of the host that executes nothing, as the runtime's do for a moment
-    let groups = fs_err::read_to_string(format!("/proc/{pid}/cgroup"))?;
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::/")).context("a cgroup")?;
-    let procs = tree::root()?.join(group).join("cgroup.procs");
     let fifo = scratch.join("fifo");
     let line = format!(
         "mkfifo {fifo}; (read pid rest < /proc/self/stat; echo $pid > {procs}; read end < {fifo}) & sleep 8; echo > {fifo}; wait"
@@ -161,6 +159,61 @@ fn befalls(machine: &Machine) -> Result<()> {
     let said = verify("docker rm -f $PROFILER_CONTAINER >&2")?.expect(1, "fails")?;
     ensure!(said.faults() == ["gone"] && said.json["status"] == 0, "{}", said.json);
     Ok(())
+}
+
+/// The process of a container that runs, and the file by which others are moved to its cgroup.
+fn inside(container: &Container<'_>) -> Result<(String, Utf8PathBuf)> {
+    let pid = container.inspect()?["State"]["Pid"].to_string();
+    let groups = fs_err::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::/")).context("a cgroup")?;
+    Ok((pid, tree::root()?.join(group).join("cgroup.procs")))
+}
+
+/// Every process that enters is counted and its filter read, though it is gone before anybody could look; one without is
+/// noticed whether it executes something there, was there before it was moved, or is an exec that is given no filter.
+fn enters(machine: &Machine) -> Result<()> {
+    let (scratch, engine) = (machine.scratch()?, machine.engine()?);
+    let (_, recorded) = recorded(machine, engine, &scratch)?;
+    let image = engine.fixture_image(machine)?;
+    let own = flags(&recorded)?;
+    let container = engine.name("verify");
+    let mut all = vec!["--network=none", "--stop-timeout=0"];
+    all.extend(own.iter().map(String::as_str));
+    all.push(&image);
+    let words = words();
+    all.extend(words.iter().map(String::as_str));
+    container.start(&all)?;
+    let name = container.name.as_str();
+    let verify =
+        |line: &str| run(machine, &recorded.dir, &["--container", name], &["sh", "-c", line]);
+
+    let said = verify(&format!("for each in 1 2 3; do docker exec {name} /bin/calls -q 39; done"))?
+        .expect(0, "holds")?;
+    ensure!(entered(&said) == (3, 3), "{}", said.json);
+    let place = ["--copy-of", name, "--replace"];
+    let words = ["sh", "-c", "docker exec $PROFILER_CONTAINER /bin/calls -q 39"];
+    let said = run(machine, &recorded.dir, &place, &words)?.expect(0, "holds")?;
+    ensure!(entered(&said) == (2, 2), "{}", said.json);
+
+    let (pid, procs) = inside(&container)?; // it was started again
+    let executes = format!("sh -c 'echo $$ > {procs}; exec nsenter -t {pid} -m /bin/calls -q 39'");
+    let moved = format!(
+        "nsenter -t {pid} -m /bin/calls -q -s 39 & child=$!; until grep -q -s ^calls /proc/$child/comm; do :; done; \
+        echo $child > {procs}; kill -9 $child; wait"
+    );
+    for line in [executes, moved] {
+        for round in 0..3 {
+            let said = verify(&line)?.expect(1, "fails")?;
+            ensure!(said.faults() == ["unfiltered"], "{round}: {line}: {}", said.json);
+        }
+    }
+    Ok(())
+}
+
+/// How many entered, and of how many the filter was read.
+fn entered(said: &Said) -> (u64, u64) {
+    let number = |key: &str| said.json["in_force"][key].as_u64().unwrap_or(0);
+    (number("entered"), number("read"))
 }
 
 fn copies(machine: &Machine) -> Result<()> {

@@ -156,14 +156,12 @@ pub fn verified(args: &VerifyArgs, debug: bool) -> Result<Document> {
     let input = input::policy(&args.profile)?;
     let policy = Subject::of(&input)?;
     let enforced = if args.run.log_only { policy.permissive()? } else { policy.enforced()? };
-    let read = |text: &str| policy.read(text);
     let plan = Verification {
         policy: enforced,
         place: args.run.place(),
         name: args.run.name(),
         command: args.run.command.clone(),
-        observe: Options { debug, ..Options::default() },
-        read: &read,
+        observe: Options { debug, filters: true, ..Options::default() },
     };
     let mut teller = Teller::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -265,15 +263,6 @@ impl<'a> Subject<'a> {
         Ok(Policy::new(PERMISSIVE.to_owned(), &file, &self.context, None, None)?)
     }
 
-    /// What the engine's word for a profile decides: its text, or a path.
-    pub fn read(&self, said: &str) -> Option<Effective> {
-        let text = match said.trim_start().starts_with('{') {
-            true => said.to_owned(),
-            false => input::text(Path::new(said), "docker inspect").ok()?,
-        };
-        Some(effective::decide(&ingest::seccomp::parse(&text).ok()?, &self.context))
-    }
-
     fn document(&self, args: &VerifyArgs, verified: Verified) -> Document {
         let allowed: BTreeSet<String> = args.run.allow_denied.iter().cloned().collect();
         let profile = self.input.profile.as_ref();
@@ -293,6 +282,10 @@ impl<'a> Subject<'a> {
         }
         if !ran && verified.status.is_some() {
             missing.insert("calls".to_owned());
+        }
+        let found = &verified.in_force;
+        if found.evidence == Some(Evidence::Kernel) && found.read < found.entered {
+            missing.insert("filters".to_owned());
         }
         let ended = verified.ended(if args.quick { Must::StayUp } else { Must::NotFail });
         let mut incidents = ended.told;
@@ -337,12 +330,13 @@ fn in_force(found: verify::InForce) -> report::InForce {
     report::InForce {
         evidence: found.evidence.map(|evidence| match evidence {
             Evidence::Kernel => report::Evidence::Kernel,
-            Evidence::Engine => report::Evidence::Engine,
             Evidence::Loaded => report::Evidence::Loaded,
         }),
         after_ms: found.after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
         processes: found.processes,
         looks: found.looks,
+        entered: found.entered,
+        read: found.read,
         faults: found.faults.into_iter().map(fault).collect(),
         unread: found.unread,
     }

@@ -153,11 +153,10 @@ pub fn run(args: &MinimiseArgs, debug: bool) -> Result<ExitCode> {
     let trial = Enforcing {
         profile,
         policy: &|removed| policy(&subject, profile, removed),
-        read: &|text| subject.read(text),
         place,
         name: profile.target.name.clone(),
         command: args.command.clone(),
-        observe: Options { debug, ..Options::default() },
+        observe: Options { debug, filters: true, ..Options::default() },
         limit: args.timeout,
         longest_ms: AtomicU64::new(longest),
     };

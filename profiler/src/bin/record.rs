@@ -62,6 +62,8 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
         debug,
         capabilities: args.attach_capabilities.map(Way::from),
         stacks: args.stacks,
+        counts: args.counts,
+        filters: false,
     };
     let plan = Plan {
         name,
@@ -249,6 +251,7 @@ mod tests {
         let recorded = |name: &str| Recorded {
             name: name.to_owned(),
             recording: ingest::recording::parse(RECORDING).expect("a recording"),
+            entries: Default::default(),
         };
         let outcome = |command_status| Outcome {
             recordings: vec![recorded("a"), recorded("b")],

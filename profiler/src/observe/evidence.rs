@@ -1,9 +1,10 @@
 //! What an observer hands back: facts of the model, and what it had to leave out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::recording::{
-    ArgumentFact, CapabilityFact, CheckSighting, DenialFact, DenialSighting, Missing, SyscallFact,
+    ArgumentFact, CapabilityFact, CheckSighting, DenialFact, DenialSighting, Missing, Sighting,
+    SyscallFact,
 };
 
 /// The evidence of one target in one run.
@@ -23,6 +24,34 @@ pub struct Evidence {
     pub inner_cgroups: u64,
     /// A runtime started the target. Told of cgroups only; the others' kind says it.
     pub has_runtime: bool,
+    /// Who came in from outside, and under which filters.
+    pub entries: Entries,
+}
+
+/// Who came into a target from outside: its entry point, and processes that joined.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entries {
+    /// How many executed their first program there.
+    pub entered: u64,
+    /// How often one without a filter was noticed that is none of the runtime's. One process may be noticed more than once.
+    pub unfiltered: u64,
+    /// Name of the first of those. Hostile text.
+    pub first_unfiltered: Option<String>,
+    /// The newest filter of those that entered, as its loader wrote it, and how many entered under it. They are fewer than
+    /// `entered` when the kernel keeps no copy, or too many entered at once; none unless they were wanted.
+    pub filters: BTreeMap<Vec<u8>, u64>,
+}
+
+impl Entries {
+    /// Adds those of another start.
+    pub fn add(&mut self, other: Entries) {
+        self.entered += other.entered;
+        self.unfiltered += other.unfiltered;
+        self.first_unfiltered = self.first_unfiltered.take().or(other.first_unfiltered);
+        for (filter, count) in other.filters {
+            *self.filters.entry(filter).or_default() += count;
+        }
+    }
 }
 
 impl Evidence {
@@ -31,6 +60,7 @@ impl Evidence {
     pub fn absorb(&mut self, other: Evidence) {
         self.inner_cgroups += other.inner_cgroups;
         self.has_runtime |= other.has_runtime;
+        self.entries.add(other.entries);
         for fact in other.syscalls {
             let same = |known: &&mut SyscallFact| {
                 (known.abi, known.nr, known.phase) == (fact.abi, fact.nr, fact.phase)
@@ -42,7 +72,7 @@ impl Evidence {
                         known
                             .seen
                             .entry(run)
-                            .and_modify(|sum| sum.join(seen.clone()))
+                            .and_modify(|sum| sum.add(seen.clone()))
                             .or_insert(seen);
                     }
                 }
@@ -108,6 +138,16 @@ impl Evidence {
                 (None, missing) => self.missing.push(missing),
             }
         }
+    }
+}
+
+impl Sighting {
+    /// Adds what was seen elsewhere in the same run.
+    pub(super) fn add(&mut self, other: Sighting) {
+        let counts = self.count.into_iter().chain(other.count);
+        let count = counts.reduce(u64::saturating_add);
+        self.join(other);
+        self.count = count;
     }
 }
 
@@ -182,10 +222,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::{
-        arch::Abi,
-        recording::{Phase, Sighting},
-    };
+    use crate::model::{arch::Abi, recording::Phase};
 
     fn call(nr: u32, first_ms: Option<u64>) -> Evidence {
         let seen = Sighting { first_ms, ..Sighting::default() };

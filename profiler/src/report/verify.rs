@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::{
     model::{
+        arguments::call,
         recording::{Phase, Target},
         verdict::{Denial, Expected, RefusedCapability},
     },
@@ -48,9 +49,7 @@ pub enum Mode {
 pub enum Evidence {
     /// The kernel gave the filter out, and it decides as the profile does.
     Kernel,
-    /// The engine says that it loaded one that decides so; the kernel gives none out.
-    Engine,
-    /// profiler loaded it itself; the kernel gives none out, or the command ended before it was asked.
+    /// profiler loaded it itself, and the kernel keeps no copy.
     Loaded,
 }
 
@@ -80,6 +79,11 @@ pub struct InForce {
     pub processes: u64,
     /// How often a thread was looked at.
     pub looks: u64,
+    /// Processes from outside that executed their first program as the target's while it was recorded: the entry point,
+    /// and what joins. The kernel side sees each, however short it lives.
+    pub entered: u64,
+    /// Of how many of them the filter was read at that moment.
+    pub read: u64,
     /// What was wrong.
     pub faults: Vec<Fault>,
     /// Why the kernel did not give the filter out.
@@ -229,14 +233,16 @@ fn filter(in_force: &InForce, mode: Mode, out: &mut impl Write) -> io::Result<()
         in_force.after_ms.map_or_else(String::new, |ms| format!(" since {ms} ms after its start"));
     let evidence = match in_force.evidence {
         Some(Evidence::Kernel) => "read back from the kernel and compared by what it decides",
-        Some(Evidence::Engine) => "by what the engine says it loaded",
         Some(Evidence::Loaded) => "loaded by profiler itself",
         None => "not shown",
     };
     let looked = match in_force.processes {
         0 => String::new(),
         processes => {
-            format!(" (threads looked at: {}, processes: {processes})", in_force.looks)
+            let InForce { looks, entered, read, .. } = in_force;
+            format!(
+                " (entered: {entered}, of these read: {read}; threads looked at: {looks}, processes: {processes})"
+            )
         }
     };
     if in_force.faults.is_empty() {
@@ -320,8 +326,8 @@ fn denials(document: &Document, out: &mut impl Write) -> io::Result<()> {
         let answer = &denial.answer;
         writeln!(out, "    {} {answer}{count}{phase}{by}{tests}: {mark}", paint(HEADING, &name))?;
         if let Some(arguments) = denial.arguments {
-            let arguments = arguments.map(|argument| format!("{argument:#x}")).join(", ");
-            writeln!(out, "      {}", paint(FAINT, &format!("arguments {arguments}")))?;
+            let call = call::call(denial.abi, &denial.name, &arguments);
+            writeln!(out, "      {}", paint(FAINT, &call))?;
         }
     }
     Ok(())
@@ -358,6 +364,8 @@ mod tests {
                 after_ms: Some(12),
                 processes: 3,
                 looks: 40,
+                entered: 2,
+                read: 2,
                 faults: vec![],
                 unread: None,
             },
@@ -377,7 +385,7 @@ mod tests {
             abi: Abi::X86_64,
             name: "mount".to_owned(),
             killed: false,
-            arguments: Some([1, 0, 0, 0, 0, 0]),
+            arguments: Some([0x7ffc, 0, 0, 0x1002, 0, 0]),
             answer: "EPERM".to_owned(),
             phase: Phase::Workload,
             count: Some(2),
@@ -449,10 +457,10 @@ mod tests {
         assert_eq!(
             String::from_utf8(text).expect("UTF-8"),
             "container `web` under profiles/web\n  \
-             filter in force since 12 ms after its start: read back from the kernel and compared by what it decides (threads looked at: 40, processes: 3)\n  \
+             filter in force since 12 ms after its start: read back from the kernel and compared by what it decides (entered: 2, of these read: 2; threads looked at: 40, processes: 3)\n  \
              `make test` passed\n  refused:\n    \
              mount EPERM, 2 times, by \\x1b[2J, in login: unexpected\n      \
-             arguments 0x1, 0x0, 0x0, 0x0, 0x0, 0x0\n\
+             mount(dev_name: 0x7ffc, dir_name: 0, type: 0, flags: MS_NOSUID|MS_BIND, data: 0)\n\
              verdict: does not hold\nnext: profiler generate x\n"
         );
     }

@@ -242,8 +242,9 @@ impl Session {
             container: None,
             missing,
         };
+        let entries = evidence.entries.clone();
         let recording = self.recorder.recording(circumstances, evidence);
-        let recordings = vec![Recorded { name: self.name, recording }];
+        let recordings = vec![Recorded { name: self.name, recording, entries }];
         Ok(Outcome { recordings, never_ran: Vec::new(), command_status })
     }
 }

@@ -103,9 +103,10 @@ pub async fn record_command(
         container: None,
         missing: if still_runs { vec![Missing::Shutdown] } else { Vec::new() },
     };
+    let entries = evidence.entries.clone();
     let recording = recorder.recording(circumstances, evidence);
     Ok(Outcome {
-        recordings: vec![Recorded { name: plan.name, recording }],
+        recordings: vec![Recorded { name: plan.name, recording, entries }],
         never_ran: Vec::new(),
         command_status: status,
     })

@@ -445,8 +445,9 @@ impl Session<'_> {
             };
             let mut evidence = followed.evidence;
             evidence.absorb(self.recorder.evidence(&slots)?);
+            let entries = evidence.entries.clone();
             let recording = self.recorder.recording(circumstances, evidence);
-            recordings.push(Recorded { name: followed.name, recording });
+            recordings.push(Recorded { name: followed.name, recording, entries });
         }
         Ok(Outcome { recordings, never_ran, command_status })
     }

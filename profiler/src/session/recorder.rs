@@ -23,7 +23,7 @@ use crate::{
     model::recording::{Recording, RunId, Target},
     observe::{
         ebpf::{Observer, Options, Slot},
-        evidence::{Evidence, Found},
+        evidence::{Entries, Evidence, Found},
     },
 };
 
@@ -56,6 +56,8 @@ pub struct Recorded {
     pub name: String,
     /// The evidence.
     pub recording: Recording,
+    /// Who came into it.
+    pub entries: Entries,
 }
 
 /// What came out of a session.

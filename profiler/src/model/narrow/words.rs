@@ -1,6 +1,11 @@
 //! Combinations in words.
 
-use crate::model::{arguments::Masked, effective::Condition, profile::Combination, seccomp::Op};
+use crate::model::{
+    arguments::{Masked, call},
+    effective::Condition,
+    profile::Combination,
+    seccomp::Op,
+};
 
 /// All bits of a 32-bit argument.
 const INT: u64 = 0xffff_ffff;
@@ -33,14 +38,15 @@ fn one(call: &str, combination: &Combination) -> String {
 
 /// The conditions of a rule, joined.
 #[must_use]
-pub fn conditions(_call: &str, values: &[Masked]) -> String {
-    let values: Vec<String> = values.iter().map(|value| condition(value).to_string()).collect();
-    values.join(" and ")
+pub fn conditions(call: &str, values: &[Masked]) -> String {
+    let values: Vec<Condition> = values.iter().map(condition).collect();
+    call::conditions(None, call, &values).join(" and ")
 }
 
 fn condition(value: &Masked) -> Condition {
     let Masked { index, mask, value } = *value;
-    if mask == INT {
+    // of a socket's type, two flags do not count
+    if mask | 0o2_004_000 == INT {
         Condition { index, op: Op::Eq, value, value_two: 0 }
     } else {
         Condition { index, op: Op::MaskedEq, value: mask, value_two: value }

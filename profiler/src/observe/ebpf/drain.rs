@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use aya::Ebpf;
 use profiler_common::{
     evidence::{
-        CALLERS, CallKey, Check, CheckKey, Denial, DenialKey, KILLED, MakerKey, Makers, Seen,
-        Sighting as RawSighting, abi, check, phase,
+        CALLERS, CallKey, Check, CheckKey, Denial, DenialKey, EXECVE, KILLED, MakerKey, Makers,
+        Seen, Sighting as RawSighting, abi, check, phase,
     },
     scope::{Slot, Target, loss, slot_kind, slot_of},
 };
@@ -15,8 +15,9 @@ use super::{
     arguments::Combinations,
     callers::classify,
     error::ObserveError,
+    files::{ByRoot, Files},
     labels::Labels,
-    slots::{array, hash, map_error, text},
+    slots::{array, counts, hash, map_error, text},
     stacks::Stacks,
     symbols::Symbols,
 };
@@ -42,7 +43,12 @@ const LOSSES: [(u32, &str); loss::COUNT as usize] = [
     (loss::THREADS, "threads"),
     (loss::STACKS, "stacks"),
     (loss::ARGUMENTS, "arguments"),
+    (loss::FILES, "files"),
+    (loss::COUNTS, "counts"),
 ];
+
+/// How many files are named whose capabilities could not be read.
+const MAX_UNREAD: usize = 16;
 
 /// What has been found so far, of targets and the slots of each.
 pub fn found(
@@ -91,6 +97,8 @@ pub struct Drain<'a> {
     pub symbols: &'a mut Symbols,
     /// Where calls were made first.
     pub stacks: &'a Stacks,
+    /// Files that root executed.
+    pub files: &'a Files,
 }
 
 impl Drain<'_> {
@@ -102,17 +110,26 @@ impl Drain<'_> {
         slots: &BTreeMap<Slot, Labels>,
     ) -> Result<Evidence, ObserveError> {
         self.stacks.learn();
+        let executed = self.files.executed(ebpf, &slots.keys().copied().collect::<Vec<_>>())?;
         let seen = Sightings::read(ebpf, slots, self.armed_ns)?;
         let slots: Vec<Slot> = slots.keys().copied().collect();
         let phases = Phases::of(ebpf, &BTreeMap::from([(target, slots.clone())]))?;
         let calls = calls(ebpf, &slots)?;
         let arguments = Combinations::read(ebpf, &slots)?;
+        let capabilities =
+            capability_facts(ebpf, &slots, self.run, &seen, self.symbols, &phases, &executed)?;
+        let counts = counts(ebpf)?;
+        // when nobody wants to know, there is one entry, and that is never written
+        let count = |key: &CallKey| Some(counts.get(key, 0).ok()?.iter().sum());
+        let syscalls =
+            syscall_facts(&calls, &arguments, self.run, &seen, &phases, self.stacks, count);
         Ok(Evidence {
-            syscalls: syscall_facts(&calls, &arguments, self.run, &seen, &phases, self.stacks),
+            syscalls,
             arguments: argument_facts(&calls, &arguments, self.run, &seen, &phases),
-            capabilities: capability_facts(ebpf, &slots, self.run, &seen, self.symbols, &phases)?,
+            capabilities,
             denials: denial_facts(ebpf, &slots, self.run, &seen, &phases)?,
             has_runtime: phases.plain.is_empty(),
+            missing: unread(&executed, &phases),
             ..Evidence::default()
         })
     }
@@ -127,6 +144,7 @@ pub fn counted(ebpf: &mut Ebpf, target: Slot) -> Result<Evidence, ObserveError> 
 
 /// Who did what, when and in which tests.
 struct Sightings<'a> {
+    armed_ns: u64,
     makers: BTreeMap<(CallKey, u32), Sighting>,
     labels: &'a BTreeMap<Slot, Labels>,
 }
@@ -147,13 +165,17 @@ impl<'a> Sightings<'a> {
                 sum.join(sighting(&raw, armed_ns));
             }
         }
-        Ok(Sightings { makers, labels })
+        Ok(Sightings { armed_ns, makers, labels })
     }
 
     /// Of something in a slot; `about` as in [`MakerKey`].
     fn of(&self, call: CallKey, about: u32) -> Sighting {
-        let mut sighting = self.makers.get(&(call, about)).cloned().unwrap_or_default();
-        if let Some(labels) = self.labels.get(&call.slot) {
+        self.labelled(self.makers.get(&(call, about)).cloned().unwrap_or_default(), call.slot)
+    }
+
+    /// Of something in a slot, with the slot's labels.
+    fn labelled(&self, mut sighting: Sighting, slot: Slot) -> Sighting {
+        if let Some(labels) = self.labels.get(&slot) {
             sighting.tests.extend(labels.iter().cloned());
         }
         sighting
@@ -202,10 +224,12 @@ fn syscall_facts(
     seen: &Sightings<'_>,
     phases: &Phases,
     stacks: &Stacks,
+    count: impl Fn(&CallKey) -> Option<u64>,
 ) -> Vec<SyscallFact> {
     let mut found: BTreeMap<(Abi, u32, Phase), Sighting> = BTreeMap::new();
     for key in calls.keys() {
-        let mut sighting = Sighting { stack: stacks.of(key), ..seen.of(*key, 0) };
+        let stack = stacks.of(key);
+        let mut sighting = Sighting { stack, count: count(key), ..seen.of(*key, 0) };
         arguments.abouts(key).for_each(|about| sighting.join(seen.of(*key, about)));
         let fact = (abi_of(key.abi), key.nr, phases.get(key.slot, key.phase));
         joined(&mut found, fact, sighting);
@@ -247,7 +271,7 @@ fn argument_facts(
 /// Adds a sighting of a fact. There is no default to join with: one without tests was seen outside of them.
 fn joined<K: Ord>(found: &mut BTreeMap<K, Sighting>, fact: K, sighting: Sighting) {
     match found.entry(fact) {
-        Entry::Occupied(mut sum) => sum.get_mut().join(sighting),
+        Entry::Occupied(mut sum) => sum.get_mut().add(sighting),
         Entry::Vacant(place) => {
             place.insert(sighting);
         }
@@ -261,6 +285,7 @@ fn capability_facts(
     sightings: &Sightings<'_>,
     symbols: &mut Symbols,
     phases: &Phases,
+    executed: &[ByRoot],
 ) -> Result<Vec<CapabilityFact>, ObserveError> {
     type Key = (u8, Phase, Verdict, AuditClass, UserNamespace, bool, Abi, u32, String);
     let mut found: BTreeMap<Key, CheckSighting> = BTreeMap::new();
@@ -293,6 +318,24 @@ fn capability_facts(
             asked_by.to_owned(),
         );
         found.entry(key).and_modify(|sum| sum.add(&seen)).or_insert(seen);
+    }
+    for ByRoot { key, executed, needs } in executed {
+        let phase = phases.get(key.slot, key.phase);
+        for capability in bits(needs.unwrap_or(0)) {
+            let sighting = sighting(&executed.first, sightings.armed_ns);
+            let seen = CheckSighting {
+                checks: executed.count,
+                succeeded: executed.count,
+                failed: 0,
+                unsettled: 0,
+                sighting: sightings.labelled(sighting, key.slot),
+            };
+            let (verdict, audit) = (Verdict::Granted, AuditClass::Implied);
+            let (namespace, abi) = (namespace_of(key.flags), abi_of(abi::NATIVE));
+            let key =
+                (capability, phase, verdict, audit, namespace, false, abi, EXECVE, String::new());
+            found.entry(key).and_modify(|sum| sum.add(&seen)).or_insert(seen);
+        }
     }
     Ok(found
         .into_iter()
@@ -353,20 +396,26 @@ fn denial_facts(
         .collect())
 }
 
-/// What found its table full, by the kernel side's count; `unlabelled` adds to what lacks attribution, `unnamed` to
-/// lost stacks.
-pub fn losses(
-    ebpf: &mut Ebpf,
-    unlabelled: u64,
-    unnamed: u64,
-) -> Result<Vec<Missing>, ObserveError> {
+/// What was lost on the way here: the kernel side has not counted it.
+pub struct Uncounted {
+    /// Lacks attribution.
+    pub unlabelled: u64,
+    /// Stacks without names.
+    pub stacks: u64,
+    /// Files that could not be read, and are not named.
+    pub files: u64,
+}
+
+/// What found its table full, by the kernel side's count, and what was lost besides.
+pub fn losses(ebpf: &mut Ebpf, uncounted: &Uncounted) -> Result<Vec<Missing>, ObserveError> {
     let counters = array::<u64>(ebpf, "LOSSES")?;
     let mut missing = Vec::new();
     for (index, what) in LOSSES {
         let mut count = counters.get(&index, 0).map_err(map_error("LOSSES"))?;
         count += match index {
-            loss::ATTRIBUTION => unlabelled,
-            loss::STACKS => unnamed,
+            loss::ATTRIBUTION => uncounted.unlabelled,
+            loss::STACKS => uncounted.stacks,
+            loss::FILES => uncounted.files,
             _ => 0,
         };
         if count > 0 {
@@ -409,9 +458,36 @@ fn each(key: CheckKey) -> impl Iterator<Item = CheckKey> {
     let is_set = key.flags & check::IMPLIED != 0;
     let capabilities = if is_set { key.callers[0] } else { 1 << key.capability };
     let callers = if is_set { [0; CALLERS] } else { key.callers };
-    (0..64)
-        .filter(move |capability| capabilities & (1 << capability) != 0)
-        .map(move |capability| CheckKey { capability, callers, ..key })
+    bits(capabilities).map(move |capability| CheckKey { capability, callers, ..key })
+}
+
+/// The capabilities of a set.
+fn bits(set: u64) -> impl Iterator<Item = u8> {
+    (0..64).filter(move |capability| set & (1 << capability) != 0)
+}
+
+/// What the target's workload executed as root, and could not be read.
+fn unread(executed: &[ByRoot], phases: &Phases) -> Vec<Missing> {
+    let unread = executed.iter().filter(|one| {
+        one.needs.is_none() && phases.get(one.key.slot, one.key.phase) == Phase::Workload
+    });
+    let programs: BTreeSet<String> = unread.map(|one| text(&one.executed.first.exe)).collect();
+    programs.into_iter().map(|program| Missing::Unread { program }).collect()
+}
+
+/// Keeps the first of those that could not be read, and says how many more there are.
+pub fn bound_unread(missing: &mut Vec<Missing>) -> u64 {
+    let is_unread = |missing: &Missing| matches!(missing, Missing::Unread { .. });
+    let mut rest = 0;
+    let mut kept = 0;
+    missing.sort();
+    missing.retain(|one| {
+        let keeps = !is_unread(one) || kept < MAX_UNREAD;
+        kept += usize::from(is_unread(one));
+        rest += u64::from(!keeps);
+        keeps
+    });
+    rest
 }
 
 fn sighting(raw: &RawSighting, armed_ns: u64) -> Sighting {

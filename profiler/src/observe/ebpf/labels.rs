@@ -140,6 +140,7 @@ impl Slots {
         let mut sum = harvested.unwrap_or_default();
         sum.absorb(drain.facts(ebpf, target, &self.of(target))?);
         sum.absorb(drain::counted(ebpf, target)?);
+        sum.entries.add(self.filters.of(ebpf, target)?);
         Ok(sum)
     }
 
@@ -169,6 +170,7 @@ impl Slots {
         clear(ebpf, &emptied)?;
         drain.stacks.clear(&emptied);
         for (slot, next) in vacant {
+            self.filters.forget(ebpf, slot)?;
             let uses = &mut self.uses[slot as usize];
             *uses = uses.wrapping_add(1);
             match next {

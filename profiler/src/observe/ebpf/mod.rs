@@ -9,13 +9,16 @@ mod attach;
 mod callers;
 mod doctor;
 mod drain;
+mod entries;
 mod error;
+mod files;
 mod labels;
 mod misses;
 mod observer;
 mod slots;
 mod stacks;
 mod symbols;
+mod worker;
 
 pub use attach::Way;
 pub use doctor::checks;

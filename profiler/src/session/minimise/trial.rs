@@ -13,7 +13,6 @@ use std::{
 use super::{Original, Trial, Tried, original::ENGINE_TIMEOUT};
 use crate::{
     model::{
-        effective::Effective,
         ended::Must,
         minimise::{Entry, made},
         profile::Profile,
@@ -37,8 +36,6 @@ pub struct Enforcing<'a> {
     pub profile: &'a Profile,
     /// What is put in force when these entries are left out.
     pub policy: &'a (dyn Fn(&BTreeSet<Entry>) -> Result<Policy, SessionError> + Sync),
-    /// Decides what a seccomp file's text does, as the engine reads it.
-    pub read: &'a (dyn Fn(&str) -> Option<Effective> + Sync),
     /// The container, and its engine; without, the command itself is run under the profile.
     pub place: Option<(Place, &'a Original<'a>)>,
     /// What the target is called.
@@ -114,7 +111,6 @@ impl Enforcing<'_> {
             name: self.name.clone(),
             command: self.command.clone(),
             observe: self.observe,
-            read: &|text: &str| (self.read)(text),
         };
         let docker = match &self.place {
             None => None,

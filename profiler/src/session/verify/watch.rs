@@ -1,4 +1,5 @@
-//! That a filter is in force, looked up on the threads that run under it, all the time.
+//! That a filter is in force: by what the kernel side noted of every process that entered, and looked up on the threads that
+//! run under it, all the time.
 //!
 //! A thread of its own lists the processes of the target's cgroup every few milliseconds. Each is looked at when it is
 //! new, and again at every tick: all its threads must be filtered. A filter is inherited and cannot be taken off, so what it
@@ -23,7 +24,8 @@ use fs_err as fs;
 use super::policy::Policy;
 use crate::{
     kernel::filters,
-    model::{capability, in_force::Difference},
+    model::{bpf::Program, capability, in_force::Difference},
+    observe::evidence::Entries,
     session::{error::SessionError, recorder::TICK},
     target::cgroup::{Cgroup, processes},
 };
@@ -49,8 +51,6 @@ const FILTERED: &str = "2";
 pub enum Evidence {
     /// The kernel gave it out, and it decides as the policy does.
     Kernel,
-    /// The kernel does not give it out; the engine says that it loaded one that decides so.
-    Engine,
     /// The kernel does not give it out, or the command ended at once; profiler loaded it itself.
     Loaded,
 }
@@ -102,6 +102,10 @@ pub struct InForce {
     pub looks: u64,
     /// What was wrong, one of each kind.
     pub faults: Vec<Fault>,
+    /// How many came in from outside and executed their first program there, and were seen to by the kernel side.
+    pub entered: u64,
+    /// Of how many of them the filter was read at that moment.
+    pub read: u64,
     /// Why the kernel did not give a filter out.
     pub unread: Option<String>,
     /// Names of processes that outlive the command.
@@ -109,6 +113,27 @@ pub struct InForce {
 }
 
 impl InForce {
+    /// Takes over what the kernel side noted of every process that entered: none of them was too short-lived for it.
+    pub(super) fn learn(&mut self, entries: &Entries, policy: &Policy, name: &str) {
+        self.entered = entries.entered;
+        self.read = entries.filters.values().sum();
+        if let Some(program) = &entries.first_unfiltered {
+            self.fault(Fault::Unfiltered { program: program.clone() });
+        }
+        for code in entries.filters.keys() {
+            match Program::parse(code).map(|program| policy.differences(&[program])) {
+                Ok(Some(differences)) if !differences.is_empty() => {
+                    self.fault(Fault::Another { program: name.to_owned(), differences });
+                }
+                Ok(_) => self.evidence = Some(Evidence::Kernel),
+                Err(error) => {
+                    self.read -= entries.filters[code];
+                    self.unread = Some(error.to_string());
+                }
+            }
+        }
+    }
+
     fn fault(&mut self, fault: Fault) {
         let kind = std::mem::discriminant(&fault);
         if self.faults.iter().all(|known| std::mem::discriminant(known) != kind) {

@@ -52,8 +52,6 @@ pub struct ContainerState {
     pub error: String,
     /// Its address in the first of its networks; none when it has the host's.
     pub address: Option<String>,
-    /// The profile that it was given, as the engine has it; `None` for the engine's default.
-    pub seccomp: Option<String>,
     /// It is removed when it ends.
     pub auto_remove: bool,
 }
@@ -317,8 +315,6 @@ fn state(answer: ContainerInspectResponse) -> ContainerState {
     let health = health
         .map(|status| status.to_string())
         .filter(|status| !status.is_empty() && status != "none");
-    let options = host.security_opt.unwrap_or_default();
-    let seccomp = options.iter().rev().find_map(|option| option.strip_prefix("seccomp"));
     ContainerState {
         running,
         pid: state.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| running && *pid > 0),
@@ -328,7 +324,6 @@ fn state(answer: ContainerInspectResponse) -> ContainerState {
         out_of_memory: state.oom_killed.unwrap_or(false),
         error: state.error.unwrap_or_default(),
         address: addresses.into_iter().next().map(|(_, address)| address),
-        seccomp: seccomp.and_then(|rest| rest.strip_prefix(['=', ':'])).map(str::to_owned),
         auto_remove: host.auto_remove.unwrap_or(false),
     }
 }
