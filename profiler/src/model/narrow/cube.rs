@@ -9,8 +9,11 @@ use crate::model::arguments::Masked;
 /// The conditions of one rule: all hold. By index, each once.
 pub type Cube = Vec<Masked>;
 
+/// More are not taken apart: combinations of a recording need some dozens, a hostile profile could ask for any number.
+const MOST: usize = 2048;
+
 /// All bits of a 32-bit argument.
-const INT: u64 = 0xffff_ffff;
+pub(super) const INT: u64 = 0xffff_ffff;
 
 /// The 32-bit argument `index` with any value but these: no two of the answer hold at once.
 #[must_use]
@@ -19,14 +22,25 @@ pub fn all_but(index: u8, values: &[u64]) -> Vec<Cube> {
     values.iter().map(value).fold(vec![Vec::new()], |left, value| minus_each(&left, &value))
 }
 
-/// The same set of arguments, as cubes of which no two hold at once. Those that need fewest bits stay as they are.
+/// The same set of arguments, as cubes of which no two hold at once, unless they would be more than [`MOST`]. Those that need
+/// fewest bits stay as they are.
 #[must_use]
 pub fn disjoint(mut cubes: Vec<Cube>) -> Vec<Cube> {
     cubes.sort_by_key(|cube| (bits(cube), cube.clone()));
+    cubes.dedup();
     let mut taken: Vec<Cube> = Vec::new();
-    for cube in cubes {
-        let left = taken.iter().fold(vec![cube], |left, known| minus_each(&left, known));
+    for cube in &cubes {
+        let mut left = vec![cube.clone()];
+        for known in &taken {
+            left = minus_each(&left, known);
+            if left.len() > MOST {
+                return cubes;
+            }
+        }
         taken.extend(left);
+        if taken.len() > MOST {
+            return cubes;
+        }
     }
     taken.sort();
     taken

@@ -7,7 +7,7 @@ use crate::model::{
     arguments::Masked,
     narrow::{
         Cube,
-        cube::{disjoint, minus_each},
+        cube::{INT, disjoint, minus_each},
         join,
     },
     profile::{Combination, Profile, SyscallRule},
@@ -49,11 +49,19 @@ pub fn cubes(combinations: &[Combination]) -> Vec<Cube> {
     disjoint(all.collect())
 }
 
-/// Whether a combination can be a rule: indexes of a register, each once, and no bit outside of a mask.
+/// As many values are taken away from a combination.
+const MOST_BUT: usize = 16;
+
+/// Whether a combination can be a rule: indexes of a register, each once, and no bit outside of a mask; what is taken away are
+/// some values of one argument.
 #[must_use]
 pub fn is_well_formed(combination: &Combination) -> bool {
     let each = |value: &Masked| value.index < 6 && value.value & !value.mask == 0;
+    let first = combination.but.first();
+    let of_one = |it: &Masked| it.mask == INT && first.is_some_and(|first| first.index == it.index);
     combination.values.iter().chain(&combination.but).all(each)
+        && combination.but.iter().all(of_one)
+        && combination.but.len() <= MOST_BUT
         && combination.values.windows(2).all(|pair| pair[0].index < pair[1].index)
 }
 
