@@ -3,7 +3,7 @@
 mod command;
 mod copies;
 mod ended;
-mod runs;
+pub mod runs;
 mod servers;
 mod targets;
 
