@@ -4,6 +4,7 @@
 //! printed before the first test. Two run at a time; those that look at the whole machine run alone. `--fixtures` only builds
 //! the C programs; with PROFILER_KERNEL_HALF set, only the tests run that `cargo xtask vm` wants.
 
+mod arguments;
 mod badinput;
 mod bound;
 mod capability;
@@ -78,13 +79,17 @@ fn tests() -> Vec<Test> {
         command::complete::tests(),
         command::hostile::tests(),
         command::killed::tests(),
+        command::lost::tests(),
         command::moved::tests(),
         command::truth::tests(),
         command::transparent::tests(),
         command::stable::tests(),
         command::stacks::tests(),
+        arguments::tests(),
+        capability::borrowed::tests(),
         capability::exact::tests(),
         capability::implied::tests(),
+        capability::moot::tests(),
         capability::ways::tests(),
         kernel::join::tests(),
         badinput::refuse::tests(),

@@ -38,8 +38,14 @@ pub struct Seen {
     pub calls: [[[Makers; DENSE_SYSCALLS]; abi::DENSE]; phase::COUNT],
 }
 
-/// Marks of the programs that did something last, 16 bits each, none 0; or [`FULL`]. 0: nobody did.
+/// Marks of the programs that did something last, 16 bits each, none below [`FIRST_MARK`]; or [`FULL`]. 0: nobody did.
+///
+/// Of a call whose arguments are watched it is less than [`FIRST_MARK`]: how many combinations `ARGUMENTS` holds. Once it
+/// holds marks as well, any others may have been seen.
 pub type Makers = u64;
+
+/// Marks are not below this.
+pub const FIRST_MARK: Makers = 1 << 10;
 
 /// In place of marks: too many programs take turns, no more of them are told apart.
 pub const FULL: Makers = u64::MAX;
@@ -108,7 +114,7 @@ pub mod check {
     pub const OWN_NS: u8 = 1 << 2;
     /// Made with credentials other than the thread's own.
     pub const OVERRIDDEN: u8 = 1 << 3;
-    /// CAP_FSETID, asked for by a chmod that sets no set-group-id bit: the answer changes nothing.
+    /// The call would have done the very same without the capability: the kernel asked before it looked at other ways.
     pub const MOOT: u8 = 1 << 4;
     /// The kernel's own argument says that a denial is audited.
     pub const AUDITED: u8 = 1 << 5;
@@ -157,7 +163,7 @@ impl CheckKey {
         let mut hash = (self.capability as u64) << 8 | self.flags as u64;
         let mut i = 0;
         while i < CALLERS {
-            hash = (hash ^ self.callers[i]).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+            hash = mixed(hash, self.callers[i]);
             i += 1;
         }
         (hash >> 32) as u32 | 1
@@ -217,8 +223,143 @@ pub struct Denial {
     pub arguments: [u64; ARGUMENTS],
 }
 
+/// x86_64's `execve`, the call that executions are noted under.
+pub const EXECVE: u32 = 59;
+
+/// An executable as the kernel knows it. Its capabilities are the same as long as this is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileId {
+    /// `inode.i_ino`.
+    pub inode: u64,
+    /// `inode.i_ctime`, in nanoseconds since the epoch.
+    pub changed_ns: u64,
+    /// `super_block.s_dev`.
+    pub device: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A file that root executed in a slot. Key of `EXECUTED`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ExecutedKey {
+    /// The file.
+    pub file: FileId,
+    /// Evidence slot.
+    pub slot: u32,
+    /// One of [`phase`].
+    pub phase: u8,
+    /// Of [`check`], what says whose user namespace it was.
+    pub flags: u8,
+    /// Zero.
+    pub reserved: u16,
+}
+
+/// Value of `EXECUTED`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Executed {
+    /// How often.
+    pub count: u64,
+    /// What root was permitted then.
+    pub permitted: u64,
+    /// By whom first; its counters are not used.
+    pub first: Sighting,
+}
+
+/// Length kept of the path by which a file was executed.
+pub const EXEC_PATH_LEN: usize = 256;
+
+/// An execution whose file user space has to look at. Record of `EXECUTIONS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Execution {
+    /// The file.
+    pub file: FileId,
+    /// `mm_struct.start_stack`, which tells one program of a process from the next.
+    pub program: u64,
+    /// The target.
+    pub target: u32,
+    /// The process.
+    pub tgid: u32,
+    /// Its parent.
+    pub parent: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// As it was given to execve or in a script's first line, NUL-terminated.
+    pub path: [u8; EXEC_PATH_LEN],
+}
+
 /// How many arguments a syscall has at the most.
 pub const ARGUMENTS: usize = 6;
+
+/// How many combinations of arguments are kept of a call in a slot.
+pub const COMBINATIONS: Makers = 32;
+
+/// One combination of arguments. Key of `ARGUMENTS`, whose value is [`Makers`].
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ArgumentsKey {
+    /// The call.
+    pub call: CallKey,
+    /// The bits that are watched of each; 0 where none are.
+    pub values: [u32; ARGUMENTS],
+}
+
+impl ArgumentsKey {
+    /// What tells it from others of the same call, as a hash; never 0.
+    #[must_use]
+    #[inline(always)]
+    pub const fn about(&self) -> u32 {
+        let mut hash = 0;
+        let mut i = 0;
+        while i < ARGUMENTS {
+            hash = mixed(hash, self.values[i] as u64);
+            i += 1;
+        }
+        (hash >> 32) as u32 | 1
+    }
+}
+
+#[inline(always)]
+const fn mixed(hash: u64, word: u64) -> u64 {
+    (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+}
+
+/// What is watched of a call. Value of `WATCHED`, by [`watch::place`].
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Watch {
+    /// The bits that are kept of each argument.
+    pub masks: [u32; ARGUMENTS],
+    /// One of [`watch`].
+    pub kind: u32,
+}
+
+/// Values of [`Watch::kind`].
+pub mod watch {
+    use super::CallKey;
+
+    /// Nothing.
+    pub const NONE: u32 = 0;
+    /// What is in the registers.
+    pub const REGISTERS: u32 = 1;
+    /// As `REGISTERS`, but of the first argument the eight bytes that it points to.
+    pub const POINTED: u32 = 2;
+
+    /// Numbers below this can be watched.
+    pub const NUMBERS: u32 = 1024;
+    /// How many places there are, for three number spaces.
+    pub const PLACES: u32 = 3 * NUMBERS;
+
+    /// Where a call is found.
+    #[must_use]
+    #[inline(always)]
+    pub const fn place(call: &CallKey) -> Option<u32> {
+        if call.nr < NUMBERS { Some(call.abi as u32 * NUMBERS + call.nr) } else { None }
+    }
+}
 
 /// How many addresses are kept of a user stack.
 pub const FRAMES: usize = 16;
@@ -240,10 +381,13 @@ pub struct Stack {
 }
 
 const _: () = assert!(size_of::<Stack>() == 152);
+const _: () = assert!(size_of::<FileId>() == 24 && size_of::<ExecutedKey>() == 32);
+const _: () = assert!(size_of::<Executed>() == 112 && size_of::<Execution>() == 304);
 const _: () = assert!(size_of::<Seen>() == 24_576 && size_of::<CallKey>() == 12);
 const _: () = assert!(size_of::<Sighting>() == 96 && size_of::<CheckKey>() == 80);
 const _: () = assert!(size_of::<Check>() == 40 && size_of::<DenialKey>() == 16);
 const _: () = assert!(size_of::<Denial>() == 64 && size_of::<MakerKey>() == 20);
+const _: () = assert!(size_of::<ArgumentsKey>() == 36 && size_of::<Watch>() == 28);
 
 #[cfg(feature = "user")]
 mod pod {
@@ -256,9 +400,19 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for super::MakerKey {}
     // SAFETY: as above.
+    unsafe impl aya::Pod for super::ArgumentsKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Watch {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for super::Sighting {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Stack {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::ExecutedKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Executed {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Execution {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::CheckKey {}
     // SAFETY: as above.

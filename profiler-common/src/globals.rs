@@ -26,7 +26,7 @@ macro_rules! offsets {
         /// Calls a macro with the names of all globals, to define them on the kernel side.
         #[macro_export]
         macro_rules! for_each_global {
-            ($m:ident) => { $m! { $($global)* TASK_HELPERS CAPABLE_OPTS STACKS_WANTED FILTERS_WANTED } };
+            ($m:ident) => { $m! { $($global)* TASK_HELPERS CAPABLE_OPTS STACKS_WANTED COUNTS_WANTED FILTERS_WANTED } };
         }
     };
 }
@@ -39,6 +39,9 @@ pub const CAPABLE_OPTS: &str = "CAPABLE_OPTS";
 
 /// Global: 1 when the user stack of each call that is new is wanted.
 pub const STACKS_WANTED: &str = "STACKS_WANTED";
+
+/// Global: 1 when calls are counted.
+pub const COUNTS_WANTED: &str = "COUNTS_WANTED";
 
 /// Global: 1 when the filters are wanted under which processes enter a target.
 pub const FILTERS_WANTED: &str = "FILTERS_WANTED";
@@ -73,14 +76,27 @@ offsets! {
     TASK_MM: "task_struct" "mm" false;
     MM_EXE_FILE: "mm_struct" "exe_file" false;
     MM_START_STACK: "mm_struct" "start_stack" false;
+    BPRM_INTERP: "linux_binprm" "interp" false;
+    TASK_REAL_PARENT: "task_struct" "real_parent" false;
     TASK_COMM: "task_struct" "comm" true;
     TASK_GROUP_LEADER: "task_struct" "group_leader" true;
     TASK_SELF_EXEC_ID: "task_struct" "self_exec_id" true;
     FILE_INODE: "file" "f_inode" false;
     INODE_NUMBER: "inode" "i_ino" false;
+    INODE_SB: "inode" "i_sb" false;
+    SUPER_DEV: "super_block" "s_dev" false;
+    INODE_CTIME: "inode" "i_ctime" false;
+    INODE_CTIME_6_6: "inode" "__i_ctime" false;
+    INODE_CTIME_SEC: "inode" "i_ctime_sec" false;
+    INODE_CTIME_NSEC: "inode" "i_ctime_nsec" false;
     FILE_DENTRY: "file" "f_path.dentry" false;
     DENTRY_NAME: "dentry" "d_name.name" false;
     NSPROXY_MNT_NS: "nsproxy" "mnt_ns" true;
+    NSPROXY_IPC_NS: "nsproxy" "ipc_ns" false;
+    IPC_NS_QUEUES: "ipc_namespace" "mq_queues_count" false;
+    IPC_NS_QUEUES_MAX: "ipc_namespace" "mq_queues_max" false;
+    IPC_NS_MESSAGES_MAX: "ipc_namespace" "mq_msg_max" false;
+    IPC_NS_MESSAGE_SIZE_MAX: "ipc_namespace" "mq_msgsize_max" false;
     CSS_SET_DFL_CGRP: "css_set" "dfl_cgrp" true;
     CGROUP_KN: "cgroup" "kn" true;
     CGROUP_ROOT: "cgroup" "root" true;
@@ -91,10 +107,17 @@ offsets! {
     KERNFS_NODE_NAME: "kernfs_node" "name" true;
     CRED_UID: "cred" "uid" false;
     CRED_EUID: "cred" "euid" false;
+    CRED_SUID: "cred" "suid" false;
+    CRED_GID: "cred" "gid" false;
+    CRED_EGID: "cred" "egid" false;
+    CRED_SGID: "cred" "sgid" false;
     CRED_PERMITTED: "cred" "cap_permitted" false;
     CRED_INHERITABLE: "cred" "cap_inheritable" false;
     CRED_AMBIENT: "cred" "cap_ambient" false;
     CRED_USER_NS: "cred" "user_ns" true;
     USER_NS_UID_MAP: "user_namespace" "uid_map.extent" false;
+    USER_NS_UID_EXTENTS: "user_namespace" "uid_map.nr_extents" false;
+    USER_NS_GID_MAP: "user_namespace" "gid_map.extent" false;
+    USER_NS_GID_EXTENTS: "user_namespace" "gid_map.nr_extents" false;
     USER_NS_LEVEL: "user_namespace" "level" true;
 }

@@ -51,6 +51,8 @@ pub mod kind {
     pub const CHILD: u32 = 2;
     /// A candidate whose cgroup was removed: nothing more will happen in it.
     pub const ENDED: u32 = 3;
+    /// Created by the workload of a target, outside of the target's cgroup. What others create in it, or move to it, is theirs.
+    pub const MADE: u32 = 4;
 }
 
 /// Value of `SCOPES`, keyed by cgroup id.
@@ -73,7 +75,7 @@ pub struct Target {
     pub user_ns: u64,
     /// `nsproxy.mnt_ns` of whoever moved the first process in: the runtime's; 0 until then.
     pub mnt_ns: u64,
-    /// Cgroups that were created inside its cgroup.
+    /// Cgroups that were created inside its cgroup, or elsewhere by its workload.
     pub inner_cgroups: u64,
     /// Processes that left its cgroup.
     pub left: u64,
@@ -144,8 +146,14 @@ pub mod loss {
     pub const THREADS: u32 = 5;
     /// User stacks.
     pub const STACKS: u32 = 6;
+    /// Combinations of arguments; any counts as seen of the call.
+    pub const ARGUMENTS: u32 = 7;
+    /// Files that root executed.
+    pub const FILES: u32 = 8;
+    /// Counts of calls.
+    pub const COUNTS: u32 = 9;
     /// How many there are.
-    pub const COUNT: u32 = 7;
+    pub const COUNT: u32 = 10;
 }
 
 const _: () = assert!(size_of::<Scope>() == 104 && size_of::<Joined>() == 16);

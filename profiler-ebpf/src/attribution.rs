@@ -9,7 +9,7 @@ use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_probe_read_kernel_str_bytes, generated::bpf_ktime_get_ns,
 };
 use profiler_common::{
-    evidence::{CallKey, FULL, MakerKey, Makers},
+    evidence::{CallKey, FIRST_MARK, FULL, MakerKey, Makers, Sighting},
     scope::loss,
 };
 
@@ -51,7 +51,7 @@ impl Maker {
     #[inline(always)]
     pub fn is_among(&self, makers: Makers) -> bool {
         has(makers, mark(self.thread))
-            || makers != 0 && has(makers, self.program())
+            || makers >= FIRST_MARK && has(makers, self.program())
             || makers == FULL
     }
 
@@ -70,10 +70,10 @@ fn hash([execs, first, second]: [u64; 3]) -> u64 {
         .wrapping_add(second.wrapping_mul(0x1656_67b1_9e37_79f9))
 }
 
-/// The upper bits of a hash; never 0.
+/// The upper bits of a hash.
 #[inline(always)]
 fn mark(hash: u64) -> u64 {
-    (hash >> 48).max(1)
+    (hash >> 48).max(FIRST_MARK)
 }
 
 /// Notes the current program for something other than a call, if its word does not show it yet.
@@ -139,8 +139,15 @@ fn insert(key: &MakerKey) -> bool {
         }
     }
     let Some(sighting) = MAKERS.get_ptr_mut(key) else { return false };
-    // SAFETY: `sighting` points to a live map value, and only who inserted it writes this part; the helpers have no
-    // preconditions, and write at most the buffer.
+    fill(sighting);
+    true
+}
+
+/// Writes who the current program is, and that it is now. Only who inserted the sighting does so.
+#[inline(always)]
+pub fn fill(sighting: *mut Sighting) {
+    // SAFETY: `sighting` points into a live map value; the helpers have no preconditions, and write at most the
+    // buffer.
     unsafe {
         (*sighting).at_ns = bpf_ktime_get_ns();
         (*sighting).comm = comm();
@@ -148,7 +155,6 @@ fn insert(key: &MakerKey) -> bool {
             let _ = bpf_probe_read_kernel_str_bytes(name as *const u8, &mut (*sighting).exe);
         }
     }
-    true
 }
 
 /// Writes a mark into a free place, or over an older one.

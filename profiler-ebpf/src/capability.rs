@@ -15,12 +15,8 @@ use crate::{
     attribution, joined,
     kernel::{self, Address},
     maps::{ASKED, CHECK_ZERO, CHECKS, SLOTS, add, control, get_or_insert, lost},
-    outcome, scope,
+    moot, outcome, scope,
 };
-
-/// Asked for by every chmod of a file whose group is not the caller's
-/// (<https://elixir.bootlin.com/linux/v6.12/source/fs/attr.c#L196>).
-const CAP_FSETID: i32 = 4;
 
 /// What the kernel asks, however it was seen.
 struct Question {
@@ -84,7 +80,7 @@ fn key(ctx: &impl EbpfContext, slot: Slot, question: &Question, inner: u64) -> C
     let regs = kernel::current_regs();
     let (abi, nr) = kernel::call_of(kernel::current(), kernel::orig_ax(regs));
     let mut flags = flags(slot, question);
-    if question.capability == CAP_FSETID && kernel::is_chmod_without_setgid(regs, abi, nr) {
+    if moot::is(question.capability, question.cred, question.target, abi, nr) {
         flags |= check::MOOT;
     }
     CheckKey {

@@ -6,14 +6,14 @@
 
 use core::ptr;
 
-use aya_ebpf::{Global, helpers::bpf_probe_read_user};
+use aya_ebpf::{Global, helpers::bpf_probe_read_user, programs::BtfTracePointContext};
 use profiler_common::{
-    evidence::{CALLERS, CallKey, Check, CheckKey, abi, check},
+    evidence::{CALLERS, CallKey, Check, CheckKey, EXECVE, abi, check},
     scope::{Slot, loss, slot_of},
 };
 
 use crate::{
-    attribution, capability, joined,
+    attribution, capability, files, joined,
     kernel::{self, Address},
     maps::{CHECK_ZERO, CHECKS, add, get_or_insert, lost},
     scope,
@@ -54,8 +54,7 @@ pub fn called(slot: Slot, abi: u8, nr: u32) {
 }
 
 /// An execve succeeded: the program may have capabilities from its file.
-pub fn executed(slot: Slot) {
-    const EXECVE: u32 = 59;
+pub fn executed(ctx: &BtfTracePointContext, slot: Slot) {
     let task = kernel::current();
     let Some(cred) = kernel::read::<Address>(task, &kernel::TASK_REAL_CRED) else { return };
     let set = |offset: &Global<i32>| kernel::read::<u64>(cred, offset).unwrap_or(0);
@@ -63,11 +62,11 @@ pub fn executed(slot: Slot) {
     if permitted == 0 {
         return;
     }
-    // root has them from being root, and ambient ones come from the parent
+    // root has them from being root, and is refused a file that gives more; ambient ones come from the parent
     let root = kernel::root_uid(kernel::user_namespace(task));
     let is_root = |offset| kernel::read::<u32>(cred, offset).is_none_or(|uid| uid == root);
     if is_root(&kernel::CRED_UID) || is_root(&kernel::CRED_EUID) {
-        return;
+        return files::executed(ctx, slot, cred, permitted);
     }
     let phase = joined::phase(slot);
     let call = CallKey { slot, nr: EXECVE, abi: abi::NATIVE, phase, reserved: 0 };

@@ -88,7 +88,13 @@ pub fn attached(ctx: &BtfTracePointContext) {
     let Some(id) = kernel::unified_cgroup_id(ctx.arg(0)) else { return };
     let task: Address = ctx.arg(2);
     let Some(tgid) = kernel::read::<u32>(task, &kernel::TASK_TGID) else { return };
-    let to = scope::slot_of(id);
+    let mut to = scope::slot_of(id);
+    if let Some(slot) = to
+        && !members::is_of(tgid, slot)
+        && !members::is_of(current_tgid(), slot)
+    {
+        to = scope::joined_by_others(id, slot);
+    }
     let was_joined = is_joined(tgid);
     // one that moved itself is in its new cgroup already
     let by_workload = to.is_some() && scope::current() == to && !is_joined(current_tgid());
@@ -115,7 +121,13 @@ pub fn forked(ctx: &BtfTracePointContext) {
         return; // a thread
     }
     let parent_slot = scope::current();
-    let slot = kernel::task_cgroup_id(child).and_then(scope::slot_of);
+    let id = kernel::task_cgroup_id(child).unwrap_or(0);
+    let mut slot = scope::slot_of(id);
+    if parent_slot.is_none()
+        && let Some(of) = slot
+    {
+        slot = scope::joined_by_others(id, of);
+    }
     if let Some(slot) = slot {
         members::entered(tgid, slot);
     }

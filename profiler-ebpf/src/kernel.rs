@@ -3,12 +3,12 @@
 use aya_ebpf::{
     Global,
     helpers::{
-        bpf_probe_read_kernel,
+        bpf_probe_read_kernel, bpf_probe_read_user,
         generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs},
     },
 };
 use profiler_common::{
-    evidence::{ARGUMENTS, X32_BIT, abi},
+    evidence::{ARGUMENTS, FileId, X32_BIT, abi},
     for_each_global,
 };
 
@@ -117,20 +117,6 @@ pub fn stack_pointer(regs: Address) -> Address {
 #[inline(always)]
 pub fn program() -> Address {
     read::<Address>(current(), &TASK_MM).and_then(|mm| read(mm, &MM_START_STACK)).unwrap_or(0)
-}
-
-/// Whether the registers are those of a chmod whose mode has no set-group-id bit. Native calls only.
-#[inline(always)]
-pub fn is_chmod_without_setgid(regs: Address, abi: u8, nr: u32) -> bool {
-    const S_ISGID: u64 = 0o2000;
-    if abi == abi::COMPAT {
-        return false;
-    }
-    match nr {
-        90 | 91 => argument(regs, abi, 1) & S_ISGID == 0, // chmod, fchmod
-        268 | 452 => argument(regs, abi, 2) & S_ISGID == 0, // fchmodat, fchmodat2
-        _ => false,
-    }
 }
 
 /// An argument of a call.
@@ -255,11 +241,41 @@ fn comm(task: Address) -> [u64; 2] {
 /// Inode number of the current executable; 0 when unknown.
 #[inline(always)]
 pub fn exe_inode() -> u64 {
-    read::<Address>(current(), &TASK_MM)
-        .and_then(|mm| read::<Address>(mm, &MM_EXE_FILE))
-        .and_then(|file| read::<Address>(file, &FILE_INODE))
-        .and_then(|inode| read(inode, &INODE_NUMBER))
-        .unwrap_or(0)
+    exe().and_then(|inode| read(inode, &INODE_NUMBER)).unwrap_or(0)
+}
+
+/// The inode of the current executable.
+#[inline(always)]
+fn exe() -> Option<Address> {
+    let mm: Address = read(current(), &TASK_MM)?;
+    read(read(mm, &MM_EXE_FILE)?, &FILE_INODE)
+}
+
+/// The current executable.
+#[inline(always)]
+pub fn exe_file() -> Option<FileId> {
+    /// Whether the time was asked for is in the bits above it
+    /// (<https://elixir.bootlin.com/linux/v6.13/source/include/linux/fs.h>, `I_CTIME_QUERIED`).
+    const NANOSECONDS: u64 = (1 << 30) - 1;
+    let inode = exe()?;
+    let device = read(read(inode, &INODE_SB)?, &SUPER_DEV)?;
+    let changed = read(inode, &INODE_CTIME).or_else(|| read(inode, &INODE_CTIME_6_6));
+    let [seconds, nanoseconds] = match changed {
+        Some(changed) => changed,
+        None => {
+            let nanoseconds: u32 = read(inode, &INODE_CTIME_NSEC)?;
+            [read::<u64>(inode, &INODE_CTIME_SEC)?, u64::from(nanoseconds)]
+        }
+    };
+    let changed_ns = seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds & NANOSECONDS);
+    Some(FileId { inode: read(inode, &INODE_NUMBER)?, changed_ns, device, reserved: 0 })
+}
+
+/// The process id of the current task's parent; 0 when unknown.
+#[inline(always)]
+pub fn parent() -> u32 {
+    let parent = read::<Address>(current(), &TASK_REAL_PARENT);
+    parent.and_then(|parent| read(parent, &TASK_TGID)).unwrap_or(0)
 }
 
 /// A plain load from a pointer that the verifier has typed, where it does.
@@ -317,20 +333,51 @@ pub fn user_namespace(task: Address) -> Address {
     read(task, &TASK_REAL_CRED).and_then(|cred: Address| read(cred, &CRED_USER_NS)).unwrap_or(0)
 }
 
+/// One range of a user namespace's ids, as `struct uid_gid_extent`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Extent {
+    first: u32,
+    lower_first: u32,
+    count: u32,
+}
+
 /// The kernel's id of a user namespace's root.
 #[inline(always)]
 pub fn root_uid(user_ns: Address) -> u32 {
-    /// The head of `struct uid_gid_extent`: first id inside, first id outside.
-    #[repr(C)]
-    #[derive(Clone, Copy)]
-    struct Extent {
-        first: u32,
-        lower_first: u32,
-    }
     match read::<Extent>(user_ns, &USER_NS_UID_MAP) {
-        Some(Extent { first: 0, lower_first }) => lower_first,
+        Some(Extent { first: 0, lower_first, .. }) => lower_first,
         _ => 0,
     }
+}
+
+/// The kernel's id of an id in a user namespace, by the namespace's map. `None` also when the map is a longer one.
+#[inline(always)]
+pub fn kernel_id(
+    user_ns: Address,
+    id: u32,
+    map: &Global<i32>,
+    extents: &Global<i32>,
+) -> Option<u32> {
+    /// As many are kept in the struct itself (`UID_GID_MAP_MAX_BASE_EXTENTS`).
+    const KEPT: u32 = 5;
+    let count = read::<u32>(user_ns, extents)?;
+    let [one, two] = read::<[Extent; 2]>(user_ns, map)?;
+    let of = |extent: Extent| {
+        let offset = id.wrapping_sub(extent.first);
+        (offset < extent.count).then(|| extent.lower_first.wrapping_add(offset))
+    };
+    match count {
+        1..=KEPT => of(one).or_else(|| if count > 1 { of(two) } else { None }),
+        _ => None,
+    }
+}
+
+/// Reads a value of the current process.
+#[inline(always)]
+pub fn read_user<T>(address: Address) -> Option<T> {
+    // SAFETY: the helper takes any address and fails on a bad one.
+    unsafe { bpf_probe_read_user(address as *const T) }.ok()
 }
 
 /// A task's mount namespace; 0 for one that is exiting.

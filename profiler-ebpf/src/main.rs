@@ -8,14 +8,17 @@
 #![no_std]
 #![no_main]
 
+mod arguments;
 mod attribution;
 mod capability;
 mod entries;
+mod files;
 mod implied;
 mod joined;
 mod kernel;
 mod maps;
 mod members;
+mod moot;
 mod outcome;
 mod scope;
 mod stack;
@@ -111,11 +114,11 @@ fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
 
 /// An execve succeeded.
 #[btf_tracepoint(function = "sched_process_exec")]
-fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
+fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     if let Some(slot) = scope::current() {
         let joined = joined::is_current();
         joined::executed(slot);
-        implied::executed(slot);
+        implied::executed(&ctx, slot);
         let is_joined = joined::is_current();
         entries::executed(slot, joined && !is_joined, is_joined);
     }

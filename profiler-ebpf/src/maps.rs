@@ -4,13 +4,13 @@ use core::{borrow::Borrow, intrinsics};
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, Queue},
+    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, Queue, RingBuf},
 };
 use profiler_common::{
     entries::{Entries, Filter, FilterKey},
     evidence::{
-        CallKey, Check, CheckKey, Denial, DenialKey, MakerKey, Makers, PENDING_CHECKS, Seen,
-        Sighting, Stack,
+        ArgumentsKey, CallKey, Check, CheckKey, Denial, DenialKey, Executed, ExecutedKey, MakerKey,
+        Makers, PENDING_CHECKS, Seen, Sighting, Stack, Watch, watch,
     },
     scope::{BUCKETS, Control, Joined, PATH_LEN, Scope, Slot, Stamp, Target, loss},
 };
@@ -62,6 +62,14 @@ pub static SEEN: Array<Seen> = Array::with_max_entries(256, 0);
 #[map]
 pub static SPARSE: HashMap<CallKey, Makers> = HashMap::with_max_entries(4096, ON_DEMAND);
 
+/// Which calls' arguments are kept. Written by user space, before anything is in scope.
+#[map]
+pub static WATCHED: Array<Watch> = Array::with_max_entries(watch::PLACES, 0);
+
+/// With which arguments watched calls were made, and by whom last.
+#[map]
+pub static ARGUMENTS: HashMap<ArgumentsKey, Makers> = HashMap::with_max_entries(32_768, ON_DEMAND);
+
 /// Who did what.
 #[map]
 pub static MAKERS: HashMap<MakerKey, Sighting> = HashMap::with_max_entries(32_768, ON_DEMAND);
@@ -78,6 +86,11 @@ pub static STACKS: HashMap<CallKey, Stack> = HashMap::with_max_entries(4096, ON_
 #[map]
 pub static STACK_ZERO: PerCpuArray<Stack> = PerCpuArray::with_max_entries(1, 0);
 
+/// How often each call was made, on each CPU: a word that all of them write would go from one to the other. Allocated at once, as
+/// old kernels cannot allocate such entries later; user space makes it small when nobody wants to know.
+#[map]
+pub static COUNTS: PerCpuHashMap<CallKey, u64> = PerCpuHashMap::with_max_entries(8192, 0);
+
 /// Capability checks.
 #[map]
 pub static CHECKS: HashMap<CheckKey, Check> = HashMap::with_max_entries(8192, ON_DEMAND);
@@ -85,6 +98,18 @@ pub static CHECKS: HashMap<CheckKey, Check> = HashMap::with_max_entries(8192, ON
 /// An all-zero `Check` to insert: old kernels count the stacks of caller and callee together, up to 512 bytes.
 #[map]
 pub static CHECK_ZERO: PerCpuArray<Check> = PerCpuArray::with_max_entries(1, 0);
+
+/// Files that root executed.
+#[map]
+pub static EXECUTED: HashMap<ExecutedKey, Executed> = HashMap::with_max_entries(4096, ON_DEMAND);
+
+/// An all-zero `Executed` to insert.
+#[map]
+pub static EXECUTED_ZERO: PerCpuArray<Executed> = PerCpuArray::with_max_entries(1, 0);
+
+/// Those of them that user space should look at now, in bytes.
+#[map]
+pub static EXECUTIONS: RingBuf = RingBuf::with_byte_size(128 << 10, 0);
 
 /// Checks that the kernel has not answered, by tid. Only with kprobes, which see question and answer apart.
 #[map]

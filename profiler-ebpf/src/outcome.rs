@@ -204,7 +204,7 @@ fn look_again(regs: Address, slot: Slot, ret: i64) {
         return;
     }
     if !syscall::is_known(slot, abi, nr) {
-        syscall::returned(slot, abi, nr);
+        syscall::returned(regs, slot, abi, nr);
     }
 }
 

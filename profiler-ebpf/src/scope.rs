@@ -6,16 +6,19 @@
 
 use aya_ebpf::{helpers::bpf_probe_read_kernel_str_bytes, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
-use profiler_common::scope::{
-    BUCKETS, CROWDED, NAME_LEN, PATH_LEN, Scope, Slot, Stamp, kind, loss,
+use profiler_common::{
+    evidence::phase,
+    scope::{BUCKETS, CROWDED, NAME_LEN, PATH_LEN, Scope, Slot, Stamp, kind, loss, slot_kind},
 };
 
 use crate::{
+    joined,
     kernel::{self, Address},
     maps::{
         BUCKETS_ADOPTED, BUCKETS_CHOSEN, EVIDENCE, FREE_SLOTS, PATH, SCOPES, SLOTS, WANTED,
         control, lost,
     },
+    members,
 };
 
 /// Hex digits of a container id.
@@ -54,21 +57,23 @@ pub fn slot_of(cgroup_id: u64) -> Option<Slot> {
     unsafe { SCOPES.get(cgroup_id) }.map(|scope| scope.slot)
 }
 
-/// `cgroup_mkdir(struct cgroup *, const char *path)`: adopts children, wanted paths and, on demand, candidates.
+/// `cgroup_mkdir(struct cgroup *, const char *path)`: adopts children, wanted paths, what members make elsewhere and, on
+/// demand, candidates.
 pub fn created(ctx: &BtfTracePointContext) {
     let cgroup: Address = ctx.arg(0);
     let Some(id) = kernel::unified_cgroup_id(cgroup) else { return };
-    let parent = kernel::cgroup_parent(cgroup).and_then(kernel::cgroup_id).and_then(slot_of);
+    let parent = kernel::cgroup_parent(cgroup).and_then(kernel::cgroup_id).and_then(owner);
     let mut scope = Scope { slot: 0, kind: kind::CHILD, name: [0; NAME_LEN] };
     if let Some(slot) = parent {
         scope.slot = slot;
-        if let Some(target) = SLOTS.get_ptr_mut(slot) {
-            // SAFETY: `target` points to a live map value; only this program writes the field, under cgroup_mutex.
-            unsafe { (*target).inner_cgroups += 1 };
-        }
+        inner(slot);
     } else if let Some(slot) = wanted(ctx.arg(1)) {
         scope.slot = slot;
         scope.kind = kind::CANDIDATE;
+    } else if let Some(slot) = maker() {
+        scope.slot = slot;
+        scope.kind = kind::MADE;
+        inner(slot);
     } else {
         if control().adopt == 0 || !read_container_name(cgroup, &mut scope.name) {
             return;
@@ -95,13 +100,51 @@ pub fn removed(ctx: &BtfTracePointContext) {
     // SAFETY: `scope` points to a live map value; only this program writes it, under cgroup_mutex.
     unsafe {
         match (*scope).kind {
-            kind::CHILD => {
+            kind::CHILD | kind::MADE => {
                 let _ = SCOPES.remove(id);
             }
             kind::CANDIDATE => (*scope).kind = kind::ENDED,
             _ => {}
         }
     }
+}
+
+/// The target that everything in a cgroup belongs to, whoever makes it.
+#[inline(always)]
+fn owner(id: u64) -> Option<Slot> {
+    // SAFETY: as in `slot_of`.
+    unsafe { SCOPES.get(id) }.filter(|scope| scope.kind != kind::MADE).map(|scope| scope.slot)
+}
+
+/// The target whose workload the current task is: an engine in a container may make its cgroups anywhere. A container's runtime
+/// does not count: some run in a candidate (conmon's) and make the container's cgroup from there.
+#[inline(always)]
+fn maker() -> Option<Slot> {
+    let slot = current()?;
+    let is_plain = SLOTS
+        .get(slot)
+        .is_some_and(|target| matches!(target.kind, slot_kind::CGROUP | slot_kind::RUNNING_CGROUP));
+    (is_plain || joined::phase(slot) == phase::WORKLOAD).then_some(slot)
+}
+
+/// Counts a cgroup that a target has besides its own.
+#[inline(always)]
+fn inner(slot: Slot) {
+    if let Some(target) = SLOTS.get_ptr_mut(slot) {
+        // SAFETY: `target` points to a live map value; only this program writes the field, under cgroup_mutex.
+        unsafe { (*target).inner_cgroups += 1 };
+    }
+}
+
+/// The target of a cgroup that somebody else brings a process into who was not the target's. A cgroup that a member made outside of the
+/// target's own is none of it any more: others use it, too.
+pub fn joined_by_others(id: u64, slot: Slot) -> Option<Slot> {
+    if owner(id).is_some() {
+        return Some(slot);
+    }
+    let _ = SCOPES.remove(id); // the kernel may just have removed it
+    members::left(slot);
+    None
 }
 
 /// The slot that waits for a cgroup of this path.

@@ -10,7 +10,7 @@ use profiler::{
     target::command::CommandCgroup,
 };
 
-use crate::caller;
+use crate::caller::{self, Call};
 
 static FLOOR: &[u8] = aya::include_bytes_aligned!("../../profiler-ebpf/floor.bpf.o");
 
@@ -67,16 +67,16 @@ impl SetUp {
     }
 
     /// Nanoseconds per call.
-    pub fn measure(self, calls: u64) -> Result<f64> {
+    pub fn measure(self, calls: u64, call: Call) -> Result<f64> {
         match self {
-            SetUp::Untraced => caller::measure(calls, None, &[]),
-            SetUp::Floor => floor(calls, &["floor_enter"]),
-            SetUp::FloorBoth => floor(calls, &["floor_enter", "floor_exit"]),
-            _ => self.recorder(calls),
+            SetUp::Untraced => caller::measure(calls, call, None, &[]),
+            SetUp::Floor => floor(calls, call, &["floor_enter"]),
+            SetUp::FloorBoth => floor(calls, call, &["floor_enter", "floor_exit"]),
+            _ => self.recorder(calls, call),
         }
     }
 
-    fn recorder(self, calls: u64) -> Result<f64> {
+    fn recorder(self, calls: u64, call: Call) -> Result<f64> {
         let root = Path::new("/");
         let setup = cgroup::detect(root)?;
         let own = CommandCgroup::create(root, &setup)?;
@@ -93,7 +93,7 @@ impl SetUp {
         observer.watch_exits(outcomes || denials, denials)?;
         let bystander =
             matches!(self, SetUp::Bystander | SetUp::BystanderOutcomes | SetUp::BystanderOfMany);
-        let ns = caller::measure(calls, (!bystander).then_some(dir.as_path()), &[])?;
+        let ns = caller::measure(calls, call, (!bystander).then_some(dir.as_path()), &[])?;
         observer.stop()?;
         own.remove()?;
         Ok(ns)
@@ -101,7 +101,7 @@ impl SetUp {
 }
 
 /// With empty programs attached.
-fn floor(calls: u64, programs: &[&str]) -> Result<f64> {
+fn floor(calls: u64, call: Call, programs: &[&str]) -> Result<f64> {
     let mut ebpf = Ebpf::load(FLOOR)?;
     for name in programs {
         let program: &mut RawTracePoint =
@@ -109,5 +109,5 @@ fn floor(calls: u64, programs: &[&str]) -> Result<f64> {
         program.load()?;
         program.attach(&name.replace("floor_", "sys_"))?;
     }
-    caller::measure(calls, None, &[])
+    caller::measure(calls, call, None, &[])
 }

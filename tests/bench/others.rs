@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::Result;
 
-use crate::caller;
+use crate::caller::{self, Call};
 
 /// Another tool.
 pub struct Other {
@@ -67,7 +67,7 @@ impl Other {
             return Ok(None);
         }
         match self.how {
-            How::Starts(words) => caller::measure(self.calls, None, words).map(Some),
+            How::Starts(words) => caller::measure(self.calls, Call::Plain, None, words).map(Some),
             How::Beside(words) => {
                 let mut child = Command::new(words[0])
                     .args(&words[1..])
@@ -78,7 +78,7 @@ impl Other {
                 if child.try_wait()?.is_some() {
                     return Ok(None);
                 }
-                let ns = caller::measure(self.calls, None, &[]);
+                let ns = caller::measure(self.calls, Call::Plain, None, &[]);
                 stop(&mut child);
                 ns.map(Some)
             }

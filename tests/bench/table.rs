@@ -30,17 +30,20 @@ impl Row {
     }
 }
 
-/// A Markdown table. The first row is untraced, the second the floor; the last column is what was
-/// added to a call, as a ratio to what the floor adds.
-pub fn markdown(rows: &[Row], others: &[Row]) -> String {
-    let untraced = rows[0].least();
-    let floor = rows[1].least() - untraced;
+/// A Markdown table: `rows` and the `others` that make the same call, and `watched`, which makes another. The first row of each call is
+/// untraced, the second the floor; the last column is what was added to a call, as a ratio to what the floor adds.
+pub fn markdown(rows: &[Row], others: &[Row], watched: &[Row]) -> String {
     let mut text =
         String::from("| set-up | ns per call | added | of the floor's |\n|---|---:|---:|---:|\n");
-    for row in rows.iter().chain(others) {
-        let ns = row.least();
-        let added = ns - untraced;
-        let _ = writeln!(text, "| {} | {ns:.0} | {added:.0} | {:.2} |", row.name, added / floor);
+    for (of, more) in [(rows, others), (watched, &[])] {
+        let untraced = of[0].least();
+        let floor = of[1].least() - untraced;
+        for row in of.iter().chain(more) {
+            let ns = row.least();
+            let added = ns - untraced;
+            let _ =
+                writeln!(text, "| {} | {ns:.0} | {added:.0} | {:.2} |", row.name, added / floor);
+        }
     }
     text
 }

@@ -3,6 +3,7 @@
 pub mod complete;
 pub mod hostile;
 pub mod killed;
+pub mod lost;
 pub mod moved;
 pub mod stable;
 pub mod stacks;

@@ -127,6 +127,10 @@ pub struct RecordArgs {
     #[arg(long)]
     pub stacks: bool,
 
+    /// Count how often each call is made, in recording.json; each call then costs a little more
+    #[arg(long)]
+    pub counts: bool,
+
     /// Write a byte to this file descriptor when everything is attached
     #[arg(long, value_name = "FD")]
     pub ready_fd: Option<u32>,
@@ -268,9 +272,9 @@ pub struct LintArgs {
     #[command(flatten)]
     pub context: ContextArgs,
 
-    /// The version of libseccomp that loads it: 2.5.4
-    #[arg(long, value_name = "VERSION", value_parser = libseccomp, default_value = "2.5.4")]
-    pub libseccomp: Version,
+    /// The version of libseccomp that loads it: 2.5.4 (default: this machine's, or 2.5.4 where there is none)
+    #[arg(long, value_name = "VERSION", value_parser = libseccomp)]
+    pub libseccomp: Option<Version>,
 
     /// `runc` or `crun`, one version of it, or `any`, must start under it (default: the profile's, else all are asked)
     #[arg(long, value_name = "RUNTIME[:VERSION]")]

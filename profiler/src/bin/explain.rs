@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use profiler::{
-    model::{explain::Subject, symbol},
+    model::{arguments::constants, explain::Subject},
     report::explain,
 };
 
@@ -43,7 +43,7 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode> {
 }
 
 fn argument(text: &str) -> Result<u64> {
-    symbol::parse(text).with_context(|| {
+    constants::parse_any(text).with_context(|| {
         format!("`{text}` is no argument\nhint: write `17`, `0x11`, `AF_PACKET` or `CLONE_NEWNS|CLONE_NEWUSER`")
     })
 }

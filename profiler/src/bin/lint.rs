@@ -5,10 +5,11 @@ use std::{path::Path, process::ExitCode};
 use anyhow::{Context as _, Result, ensure};
 use profiler::{
     ingest::{self, layout::Layout},
+    kernel::libseccomp::Libseccomp,
     model::{
         effective,
         floor::{self, RuntimeUse, User},
-        lint::{Edit, Finding, Severity, Subject, lint},
+        lint::{Edit, Finding, Severity, Subject, libseccomp::Version, lint},
         purpose::RuntimeChoice,
     },
     report::lint::{self as report, Found},
@@ -25,9 +26,11 @@ use crate::{
 pub fn run(args: &LintArgs) -> Result<ExitCode> {
     let mut found = Vec::new();
     let mut fixed = 0;
+    let machines = || Libseccomp::open().ok().map(|library| library.version());
+    let libseccomp = args.libseccomp.or_else(machines);
     for path in &args.files {
         let mut policy = input::policy(path)?;
-        let mut findings = of(args, &policy);
+        let mut findings = of(args, libseccomp, &policy);
         if args.fix
             && policy.profile.is_none()
             && findings.iter().any(|finding| finding.fix.is_some())
@@ -36,7 +39,7 @@ pub fn run(args: &LintArgs) -> Result<ExitCode> {
             if let Some(text) = mend(args, &policy, &findings)? {
                 replace(&policy.path, text)?;
                 policy = input::policy(&policy.path)?;
-                findings = of(args, &policy);
+                findings = of(args, libseccomp, &policy);
                 fixed += before.saturating_sub(findings.len());
             }
         }
@@ -67,12 +70,14 @@ pub fn run(args: &LintArgs) -> Result<ExitCode> {
     Ok(if fails { exit::NO.into() } else { ExitCode::SUCCESS })
 }
 
-fn of(args: &LintArgs, policy: &PolicyInput) -> Vec<Finding> {
+fn of(args: &LintArgs, libseccomp: Option<Version>, policy: &PolicyInput) -> Vec<Finding> {
     let profile = policy.profile.as_ref();
     let contexts = args.context.all(policy);
     let mut subject =
         Subject::new(&policy.file, profile, args.context.engine().or(policy.engine), contexts);
-    subject.libseccomp = args.libseccomp;
+    if let Some(version) = libseccomp {
+        subject.libseccomp = version;
+    }
     subject.runtimes = args.runtime.as_ref().map(|choice| {
         let uses: Vec<(String, String)> = match choice {
             RuntimeChoice::One { runtime, version } => vec![((*runtime).into(), version.clone())],

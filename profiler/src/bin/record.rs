@@ -62,6 +62,7 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
         debug,
         capabilities: args.attach_capabilities.map(Way::from),
         stacks: args.stacks,
+        counts: args.counts,
         filters: false,
     };
     let plan = Plan {

@@ -9,13 +9,13 @@ use crate::{
     ingest::{self, layout::Layout, policy::Policy},
     model::{
         arch::Abi,
+        arguments::constants,
         diff::{self, Allowlist, Side},
         effective::{self, Context, Engine},
         explain, lint, merge, minimise, policy,
         profile::Profile,
         recording::Recording,
         seccomp::{KernelVersion, SeccompFile},
-        symbol,
     },
     render,
     session::Request,
@@ -73,7 +73,7 @@ pub fn run(parser: Parser, bytes: &[u8]) {
             Ok(Policy::Seccomp(it)) => seccomp(&it, None, text),
             Err(_) => {}
         },
-        Parser::Argument => drop(symbol::parse(text)),
+        Parser::Argument => drop(constants::parse_any(text)),
         Parser::Allowlist => drop(ingest::allowlist::parse(text).map(|it| allowlist(&it))),
         Parser::Granted => granted(text),
         Parser::Request => drop(Request::parse(text).map(|it| request(&it))),

@@ -123,22 +123,6 @@ impl Condition {
     }
 }
 
-impl std::fmt::Display for Condition {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Condition { index, value, value_two, .. } = self;
-        let op = match self.op {
-            Op::Ne => "!=",
-            Op::Lt => "<",
-            Op::Le => "<=",
-            Op::Eq => "==",
-            Op::Ge => ">=",
-            Op::Gt => ">",
-            Op::MaskedEq => return write!(f, "arg{index} & {value:#x} == {value_two:#x}"),
-        };
-        write!(f, "arg{index} {op} {value:#x}")
-    }
-}
-
 /// What happens to one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {

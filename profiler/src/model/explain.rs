@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::model::{
     arch::Abi,
+    arguments::call,
     capability,
     effective::{self, Condition, Context, Decision, Effective, Outcome},
     facts::{self, Risk},
@@ -110,7 +111,7 @@ pub struct Entry {
     pub docker_default: String,
     /// What the policy says of it.
     pub standing: Standing,
-    /// What happens to the call, in the order in which it is decided: `arg0 == 0x11: EPERM`, `otherwise: allow`.
+    /// What happens to the call, in the order in which it is decided: `family == AF_PACKET: EPERM`, `otherwise: allow`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verdict: Vec<String>,
     /// Only the OCI runtime needs it.
@@ -124,6 +125,9 @@ pub struct Entry {
     /// The last line of tests that failed without the capability; from `profile.json`. Hostile text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needed: Option<String>,
+    /// Of a required capability: calls that the kernel asks for it in before it looks at other ways, with what they do without it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked_first: Vec<String>,
 }
 
 /// What would happen to a call.
@@ -274,10 +278,11 @@ impl Subject<'_> {
             source: facts.map(|facts| facts.source().into_owned()).unwrap_or_default(),
             docker_default: facts::docker_default(&name).to_string(),
             standing,
-            verdict: verdict(&decision),
+            verdict: verdict(abi, &name, &decision),
             runtime_only: !reasons.is_empty() && reasons.iter().all(is_runtimes),
             reasons,
             capability_reasons: Vec::new(),
+            asked_first: Vec::new(),
             needed: None,
             name,
         }
@@ -294,6 +299,7 @@ impl Subject<'_> {
             .filter(|rule| rule.name == name)
             .collect();
         let granted = facts.is_some_and(|facts| facts.is_docker_default());
+        let required = lists.and_then(|lists| lists.required.iter().find(|rule| rule.name == name));
         Entry {
             kind: Kind::Capability,
             name: name.into(),
@@ -305,12 +311,12 @@ impl Subject<'_> {
             docker_default: if granted { "granted" } else { "not granted" }.into(),
             standing: match lists {
                 None => Standing::Unknown,
-                Some(lists) if in_list(&lists.required) => Standing::Allowed,
+                Some(_) if required.is_some() => Standing::Allowed,
                 Some(_) => Standing::Denied,
             },
             verdict: Vec::new(),
-            runtime_only: lists
-                .is_some_and(|lists| in_list(&lists.runtime) && !in_list(&lists.required)),
+            runtime_only: required.is_none() && lists.is_some_and(|lists| in_list(&lists.runtime)),
+            asked_first: required.map(other_ways).unwrap_or_default(),
             reasons: Vec::new(),
             needed: of_name.iter().find_map(|rule| rule.needed.clone()),
             capability_reasons: of_name
@@ -339,7 +345,7 @@ impl Subject<'_> {
             },
             outcome: outcome.map(|outcome| outcome.to_string()),
             passes: outcome.map(|outcome| outcome.may_pass()),
-            verdict: verdict(&decision),
+            verdict: verdict(abi, &call, &decision),
             left_out: self
                 .file
                 .syscalls
@@ -405,14 +411,27 @@ fn key(entry: &Entry) -> (Reverse<Risk>, Kind, &str, Option<Abi>) {
     (Reverse(entry.risk), entry.kind, &entry.name, entry.abi)
 }
 
-fn verdict(decision: &Decision) -> Vec<String> {
+fn verdict(abi: Abi, call: &str, decision: &Decision) -> Vec<String> {
     let line = |(conditions, outcome): &(Vec<Condition>, Outcome)| {
-        let conditions: Vec<String> = conditions.iter().map(ToString::to_string).collect();
-        format!("{}: {outcome}", conditions.join(", "))
+        format!("{}: {outcome}", call::conditions(Some(abi), call, conditions).join(", "))
     };
     let otherwise = match decision.rules.as_slice() {
         [] => decision.otherwise.to_string(),
         _ => format!("otherwise: {}", decision.otherwise),
     };
     decision.rules.iter().map(line).chain([otherwise]).collect()
+}
+
+/// What the calls of a rule may do without its capability; nothing when tests have shown that it is needed.
+fn other_ways(rule: &CapabilityRule) -> Vec<String> {
+    let ways: BTreeSet<String> = rule
+        .reasons
+        .iter()
+        .filter(|_| rule.needed.is_none())
+        .flat_map(|reason| {
+            facts::asked_first(&rule.name, &reason.syscall)
+                .map(|row| format!("{}: {}", reason.syscall, row.without))
+        })
+        .collect();
+    ways.into_iter().collect()
 }

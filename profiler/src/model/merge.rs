@@ -266,11 +266,12 @@ impl Fact for ArgumentFact {
 }
 
 impl Sighting {
-    /// Adds another account of the same run: the earlier time; everyone and every test.
+    /// Adds another account of the same: the earlier time, the larger count; everyone and every test.
     pub fn join(&mut self, other: Self) {
         let outside = |seen: &Self| seen.outside || seen.tests.is_empty();
         let outside = outside(self) || outside(&other);
         self.first_ms = self.first_ms.into_iter().chain(other.first_ms).min();
+        self.count = self.count.max(other.count);
         self.programs.extend(other.programs);
         self.tests.extend(other.tests);
         self.outside = outside && !self.tests.is_empty();

@@ -34,7 +34,6 @@ pub mod seccomp;
 pub mod shell;
 pub mod static_check;
 pub mod surface;
-pub mod symbol;
 pub mod syscall;
 mod tables;
 pub mod text;

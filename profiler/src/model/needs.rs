@@ -3,7 +3,8 @@
 //! Owns the difference between a need and a probe. The kernel asks for capabilities far more often than
 //! anything depends on them: every mmap asks for CAP_SYS_ADMIN, and many calls take a privileged
 //! shortcut if they may. A check counts as a need when it was made in earnest, for the container's
-//! own user namespace, with the workload's own credentials, was granted, and the call around it succeeded.
+//! own user namespace, with the workload's own credentials, was granted, and the call around it succeeded. One whose answer changes
+//! nothing is not made in earnest; where that cannot be told, [`crate::model::facts::ASKED_FIRST`] has the call.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -97,8 +97,8 @@ pub struct Run {
     /// What this run could not see. Sorted, without duplicates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Missing>,
-    /// Cgroups that were made inside the target's, by containers in it for one: what ran in them counts as the
-    /// target's.
+    /// Cgroups that were made inside the target's, or by it elsewhere, for containers in it for one: what ran in them counts
+    /// as the target's.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub inner_cgroups: u64,
 }
@@ -185,7 +185,8 @@ pub enum Missing {
     IoUring,
     /// A bounded table was full, `count` times.
     Lost {
-        /// Which table: `syscalls`, `capabilities`, `denials`, `attribution`, `scopes`, `threads`, `stacks`.
+        /// Which table: `syscalls`, `capabilities`, `denials`, `attribution`, `scopes`, `threads`, `stacks`,
+        /// `arguments`, `files`, `counts`.
         what: String,
         /// How many entries were not stored.
         count: u64,
@@ -198,6 +199,11 @@ pub enum Missing {
     },
     /// The engine went away; containers that started later were not found.
     Engine,
+    /// Root executed a file whose capabilities could not be read: the process and the file were gone, or out of reach.
+    Unread {
+        /// File name of the executable, empty when unknown. Hostile text.
+        program: String,
+    },
     /// Processes left the target's cgroup, `count` of them: what they did elsewhere was not seen.
     Left {
         /// How many.
@@ -240,6 +246,9 @@ pub struct Sighting {
     /// Milliseconds since the run was armed; absent when the side table was full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_ms: Option<u64>,
+    /// Of a call: how often it was made. Absent when it was not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
     /// Who did it; empty when the side table was full.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub programs: BTreeSet<Program>,
@@ -285,8 +294,8 @@ pub enum Verdict {
 pub enum AuditClass {
     /// A real check, whose denial would be audited (`capable`, `ns_capable`, ...).
     Audited,
-    /// A probe that no denial follows from: `ns_capable_noaudit`, `has_capability_noaudit`, ..., and
-    /// CAP_FSETID in a chmod that sets no set-group-id bit.
+    /// A probe that no denial follows from: `ns_capable_noaudit`, `has_capability_noaudit`, ..., and a real check in a call
+    /// that does the very same without the capability, as setuid(2) to the id that the process has.
     Noaudit,
     /// Memory accounting asks for CAP_SYS_ADMIN on every mmap, brk and exec.
     Memory,

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::{
     model::{
+        arguments::call,
         explain::{DecidedBy, Entry, Kind, Standing, WhyNot},
         facts::Risk,
         profile::{CapabilityReason, Outcome, SyscallReason},
@@ -111,6 +112,13 @@ pub fn detailed(entries: &[Entry], out: &mut impl Write) -> io::Result<()> {
         reasons.extend(entry.capability_reasons.iter().map(capability_reason));
         reasons.extend(entry.needed.as_deref().map(proven));
         field(out, "because", &reasons.join("\n"))?;
+        let ways: Vec<String> =
+            entry.asked_first.iter().map(|way| escape::short(way, 200)).collect();
+        field(out, "without it", &ways.join("\n"))?;
+        if !ways.is_empty() {
+            let text = "the kernel asks before it looks at other ways; `profiler minimise` tells";
+            field(out, "", text)?;
+        }
         field(out, "source", &entry.source)?;
     }
     Ok(())
@@ -125,15 +133,13 @@ pub fn why_not(answers: &[WhyNot], out: &mut impl Write) -> io::Result<()> {
         if index > 0 {
             writeln!(out)?;
         }
-        let arguments: Vec<String> =
-            answer.arguments.iter().map(|value| format!("{value:#x}")).collect();
-        let call = format!("{}({})", escape::line(&answer.call), arguments.join(", "));
+        let called = call::call(answer.abi, &escape::line(&answer.call), &answer.arguments);
         let outcome = match (&answer.outcome, answer.passes) {
             (Some(outcome), Some(true)) => paint(GOOD, outcome),
             (Some(outcome), _) => paint(BAD, outcome),
             (None, _) => paint(WARNING, "depends on its arguments"),
         };
-        writeln!(out, "{} on {}: {outcome}", paint(HEADING, &call), answer.abi)?;
+        writeln!(out, "{} on {}: {outcome}", paint(HEADING, &called), answer.abi)?;
         let by = match answer.by {
             DecidedBy::Rule { index } => format!("rule {index}, `/syscalls/{index}`"),
             DecidedBy::Default {} => "the default action: no rule applies".to_owned(),

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use crate::{
     model::{
-        effective::Outcome,
+        arguments::call,
+        effective::{Condition, Outcome},
         profile::{CapabilityRule, Profile, SyscallReason},
-        seccomp::{Arg, Op, SeccompFile},
+        seccomp::{Arg, SeccompFile},
     },
     report::escape::line,
 };
@@ -66,21 +67,24 @@ pub fn seccomp(file: &SeccompFile) -> String {
         let _ = writeln!(out, "flag {}", line(flag));
     }
     for rule in &file.syscalls {
-        let mut conditions: Vec<String> = rule.args.iter().map(condition).collect();
+        let mut given = Vec::new();
         for (word, filter) in [("includes", &rule.includes), ("excludes", &rule.excludes)] {
             let texts = filter.caps.iter().chain(&filter.arches).cloned();
             let kernel = filter.min_kernel.map(|version| format!("kernel {version}"));
             let texts: Vec<String> = texts.chain(kernel).collect();
             if !texts.is_empty() {
-                conditions.push(format!("{word} {}", texts.join(", ")));
+                given.push(format!("{word} {}", texts.join(", ")));
             }
         }
-        let when = if conditions.is_empty() {
-            String::new()
-        } else {
-            format!(" when {}", conditions.join("; "))
-        };
+        let on_arguments: Vec<Condition> = rule.args.iter().map(condition).collect();
         for name in rule.all_names() {
+            let mut conditions = call::conditions(None, name, &on_arguments);
+            conditions.extend_from_slice(&given);
+            let when = if conditions.is_empty() {
+                String::new()
+            } else {
+                format!(" when {}", conditions.join("; "))
+            };
             let outcome = Outcome::new(rule.action, rule.errno_ret);
             let _ = writeln!(out, "{} {outcome}{}", line(name), line(&when));
         }
@@ -88,17 +92,10 @@ pub fn seccomp(file: &SeccompFile) -> String {
     out
 }
 
-fn condition(arg: &Arg) -> String {
-    let Arg { index, value, value_two, op } = arg;
-    match op {
-        Op::MaskedEq => format!("arg{index} & {value:#x} == {value_two:#x}"),
-        Op::Ne => format!("arg{index} != {value:#x}"),
-        Op::Lt => format!("arg{index} < {value:#x}"),
-        Op::Le => format!("arg{index} <= {value:#x}"),
-        Op::Eq => format!("arg{index} == {value:#x}"),
-        Op::Ge => format!("arg{index} >= {value:#x}"),
-        Op::Gt => format!("arg{index} > {value:#x}"),
-    }
+/// No call has an argument of an index that does not fit.
+fn condition(arg: &Arg) -> Condition {
+    let index = u8::try_from(arg.index).unwrap_or(u8::MAX);
+    Condition { index, op: arg.op, value: arg.value, value_two: arg.value_two }
 }
 
 fn reason(reason: &SyscallReason) -> String {

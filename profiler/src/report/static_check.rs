@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::{
     model::{
         arch::Abi,
+        arguments::call,
         bpf::CACHE_SINCE,
         static_check::{Cache, Cause, Difference, StaticCheck, Uncached},
     },
@@ -158,13 +159,13 @@ fn differ(count: usize) -> String {
 
 fn described(difference: &Difference) -> String {
     let Difference { abi, name, profile, filter, .. } = difference;
-    let arguments = difference.arguments.map(|value| format!("{value:#x}")).join(", ");
+    let called = call::call(*abi, name, &difference.arguments);
     let why = match difference.cause {
         Cause::Compiled => "",
         Cause::UnknownName => "; libseccomp does not know the name",
         Cause::Unnamed => "; a seccomp file cannot name it",
     };
-    format!("{name}({arguments}) on {abi}: the file says `{profile}`, the filter `{filter}`{why}")
+    format!("{called} on {abi}: the file says `{profile}`, the filter `{filter}`{why}")
 }
 
 fn field(out: &mut impl Write, name: &str, value: &str) -> io::Result<()> {

@@ -10,6 +10,7 @@ use crate::{
     model::{
         self,
         arch::Abi,
+        arguments::call,
         recording::{DenialFact, Missing, Phase, Program, Recording, TargetKind},
     },
     report::{
@@ -212,12 +213,16 @@ fn denials(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
     let named: Vec<(String, &Denied)> =
         rows.iter().map(|((abi, nr, ..), row)| (call_name(summary, *abi, *nr), row)).collect();
     let width = named.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    for ((_, _, errno, killed), (name, row)) in rows.keys().zip(&named).take(TABLE_LINES) {
+    for ((abi, nr, errno, killed), (name, row)) in rows.keys().zip(&named).take(TABLE_LINES) {
         let times = if row.count == 1 { "once".to_owned() } else { format!("{} times", row.count) };
         let by = some_of(row.programs.iter().map(text::program), ", ");
         let by = if by.is_empty() { by } else { format!(" by {by}") };
         let answer = if *killed { "killed".to_owned() } else { text::errno(*errno) };
         writeln!(out, "  {} {answer:8} {times}{by}", paint(BAD, &format!("{name:width$}")))?;
+        if let Some(arguments) = row.arguments {
+            let called = call::call(*abi, &model::syscall::display(*abi, *nr), &arguments);
+            writeln!(out, "      {}", paint(FAINT, &called))?;
+        }
     }
     rest(out, rows.len())?;
     writeln!(out)
@@ -228,6 +233,8 @@ fn denials(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
 struct Denied {
     count: u64,
     programs: BTreeSet<Program>,
+    /// Of a first one.
+    arguments: Option<[u64; 6]>,
 }
 
 fn denied_calls(facts: &[DenialFact]) -> BTreeMap<(Abi, u32, i32, bool), Denied> {
@@ -237,6 +244,7 @@ fn denied_calls(facts: &[DenialFact]) -> BTreeMap<(Abi, u32, i32, bool), Denied>
         for sighting in fact.seen.values() {
             row.count = row.count.saturating_add(sighting.count);
             row.programs.extend(sighting.sighting.programs.iter().cloned());
+            row.arguments = row.arguments.or(sighting.arguments);
         }
     }
     rows

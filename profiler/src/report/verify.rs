@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::{
     model::{
+        arguments::call,
         recording::{Phase, Target},
         verdict::{Denial, Expected, RefusedCapability},
     },
@@ -325,8 +326,8 @@ fn denials(document: &Document, out: &mut impl Write) -> io::Result<()> {
         let answer = &denial.answer;
         writeln!(out, "    {} {answer}{count}{phase}{by}{tests}: {mark}", paint(HEADING, &name))?;
         if let Some(arguments) = denial.arguments {
-            let arguments = arguments.map(|argument| format!("{argument:#x}")).join(", ");
-            writeln!(out, "      {}", paint(FAINT, &format!("arguments {arguments}")))?;
+            let call = call::call(denial.abi, &denial.name, &arguments);
+            writeln!(out, "      {}", paint(FAINT, &call))?;
         }
     }
     Ok(())
@@ -384,7 +385,7 @@ mod tests {
             abi: Abi::X86_64,
             name: "mount".to_owned(),
             killed: false,
-            arguments: Some([1, 0, 0, 0, 0, 0]),
+            arguments: Some([0x7ffc, 0, 0, 0x1002, 0, 0]),
             answer: "EPERM".to_owned(),
             phase: Phase::Workload,
             count: Some(2),
@@ -459,7 +460,7 @@ mod tests {
              filter in force since 12 ms after its start: read back from the kernel and compared by what it decides (entered: 2, of these read: 2; threads looked at: 40, processes: 3)\n  \
              `make test` passed\n  refused:\n    \
              mount EPERM, 2 times, by \\x1b[2J, in login: unexpected\n      \
-             arguments 0x1, 0x0, 0x0, 0x0, 0x0, 0x0\n\
+             mount(dev_name: 0x7ffc, dir_name: 0, type: 0, flags: MS_NOSUID|MS_BIND, data: 0)\n\
              verdict: does not hold\nnext: profiler generate x\n"
         );
     }

@@ -1,6 +1,6 @@
 //! What a recording could not see, said to people, with what they can do about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     model::recording::{Missing, Recording, Run, TargetKind},
@@ -24,8 +24,12 @@ pub(super) struct Warning {
 pub(super) fn warnings(recording: &Recording, dir: &str, permissive_profile: &str) -> Vec<Warning> {
     let mut found = Vec::new();
     let mut lost: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut unread: BTreeSet<&str> = BTreeSet::new();
     for missing in all_missing(recording) {
         match missing {
+            Missing::Unread { program } => {
+                unread.insert(program);
+            }
             Missing::Lost { what, count } => {
                 let sum = lost.entry(what).or_default();
                 *sum = sum.saturating_add(*count);
@@ -34,6 +38,9 @@ pub(super) fn warnings(recording: &Recording, dir: &str, permissive_profile: &st
         }
     }
     found.extend(lost.into_iter().map(|(what, count)| lost_entries(what, count)));
+    if !unread.is_empty() {
+        found.push(unread_files(&unread));
+    }
     if let Some(status) = next::newest(recording).and_then(|run| run.command_status)
         && status != 0
     {
@@ -59,10 +66,11 @@ fn all_missing(recording: &Recording) -> Vec<&Missing> {
                 | Missing::IoUring
                 | Missing::Engine
                 | Missing::Left { .. }
+                | Missing::Unread { .. }
         );
         let in_all =
             || runs.iter().all(|run| run.missing.iter().any(|other| same_kind(missing, other)));
-        let repeated = !matches!(missing, Missing::Lost { .. })
+        let repeated = !matches!(missing, Missing::Lost { .. } | Missing::Unread { .. })
             && found.iter().any(|known| same_kind(known, missing));
         if !repeated && (of_any_run || in_all()) {
             found.push(missing);
@@ -148,6 +156,7 @@ fn one(missing: &Missing, recording: &Recording, dir: &str, permissive: &str) ->
             vec!["let the tests end by stopping the target".to_owned()],
         ),
         Missing::Lost { what, count } => lost_entries(what, *count),
+        Missing::Unread { program } => unread_files(&BTreeSet::from([program.as_str()])),
         Missing::Skipped { count } => {
             let times = if *count == 1 { "once".to_owned() } else { format!("{count} times") };
             warning(
@@ -176,7 +185,20 @@ fn inner_cgroups(count: u64) -> Warning {
     let cgroups = if count == 1 { "1 cgroup".to_owned() } else { format!("{count} cgroups") };
     Warning {
         text: format!(
-            "{cgroups} made inside the target's, by containers in it for one: what ran there counts as the target's"
+            "{cgroups} made inside the target's, or by it elsewhere, for containers in it for one: what ran there counts as the target's"
+        ),
+        hints: vec![],
+        minor: true,
+    }
+}
+
+fn unread_files(programs: &BTreeSet<&str>) -> Warning {
+    let names: Vec<String> =
+        programs.iter().map(|program| format!("`{}`", escape::line(program))).collect();
+    Warning {
+        text: format!(
+            "root executed {}, and nobody could read any more which capabilities the file has: those that it forces (`getcap`) are not in the profile",
+            names.join(", ")
         ),
         hints: vec![],
         minor: true,
@@ -195,12 +217,29 @@ fn lost_entries(what: &str, count: u64) -> Warning {
             minor: true,
         };
     }
+    if what == "arguments" {
+        return Warning {
+            text: format!(
+                "{entries} of table `{what}` did not fit: some calls count as made with any; the calls are all there"
+            ),
+            hints: vec![],
+            minor: true,
+        };
+    }
     if what == "stacks" {
         let stacks = if count == 1 { "1 stack".to_owned() } else { format!("{count} stacks") };
         return Warning {
             text: format!(
-                "{stacks} could not be kept or named, mostly of processes that were gone too soon; the calls are all there"
+                "{stacks} could not be kept or named, mostly of processes that were gone too soon, or whose files could not be read in time; the calls are all there"
             ),
+            hints: vec![],
+            minor: true,
+        };
+    }
+    if what == "counts" {
+        let calls = if count == 1 { "1 call".to_owned() } else { format!("{count} calls") };
+        return Warning {
+            text: format!("{calls} found no room to be counted; the calls are all there"),
             hints: vec![],
             minor: true,
         };

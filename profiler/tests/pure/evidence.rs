@@ -75,10 +75,11 @@ fn sighting() -> impl Strategy<Value = Sighting> {
     let test = select(vec!["test_login", "test_logout"]).prop_map(str::to_owned);
     let stack = vec(select(vec!["unknown", "read+0x1 (libc)"]).prop_map(str::to_owned), 0..3);
     let tests = (btree_set(test, 0..2), any::<bool>());
-    (option::of(0..3u64), btree_set(program, 0..3), tests, stack).prop_map(
-        |(first_ms, programs, (tests, outside), stack)| {
+    let times = (option::of(0..3u64), option::of(1..4u64));
+    (times, btree_set(program, 0..3), tests, stack).prop_map(
+        |((first_ms, count), programs, (tests, outside), stack)| {
             let outside = outside && !tests.is_empty();
-            Sighting { first_ms, programs, tests, outside, stack }
+            Sighting { first_ms, count, programs, tests, outside, stack }
         },
     )
 }

@@ -4,13 +4,14 @@ use profiler::{
     ingest,
     model::{
         arch::Abi,
+        arguments::constants,
         baseline::docker_default_file,
         capability,
         effective::{Context, Engine, decide},
         explain::{DecidedBy, ExplainError, Subject},
         policy::{self, Options},
         seccomp::KernelVersion,
-        symbol, syscall,
+        syscall,
     },
     render,
     report::explain,
@@ -69,7 +70,8 @@ fn what_would_happen() {
         ("mseal", vec![]),
         ("socketcall", vec!["1"]),
     ] {
-        let values: Vec<u64> = arguments.iter().map(|a| symbol::parse(a).expect(a)).collect();
+        let values: Vec<u64> =
+            arguments.iter().map(|a| constants::parse_any(a).expect(a)).collect();
         let answers = subject.why_not(call, &values).expect(call);
         let text = plain(|out| explain::why_not(&answers, out));
         all.push_str(&format!("# {call} {}\n{text}\n", arguments.join(" ")));

@@ -1,5 +1,6 @@
 //! The pure half by its contract: text in, model, policy, text out. No privileges, no I/O but the fixtures.
 
+mod arguments;
 mod coverage;
 mod diff;
 mod evidence;

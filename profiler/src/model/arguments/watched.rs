@@ -2,6 +2,8 @@
 //!
 //! Owns nothing of what becomes a rule of a profile; [`Rule`] only says for which choice an argument is good enough.
 
+use crate::model::{arch::Abi, syscall};
+
 /// How many combinations of values are kept of one call, in one phase and under one label; beyond it the answer is "any".
 pub const BOUND: usize = 32;
 
@@ -14,12 +16,18 @@ const SOCKET_TYPE: u64 = INT & !0o2_004_000;
 /// The flags of clone(2) and unshare(2) that make namespaces, but for `CLONE_NEWTIME`, which shares a bit with clone's signal.
 const NAMESPACES: u64 = 0x7e02_0000;
 
+/// The same of clone3(2), which has another place for the signal.
+const NAMESPACES_3: u64 = NAMESPACES | 0x80;
+
+/// `PROT_EXEC` of mmap(2) and mprotect(2).
+const PROT_EXEC: u64 = 4;
+
 /// A call whose arguments are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watched {
     /// The kernel's name.
     pub call: &'static str,
-    /// Which of them, by index; at most three.
+    /// Which of them, by index.
     pub arguments: &'static [Argument],
     /// When they become a rule.
     pub rule: Rule,
@@ -32,8 +40,13 @@ pub struct Watched {
 pub struct Argument {
     /// 0 to 5.
     pub index: u8,
-    /// The bits that are kept.
+    /// The bits that are kept; none of the upper 32.
     pub mask: u64,
+    /// They are kept of the eight bytes that the register points to, which seccomp does not see. Of the first argument only.
+    ///
+    /// They are read when the call begins; the kernel reads them again, and another thread may have changed them
+    /// meanwhile. So this says what a program does that does not hide it, and no more.
+    pub pointed: bool,
 }
 
 /// Which choice of `--arguments` makes a rule of what was recorded.
@@ -43,12 +56,22 @@ pub enum Rule {
     AttackSurface,
     /// Only the strict one.
     Strict,
-    /// None: the call is made too often to lose its place in the kernel's constant-action cache.
+    /// None: the call is made too often to lose its place in the kernel's constant-action cache, or seccomp does not see
+    /// what is recorded.
     Never,
 }
 
+const fn some(index: u8, mask: u64) -> Argument {
+    Argument { index, mask, pointed: false }
+}
+
 const fn all(index: u8) -> Argument {
-    Argument { index, mask: INT }
+    some(index, INT)
+}
+
+/// What the first argument points to.
+const fn pointed(mask: u64) -> Argument {
+    Argument { index: 0, mask, pointed: true }
 }
 
 macro_rules! watched {
@@ -67,28 +90,71 @@ macro_rules! watched {
 
 watched! {
     "bpf": [all(0)] AttackSurface "each command is an interface of its own";
-    "clone": [Argument { index: 0, mask: NAMESPACES }] AttackSurface "new namespaces, a user namespace first, reach code that is root's otherwise";
+    "clone": [some(0, NAMESPACES)] AttackSurface "new namespaces, a user namespace first, reach code that is root's otherwise";
+    // seccomp sees the pointer only. The value is that of the flags behind it: where all that were seen are 0, clone3 can be
+    // answered by ENOSYS, upon which libc calls clone with the same flags. Where they could not be read, any are recorded.
+    "clone3": [pointed(NAMESPACES_3)] Never "as clone; whether a fall-back to it loses anything";
     "fcntl": [all(1)] Never "commands differ little in what they reach";
+    "fcntl64": [all(1)] Never "as fcntl";
     "ioctl": [all(1)] Strict "every driver has its own; TIOCSTI and TIOCLINUX put words into another's terminal";
+    "ipc": [all(0)] Strict "which call of ia32's System V family, whose own arguments are not compared";
     "keyctl": [all(0)] AttackSurface "each operation is an interface of its own";
     "kill": [all(1)] Strict "which signals";
     "madvise": [all(2)] Never "advice differs in what it reaches, but is given often";
-    "mmap": [Argument { index: 2, mask: 4 }] Never "whether memory becomes executable";
-    "mprotect": [Argument { index: 2, mask: 4 }] Never "whether memory becomes executable";
+    "memfd_create": [all(1)] Strict "MFD_EXEC, and huge pages";
+    "mmap": [some(2, PROT_EXEC)] Never "whether memory becomes executable";
+    "mmap2": [some(2, PROT_EXEC)] Never "as mmap";
+    "mount": [all(3)] Strict "a bind mount is another thing than a new file system";
+    "mprotect": [some(2, PROT_EXEC)] Never "whether memory becomes executable";
     "personality": [all(0)] AttackSurface "ADDR_NO_RANDOMIZE and READ_IMPLIES_EXEC take protections away";
     "prctl": [all(0)] AttackSurface "options from harmless names to memory maps and speculation";
     "ptrace": [all(0)] AttackSurface "which requests";
+    "seccomp": [all(0)] Strict "a filter, or a question";
     "setns": [all(1)] AttackSurface "which namespaces";
     "setsockopt": [all(1), all(2)] Strict "each option is an interface of its own";
-    "socket": [all(0), Argument { index: 1, mask: SOCKET_TYPE }, all(2)] AttackSurface "each family is a subsystem of its own, most of them rarely used";
-    "socketpair": [all(0), Argument { index: 1, mask: SOCKET_TYPE }, all(2)] AttackSurface "as socket";
+    "socket": [all(0), some(1, SOCKET_TYPE), all(2)] AttackSurface "each family is a subsystem of its own, most of them rarely used";
+    "socketcall": [all(0)] AttackSurface "which call of ia32's sockets; its arguments, the family too, lie in memory";
+    "socketpair": [all(0), some(1, SOCKET_TYPE), all(2)] AttackSurface "as socket";
     "tgkill": [all(2)] Strict "which signals";
     "tkill": [all(1)] Strict "which signals";
     "unshare": [all(0)] AttackSurface "new namespaces, a user namespace first, reach code that is root's otherwise";
+    "userfaultfd": [all(0)] AttackSurface "without UFFD_USER_MODE_ONLY a program can hold the kernel up in the middle of a call";
 }
 
 /// What is recorded of a call.
 #[must_use]
 pub fn watched(call: &str) -> Option<&'static Watched> {
     WATCHED.iter().find(|row| row.call == call)
+}
+
+/// What is recorded of a call, by its number. Not of ia32's `mmap`, whose one argument points to the others.
+#[must_use]
+pub fn watched_number(abi: Abi, nr: u32) -> Option<&'static Watched> {
+    let name = syscall::name(abi, nr)?;
+    watched(name).filter(|_| (abi, name) != (Abi::Ia32, "mmap"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn rows_are_in_order_and_can_be_watched() {
+        assert!(WATCHED.windows(2).all(|pair| pair[0].call < pair[1].call));
+        for row in WATCHED {
+            let numbers = Abi::ALL.map(|abi| syscall::number(abi, row.call));
+            assert!(numbers.iter().any(Option::is_some), "{} is no call", row.call);
+            let indexes: BTreeSet<u8> =
+                row.arguments.iter().map(|argument| argument.index).collect();
+            assert_eq!(indexes.len(), row.arguments.len(), "{}", row.call);
+            assert!(!indexes.is_empty(), "{}", row.call);
+            for argument in row.arguments {
+                let Argument { index, mask, pointed } = *argument;
+                assert!(index < 6 && mask != 0 && mask & !INT == 0, "{}", row.call);
+                assert!(!pointed || index == 0 && row.rule == Rule::Never, "{}", row.call);
+            }
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     arch::Abi,
+    arguments::call,
     diff::{
         Change, Diff, Entry, Extent, Grants, Kind, Relation, Side, Subject, Users, compare, risk,
     },
@@ -202,7 +203,7 @@ fn calls(abi: Abi, old: &Side, new: &Side) -> Vec<Entry> {
             let side = if kind == Kind::Removed { old } else { new };
             Some(Entry {
                 subject: Subject::syscall(abi, nr),
-                change: Change { kind, old: told(&was), new: told(&is) },
+                change: Change { kind, old: told(abi, nr, &was), new: told(abi, nr, &is) },
                 grows: !matches!(kind, Kind::Action | Kind::Removed | Kind::Narrower),
                 risk,
                 risk_reason,
@@ -229,12 +230,13 @@ fn users(side: &Side, abi: Abi, nr: u32) -> Users {
 }
 
 /// A decision in words.
-fn told(decision: &Decision) -> String {
+fn told(abi: Abi, nr: u32, decision: &Decision) -> String {
+    let name = syscall::display(abi, nr);
     // Outcomes in the order of their first rule.
     let mut cases: Vec<(String, Vec<String>)> = Vec::new();
     for (conditions, outcome) in &decision.rules {
-        let conditions: Vec<String> = conditions.iter().map(ToString::to_string).collect();
-        let (outcome, conditions) = (outcome.to_string(), conditions.join(" and "));
+        let (outcome, conditions) =
+            (outcome.to_string(), call::conditions(Some(abi), &name, conditions).join(" and "));
         match cases.last_mut() {
             Some(case) if case.0 == outcome => case.1.push(conditions),
             _ => cases.push((outcome, vec![conditions])),

@@ -4,6 +4,7 @@
 //! Sources: the Linux man-pages 6.03 and, for calls newer than those, the kernel's documentation and sources of the
 //! version that the tables were generated from.
 
+mod asked_first;
 mod capability;
 mod docker;
 mod files;
@@ -14,6 +15,7 @@ mod process;
 mod risk;
 mod syscall;
 
+pub use asked_first::{ASKED_FIRST, AskedFirst, asked_first};
 pub use capability::{CapabilityFacts, capabilities, capability};
 pub use docker::{DockerDefault, docker_default};
 pub use risk::{Risk, of_call, of_capability};

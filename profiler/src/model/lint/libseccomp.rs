@@ -1,4 +1,5 @@
-//! Which names which libseccomp knows: measured data of `profiles/libseccomp.json`.
+//! Which names which libseccomp knows: data of `profiles/libseccomp.json`, which `cargo xtask codegen` reads out of the
+//! libraries.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 

@@ -5,26 +5,29 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use aya::Ebpf;
 use profiler_common::{
     evidence::{
-        CALLERS, CallKey, Check, CheckKey, Denial, DenialKey, KILLED, MakerKey, Makers, Seen,
-        Sighting as RawSighting, abi, check, phase,
+        CALLERS, CallKey, Check, CheckKey, Denial, DenialKey, EXECVE, KILLED, MakerKey, Makers,
+        Seen, Sighting as RawSighting, abi, check, phase,
     },
     scope::{Slot, Target, loss, slot_kind, slot_of},
 };
 
 use super::{
+    arguments::Combinations,
     callers::classify,
     error::ObserveError,
+    files::{ByRoot, Files},
     labels::Labels,
-    slots::{array, hash, map_error, text},
+    slots::{array, counts, hash, map_error, text},
     stacks::Stacks,
     symbols::Symbols,
 };
 use crate::{
     model::{
         arch::Abi,
+        arguments::Masked,
         recording::{
-            AuditClass, CapabilityFact, CheckSighting, DenialFact, DenialSighting, Missing, Phase,
-            Program, Sighting, SyscallFact, UserNamespace, Verdict,
+            ArgumentFact, AuditClass, CapabilityFact, CheckSighting, DenialFact, DenialSighting,
+            Missing, Phase, Program, Sighting, SyscallFact, UserNamespace, Verdict,
         },
     },
     observe::evidence::{Evidence, Found},
@@ -39,7 +42,13 @@ const LOSSES: [(u32, &str); loss::COUNT as usize] = [
     (loss::SCOPES, "scopes"),
     (loss::THREADS, "threads"),
     (loss::STACKS, "stacks"),
+    (loss::ARGUMENTS, "arguments"),
+    (loss::FILES, "files"),
+    (loss::COUNTS, "counts"),
 ];
+
+/// How many files are named whose capabilities could not be read.
+const MAX_UNREAD: usize = 16;
 
 /// What has been found so far, of targets and the slots of each.
 pub fn found(
@@ -50,7 +59,7 @@ pub fn found(
     let phases = Phases::of(ebpf, targets)?;
     let slots: Vec<Slot> = targets.values().flatten().copied().collect();
     let calls: BTreeSet<(u8, u32)> = calls(ebpf, &slots)?
-        .into_iter()
+        .into_keys()
         .filter(|key| phases.get(key.slot, key.phase) != Phase::Setup)
         .map(|key| (key.abi, key.nr))
         .collect();
@@ -88,6 +97,8 @@ pub struct Drain<'a> {
     pub symbols: &'a mut Symbols,
     /// Where calls were made first.
     pub stacks: &'a Stacks,
+    /// Files that root executed.
+    pub files: &'a Files,
 }
 
 impl Drain<'_> {
@@ -99,14 +110,26 @@ impl Drain<'_> {
         slots: &BTreeMap<Slot, Labels>,
     ) -> Result<Evidence, ObserveError> {
         self.stacks.learn();
+        let executed = self.files.executed(ebpf, &slots.keys().copied().collect::<Vec<_>>())?;
         let seen = Sightings::read(ebpf, slots, self.armed_ns)?;
         let slots: Vec<Slot> = slots.keys().copied().collect();
         let phases = Phases::of(ebpf, &BTreeMap::from([(target, slots.clone())]))?;
+        let calls = calls(ebpf, &slots)?;
+        let arguments = Combinations::read(ebpf, &slots)?;
+        let capabilities =
+            capability_facts(ebpf, &slots, self.run, &seen, self.symbols, &phases, &executed)?;
+        let counts = counts(ebpf)?;
+        // when nobody wants to know, there is one entry, and that is never written
+        let count = |key: &CallKey| Some(counts.get(key, 0).ok()?.iter().sum());
+        let syscalls =
+            syscall_facts(&calls, &arguments, self.run, &seen, &phases, self.stacks, count);
         Ok(Evidence {
-            syscalls: syscall_facts(ebpf, &slots, self.run, &seen, &phases, self.stacks)?,
-            capabilities: capability_facts(ebpf, &slots, self.run, &seen, self.symbols, &phases)?,
+            syscalls,
+            arguments: argument_facts(&calls, &arguments, self.run, &seen, &phases),
+            capabilities,
             denials: denial_facts(ebpf, &slots, self.run, &seen, &phases)?,
             has_runtime: phases.plain.is_empty(),
+            missing: unread(&executed, &phases),
             ..Evidence::default()
         })
     }
@@ -121,6 +144,7 @@ pub fn counted(ebpf: &mut Ebpf, target: Slot) -> Result<Evidence, ObserveError> 
 
 /// Who did what, when and in which tests.
 struct Sightings<'a> {
+    armed_ns: u64,
     makers: BTreeMap<(CallKey, u32), Sighting>,
     labels: &'a BTreeMap<Slot, Labels>,
 }
@@ -141,13 +165,17 @@ impl<'a> Sightings<'a> {
                 sum.join(sighting(&raw, armed_ns));
             }
         }
-        Ok(Sightings { makers, labels })
+        Ok(Sightings { armed_ns, makers, labels })
     }
 
     /// Of something in a slot; `about` as in [`MakerKey`].
     fn of(&self, call: CallKey, about: u32) -> Sighting {
-        let mut sighting = self.makers.get(&(call, about)).cloned().unwrap_or_default();
-        if let Some(labels) = self.labels.get(&call.slot) {
+        self.labelled(self.makers.get(&(call, about)).cloned().unwrap_or_default(), call.slot)
+    }
+
+    /// Of something in a slot, with the slot's labels.
+    fn labelled(&self, mut sighting: Sighting, slot: Slot) -> Sighting {
+        if let Some(labels) = self.labels.get(&slot) {
             sighting.tests.extend(labels.iter().cloned());
         }
         sighting
@@ -190,34 +218,64 @@ fn targets_entry(ebpf: &mut Ebpf, target: Slot) -> Result<Target, ObserveError> 
 }
 
 fn syscall_facts(
-    ebpf: &mut Ebpf,
-    slots: &[Slot],
+    calls: &BTreeMap<CallKey, Makers>,
+    arguments: &Combinations,
     run: &str,
     seen: &Sightings<'_>,
     phases: &Phases,
     stacks: &Stacks,
-) -> Result<Vec<SyscallFact>, ObserveError> {
+    count: impl Fn(&CallKey) -> Option<u64>,
+) -> Vec<SyscallFact> {
     let mut found: BTreeMap<(Abi, u32, Phase), Sighting> = BTreeMap::new();
-    for key in calls(ebpf, slots)? {
-        let phase = phases.get(key.slot, key.phase);
-        let seen = Sighting { stack: stacks.of(&key), ..seen.of(key, 0) };
-        // no default to join with: one without tests was seen outside of them
-        match found.entry((abi_of(key.abi), key.nr, phase)) {
-            Entry::Occupied(mut sum) => sum.get_mut().join(seen),
-            Entry::Vacant(place) => {
-                place.insert(seen);
-            }
+    for key in calls.keys() {
+        let stack = stacks.of(key);
+        let mut sighting = Sighting { stack, count: count(key), ..seen.of(*key, 0) };
+        arguments.abouts(key).for_each(|about| sighting.join(seen.of(*key, about)));
+        let fact = (abi_of(key.abi), key.nr, phases.get(key.slot, key.phase));
+        joined(&mut found, fact, sighting);
+    }
+    let of_run = |sighting| BTreeMap::from([(run.to_owned(), sighting)]);
+    found
+        .into_iter()
+        .map(|((abi, nr, phase), seen)| SyscallFact { abi, nr, phase, seen: of_run(seen) })
+        .collect()
+}
+
+fn argument_facts(
+    calls: &BTreeMap<CallKey, Makers>,
+    arguments: &Combinations,
+    run: &str,
+    seen: &Sightings<'_>,
+    phases: &Phases,
+) -> Vec<ArgumentFact> {
+    let mut found: BTreeMap<(Abi, u32, Phase, Vec<Masked>), Sighting> = BTreeMap::new();
+    for (key, makers) in calls {
+        for (values, about) in arguments.values(key, *makers).into_iter().flatten() {
+            let fact = (abi_of(key.abi), key.nr, phases.get(key.slot, key.phase), values);
+            joined(&mut found, fact, seen.of(*key, about));
         }
     }
-    Ok(found
+    let of_run = |sighting| BTreeMap::from([(run.to_owned(), sighting)]);
+    found
         .into_iter()
-        .map(|((abi, nr, phase), sighting)| SyscallFact {
+        .map(|((abi, nr, phase, values), seen)| ArgumentFact {
             abi,
             nr,
             phase,
-            seen: BTreeMap::from([(run.to_owned(), sighting)]),
+            values,
+            seen: of_run(seen),
         })
-        .collect())
+        .collect()
+}
+
+/// Adds a sighting of a fact. There is no default to join with: one without tests was seen outside of them.
+fn joined<K: Ord>(found: &mut BTreeMap<K, Sighting>, fact: K, sighting: Sighting) {
+    match found.entry(fact) {
+        Entry::Occupied(mut sum) => sum.get_mut().add(sighting),
+        Entry::Vacant(place) => {
+            place.insert(sighting);
+        }
+    }
 }
 
 fn capability_facts(
@@ -227,6 +285,7 @@ fn capability_facts(
     sightings: &Sightings<'_>,
     symbols: &mut Symbols,
     phases: &Phases,
+    executed: &[ByRoot],
 ) -> Result<Vec<CapabilityFact>, ObserveError> {
     type Key = (u8, Phase, Verdict, AuditClass, UserNamespace, bool, Abi, u32, String);
     let mut found: BTreeMap<Key, CheckSighting> = BTreeMap::new();
@@ -259,6 +318,24 @@ fn capability_facts(
             asked_by.to_owned(),
         );
         found.entry(key).and_modify(|sum| sum.add(&seen)).or_insert(seen);
+    }
+    for ByRoot { key, executed, needs } in executed {
+        let phase = phases.get(key.slot, key.phase);
+        for capability in bits(needs.unwrap_or(0)) {
+            let sighting = sighting(&executed.first, sightings.armed_ns);
+            let seen = CheckSighting {
+                checks: executed.count,
+                succeeded: executed.count,
+                failed: 0,
+                unsettled: 0,
+                sighting: sightings.labelled(sighting, key.slot),
+            };
+            let (verdict, audit) = (Verdict::Granted, AuditClass::Implied);
+            let (namespace, abi) = (namespace_of(key.flags), abi_of(abi::NATIVE));
+            let key =
+                (capability, phase, verdict, audit, namespace, false, abi, EXECVE, String::new());
+            found.entry(key).and_modify(|sum| sum.add(&seen)).or_insert(seen);
+        }
     }
     Ok(found
         .into_iter()
@@ -319,20 +396,26 @@ fn denial_facts(
         .collect())
 }
 
-/// What found its table full, by the kernel side's count; `unlabelled` adds to what lacks attribution, `unnamed` to
-/// lost stacks.
-pub fn losses(
-    ebpf: &mut Ebpf,
-    unlabelled: u64,
-    unnamed: u64,
-) -> Result<Vec<Missing>, ObserveError> {
+/// What was lost on the way here: the kernel side has not counted it.
+pub struct Uncounted {
+    /// Lacks attribution.
+    pub unlabelled: u64,
+    /// Stacks without names.
+    pub stacks: u64,
+    /// Files that could not be read, and are not named.
+    pub files: u64,
+}
+
+/// What found its table full, by the kernel side's count, and what was lost besides.
+pub fn losses(ebpf: &mut Ebpf, uncounted: &Uncounted) -> Result<Vec<Missing>, ObserveError> {
     let counters = array::<u64>(ebpf, "LOSSES")?;
     let mut missing = Vec::new();
     for (index, what) in LOSSES {
         let mut count = counters.get(&index, 0).map_err(map_error("LOSSES"))?;
         count += match index {
-            loss::ATTRIBUTION => unlabelled,
-            loss::STACKS => unnamed,
+            loss::ATTRIBUTION => uncounted.unlabelled,
+            loss::STACKS => uncounted.stacks,
+            loss::FILES => uncounted.files,
             _ => 0,
         };
         if count > 0 {
@@ -342,28 +425,23 @@ pub fn losses(
     Ok(missing)
 }
 
-/// Every call in the slots, from the dense table and the sparse one.
-fn calls(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<Vec<CallKey>, ObserveError> {
-    let mut found = Vec::new();
+/// Every call in the slots, with its word, from the dense table and the sparse one.
+fn calls(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<BTreeMap<CallKey, Makers>, ObserveError> {
+    let mut found = BTreeMap::new();
     let seen = array::<Seen>(ebpf, "SEEN")?;
     for slot in slots {
         let calls = seen.get(slot, 0).map_err(map_error("SEEN"))?.calls;
         for (phase, abis) in calls.iter().enumerate() {
             for (abi, numbers) in abis.iter().enumerate() {
-                for (nr, _) in numbers.iter().enumerate().filter(|(_, seen)| **seen != 0) {
-                    found.push(CallKey {
-                        slot: *slot,
-                        nr: nr as u32,
-                        abi: abi as u8,
-                        phase: phase as u8,
-                        reserved: 0,
-                    });
+                for (nr, makers) in numbers.iter().enumerate().filter(|(_, makers)| **makers != 0) {
+                    let (nr, abi, phase) = (nr as u32, abi as u8, phase as u8);
+                    found.insert(CallKey { slot: *slot, nr, abi, phase, reserved: 0 }, *makers);
                 }
             }
         }
     }
     let sparse = hash::<CallKey, Makers>(ebpf, "SPARSE")?;
-    found.extend(sparse.keys().filter_map(Result::ok).filter(|key| slots.contains(&key.slot)));
+    found.extend(sparse.iter().filter_map(Result::ok).filter(|(key, _)| slots.contains(&key.slot)));
     Ok(found)
 }
 
@@ -380,9 +458,36 @@ fn each(key: CheckKey) -> impl Iterator<Item = CheckKey> {
     let is_set = key.flags & check::IMPLIED != 0;
     let capabilities = if is_set { key.callers[0] } else { 1 << key.capability };
     let callers = if is_set { [0; CALLERS] } else { key.callers };
-    (0..64)
-        .filter(move |capability| capabilities & (1 << capability) != 0)
-        .map(move |capability| CheckKey { capability, callers, ..key })
+    bits(capabilities).map(move |capability| CheckKey { capability, callers, ..key })
+}
+
+/// The capabilities of a set.
+fn bits(set: u64) -> impl Iterator<Item = u8> {
+    (0..64).filter(move |capability| set & (1 << capability) != 0)
+}
+
+/// What the target's workload executed as root, and could not be read.
+fn unread(executed: &[ByRoot], phases: &Phases) -> Vec<Missing> {
+    let unread = executed.iter().filter(|one| {
+        one.needs.is_none() && phases.get(one.key.slot, one.key.phase) == Phase::Workload
+    });
+    let programs: BTreeSet<String> = unread.map(|one| text(&one.executed.first.exe)).collect();
+    programs.into_iter().map(|program| Missing::Unread { program }).collect()
+}
+
+/// Keeps the first of those that could not be read, and says how many more there are.
+pub fn bound_unread(missing: &mut Vec<Missing>) -> u64 {
+    let is_unread = |missing: &Missing| matches!(missing, Missing::Unread { .. });
+    let mut rest = 0;
+    let mut kept = 0;
+    missing.sort();
+    missing.retain(|one| {
+        let keeps = !is_unread(one) || kept < MAX_UNREAD;
+        kept += usize::from(is_unread(one));
+        rest += u64::from(!keeps);
+        keeps
+    });
+    rest
 }
 
 fn sighting(raw: &RawSighting, armed_ns: u64) -> Sighting {
@@ -395,7 +500,7 @@ fn sighting(raw: &RawSighting, armed_ns: u64) -> Sighting {
 }
 
 /// The model's name for a number space of this machine.
-const fn abi_of(raw: u8) -> Abi {
+pub const fn abi_of(raw: u8) -> Abi {
     match raw {
         abi::COMPAT if cfg!(target_arch = "aarch64") => Abi::Arm,
         abi::COMPAT => Abi::Ia32,

@@ -48,6 +48,9 @@ pub enum ObserveError {
         "loading eBPF programs is not permitted\nhint: run as root, or with CAP_BPF and CAP_PERFMON: `sudo profiler ...`; see `profiler doctor`"
     )]
     NotPermitted(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A descriptor could not be had.
+    #[error("cannot have another file descriptor\nhint: ulimit -n 1024")]
+    Descriptor(#[source] std::io::Error),
     /// The object does not load.
     #[error("cannot load the eBPF object")]
     Load(#[source] aya::EbpfError),

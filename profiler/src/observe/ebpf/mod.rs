@@ -1,21 +1,24 @@
 //! The eBPF observer: the only code that names aya.
 //!
 //! `attach` is the ordered table of what is attached; `observer` loads, arms and stops; `slots`
-//! owns which cgroup belongs to which target; `labels` where a target writes; `drain` turns maps into facts; `callers` tells real capability
+//! owns which cgroup belongs to which target; `arguments` says which arguments are kept; `labels` where a target writes; `drain` turns maps into facts; `callers` tells real capability
 //! checks from probes.
 
+mod arguments;
 mod attach;
 mod callers;
 mod doctor;
 mod drain;
 mod entries;
 mod error;
+mod files;
 mod labels;
 mod misses;
 mod observer;
 mod slots;
 mod stacks;
 mod symbols;
+mod worker;
 
 pub use attach::Way;
 pub use doctor::checks;

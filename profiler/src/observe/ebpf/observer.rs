@@ -10,14 +10,16 @@ use aya::{
 use aya_log::EbpfLogger;
 use fs_err as fs;
 use profiler_common::{
-    globals::{CAPABLE_OPTS, FILTERS_WANTED, OFFSETS, STACKS_WANTED, TASK_HELPERS},
+    globals::{CAPABLE_OPTS, COUNTS_WANTED, FILTERS_WANTED, OFFSETS, STACKS_WANTED, TASK_HELPERS},
     scope::{Control, Slot},
 };
 
 use super::{
+    arguments,
     attach::{self, AttachPoint, Attached, Need, POINTS, Way},
-    drain::{self, Drain},
+    drain::{self, Drain, Uncounted},
     error::ObserveError,
+    files::Files,
     labels::Labels,
     misses,
     slots::{self, Candidate, SlotKind, Slots, array, map_error},
@@ -42,6 +44,8 @@ pub struct Options {
     pub capabilities: Option<Way>,
     /// Keep the user stack of the first occurrence of each call.
     pub stacks: bool,
+    /// Count each call.
+    pub counts: bool,
     /// Keep the filters under which processes enter a target.
     pub filters: bool,
 }
@@ -57,6 +61,7 @@ pub struct Observer {
     capabilities: Attached,
     symbols: Symbols,
     stacks: Stacks,
+    files: Files,
     second_look: bool,
     skipped: u64,
 }
@@ -84,20 +89,23 @@ impl Observer {
         }
         loader.override_global(TASK_HELPERS, &helpers, false);
         loader.override_global(CAPABLE_OPTS, &opts, false);
-        let stacks_wanted = i32::from(options.stacks);
-        loader.override_global(STACKS_WANTED, &stacks_wanted, false);
-        if !options.stacks {
-            loader.map_max_entries("STACKS", 1);
-        }
-        let filters_wanted = i32::from(options.filters);
-        loader.override_global(FILTERS_WANTED, &filters_wanted, false);
-        if !options.filters {
-            loader.map_max_entries("FILTERS", 1);
+        let optional = [
+            (STACKS_WANTED, "STACKS", i32::from(options.stacks)),
+            (COUNTS_WANTED, "COUNTS", i32::from(options.counts)),
+            (FILTERS_WANTED, "FILTERS", i32::from(options.filters)),
+        ];
+        for (global, map, wanted) in &optional {
+            loader.override_global(global, wanted, false);
+            if *wanted == 0 {
+                loader.map_max_entries(map, 1);
+            }
         }
         let level = if options.debug { 4_u8 } else { 0 };
         loader.override_global("AYA_LOG_LEVEL", &level, true);
         let mut ebpf = loader.load(OBJECT).map_err(load_error)?;
+        arguments::choose(&mut ebpf)?;
         let stacks = if options.stacks { Stacks::start(&mut ebpf)? } else { Stacks::default() };
+        let files = Files::start(&mut ebpf)?;
         let logger = if options.debug { EbpfLogger::init(&mut ebpf).ok() } else { None };
 
         let mut observer = Observer {
@@ -110,6 +118,7 @@ impl Observer {
             capabilities: Attached::default(),
             symbols: Symbols::default(),
             stacks,
+            files,
             second_look: misses::can_be_preempted(&uname()),
             skipped: 0,
         };
@@ -341,7 +350,8 @@ impl Observer {
     /// # Errors
     /// When the maps cannot be read or written.
     pub fn label(&mut self, labels: &Labels, run: &str, armed_ns: u64) -> Result<(), ObserveError> {
-        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols, stacks: &self.stacks };
+        let (stacks, files) = (&self.stacks, &self.files);
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols, stacks, files };
         self.slots.label(&mut self.ebpf, labels, &mut drain)
     }
 
@@ -350,8 +360,9 @@ impl Observer {
     /// # Errors
     /// When the maps cannot be read or written.
     pub fn tidy(&mut self, run: &str, armed_ns: u64) -> Result<(), ObserveError> {
+        let (stacks, files) = (&self.stacks, &self.files);
         self.slots.filters.take(&mut self.ebpf)?;
-        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols, stacks: &self.stacks };
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols, stacks, files };
         self.slots.reuse(&mut self.ebpf, &mut drain)
     }
 
@@ -392,14 +403,17 @@ impl Observer {
         armed_ns: u64,
         unlabelled: u64,
     ) -> Result<Evidence, ObserveError> {
-        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols, stacks: &self.stacks };
+        let (stacks, files) = (&self.stacks, &self.files);
+        let mut drain = Drain { run, armed_ns, symbols: &mut self.symbols, stacks, files };
         let mut evidence = Evidence::default();
         self.slots.filters.take(&mut self.ebpf)?;
         for slot in slots {
             evidence.absorb(self.slots.evidence(&mut self.ebpf, *slot, &mut drain)?);
         }
         let unlabelled = unlabelled + self.slots.unlabelled;
-        let losses = drain::losses(&mut self.ebpf, unlabelled, self.stacks.lost())?;
+        let unnamed = drain::bound_unread(&mut evidence.missing);
+        let uncounted = Uncounted { unlabelled, stacks: self.stacks.lost(), files: unnamed };
+        let losses = drain::losses(&mut self.ebpf, &uncounted)?;
         evidence.missing.extend(losses);
         let skipped = self.skipped.max(misses::lost(&self.ebpf, self.second_look));
         if skipped > 0 {

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, MapData, Queue},
+    maps::{Array, HashMap, MapData, PerCpuHashMap, Queue},
 };
 use profiler_common::{
-    evidence::{CallKey, Check, CheckKey, Denial, DenialKey, MakerKey, Makers, Seen, Sighting},
+    evidence::{
+        ArgumentsKey, CallKey, Check, CheckKey, Denial, DenialKey, Executed, ExecutedKey, MakerKey,
+        Makers, Seen, Sighting,
+    },
     scope::{
         BUCKETS, CROWDED, NAME_LEN, PATH_LEN, Scope, Slot, Target, bucket_word, kind, slot_kind,
         slot_of,
@@ -262,9 +265,17 @@ pub fn clear(ebpf: &mut Ebpf, slots: &BTreeSet<Slot>) -> Result<(), ObserveError
     }
     let has = |slot| slots.contains(&slot);
     remove_where::<CallKey, Makers>(ebpf, "SPARSE", |key| has(key.slot))?;
+    remove_where::<ArgumentsKey, Makers>(ebpf, "ARGUMENTS", |key| has(key.call.slot))?;
     remove_where::<MakerKey, Sighting>(ebpf, "MAKERS", |key| has(key.call.slot))?;
     remove_where::<CheckKey, Check>(ebpf, "CHECKS", |key| has(slot_of(key.slot)))?;
     remove_where::<DenialKey, Denial>(ebpf, "DENIALS", |key| has(key.call.slot))?;
+    let mut counts = counts(ebpf)?;
+    let gone: Vec<CallKey> =
+        counts.keys().filter_map(Result::ok).filter(|key| has(key.slot)).collect();
+    for call in gone {
+        let _ = counts.remove(&call); // gone already is as good
+    }
+    remove_where::<ExecutedKey, Executed>(ebpf, "EXECUTED", |key| has(key.slot))?;
     let mut members = hash::<u32, Slot>(ebpf, "MEMBERS")?;
     let gone: Vec<u32> = members
         .iter()
@@ -313,6 +324,12 @@ pub fn hash<'a, K: aya::Pod, V: aya::Pod>(
 ) -> Result<HashMap<&'a mut MapData, K, V>, ObserveError> {
     let map = ebpf.map_mut(name).ok_or_else(|| no_map(name))?;
     HashMap::try_from(map).map_err(map_error(name))
+}
+
+/// How often each call was made, by CPU.
+pub fn counts(ebpf: &mut Ebpf) -> Result<PerCpuHashMap<&mut MapData, CallKey, u64>, ObserveError> {
+    let map = ebpf.map_mut("COUNTS").ok_or_else(|| no_map("COUNTS"))?;
+    PerCpuHashMap::try_from(map).map_err(map_error("COUNTS"))
 }
 
 fn scopes(ebpf: &mut Ebpf) -> Result<HashMap<&mut MapData, u64, Scope>, ObserveError> {

@@ -48,7 +48,8 @@ fn syscall(nr: u32, phase: Phase) -> SyscallFact {
 fn denial(nr: u32, errno: i32, count: u64, comm: &str) -> DenialFact {
     let programs = [Program { comm: comm.into(), exe: "backend".into() }].into();
     let sighting = Sighting { first_ms: Some(5), programs, ..Sighting::default() };
-    let sighting = DenialSighting { count, arguments: None, sighting };
+    let arguments = (nr == 165).then_some([0x7fff_1000, 0x7fff_2000, 0, 0x1002, 0, 99]);
+    let sighting = DenialSighting { count, arguments, sighting };
     let seen = BTreeMap::from([(RUN.to_owned(), sighting)]);
     DenialFact { abi: Abi::X86_64, nr, phase: Phase::Workload, errno, killed: false, seen }
 }

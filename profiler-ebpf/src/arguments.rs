@@ -1,0 +1,111 @@
+//! With which arguments a call was made, for the few that user space watches.
+//!
+//! A watched call has no marks of its own: the word of [`Makers`] that others have says how many combinations of arguments were
+//! seen, which is no maker's mark, so that nobody passes by before its arguments were looked at. The marks are with
+//! each combination. When one cannot be kept, the call goes on as one that is not watched: marks beside the count say that
+//! any arguments may have been seen. So the bound costs no entry, and what is beyond it costs nothing.
+
+use aya_ebpf::helpers::bpf_probe_read_user;
+use profiler_common::{
+    evidence::{
+        ARGUMENTS as COUNT, ArgumentsKey, COMBINATIONS, CallKey, FIRST_MARK, Makers, Watch, abi,
+        watch,
+    },
+    scope::loss,
+};
+
+use crate::{
+    attribution::{self, Maker},
+    kernel::{self, Address},
+    maps::{ARGUMENTS, WATCHED, add, lost},
+};
+
+/// Whether this maker was seen making this call as the current one is made.
+#[inline(never)]
+pub fn are_known(call: &CallKey, maker: &Maker, regs: Address) -> bool {
+    let mut key = ArgumentsKey { call: *call, values: [0; COUNT] };
+    watched(call).is_some_and(|watch| read(watch, &mut key, regs))
+        && ARGUMENTS
+            .get_ptr(&key)
+            // SAFETY: the pointer is to a live map value; an aligned word does not tear.
+            .is_some_and(|makers| maker.is_among(unsafe { makers.read_volatile() }))
+}
+
+/// Notes who made the current call, and how, if that is new. Whether it is. The word is not 0 after it, and not before the
+/// arguments are kept.
+#[inline(never)]
+pub fn note(word: *mut Makers, call: &CallKey, maker: &Maker, regs: Address) -> bool {
+    // SAFETY: `word` points into a live map value; an aligned word does not tear.
+    let seen = unsafe { word.read_volatile() };
+    let own = if seen < FIRST_MARK { watched(call) } else { None };
+    let (makers, about) = own.and_then(|watch| entry(word, call, watch, regs)).unwrap_or((word, 0));
+    // SAFETY: as above, of either.
+    if maker.is_among(unsafe { makers.read_volatile() }) {
+        return false;
+    }
+    attribution::note(makers, call, about, maker);
+    true
+}
+
+/// The marks of the current call's arguments, and what tells these from others. `None` when they cannot be kept.
+#[inline(always)]
+fn entry(
+    word: *mut Makers,
+    call: &CallKey,
+    watch: &Watch,
+    regs: Address,
+) -> Option<(*mut Makers, u32)> {
+    const NOEXIST: u64 = 1;
+    const EEXIST: i32 = -17;
+    let mut key = ArgumentsKey { call: *call, values: [0; COUNT] };
+    if !read(watch, &mut key, regs) {
+        return None;
+    }
+    let about = key.about();
+    if let Some(makers) = ARGUMENTS.get_ptr_mut(&key) {
+        return Some((makers, about));
+    }
+    // SAFETY: as in `note`.
+    if unsafe { word.read_volatile() } >= COMBINATIONS {
+        return None;
+    }
+    match ARGUMENTS.insert(&key, 0, NOEXIST) {
+        // who inserts counts: of several at once none is forgotten
+        Ok(()) => add(word, 1),
+        Err(EEXIST) => {}
+        Err(_) => {
+            lost(loss::ARGUMENTS);
+            return None;
+        }
+    }
+    ARGUMENTS.get_ptr_mut(&key).map(|makers| (makers, about))
+}
+
+/// What is watched of a call.
+#[inline(always)]
+fn watched(call: &CallKey) -> Option<&'static Watch> {
+    WATCHED.get(watch::place(call)?).filter(|watch| watch.kind != watch::NONE)
+}
+
+/// Reads the current call's arguments. False when they lie in memory that cannot be read.
+#[inline(always)]
+fn read(watch: &Watch, key: &mut ArgumentsKey, regs: Address) -> bool {
+    for i in 0..COUNT {
+        if watch.masks[i] == 0 {
+            continue;
+        }
+        let mut value = kernel::argument(regs, key.call.abi, i);
+        if i == 0 && watch.kind == watch::POINTED {
+            if key.call.abi == abi::COMPAT {
+                value &= 0xffff_ffff;
+            }
+            // SAFETY: bpf_probe_read_user takes any address and fails on a bad one.
+            let Ok(pointed) = (unsafe { bpf_probe_read_user(value as *const u64) }) else {
+                return false;
+            };
+            value = pointed;
+        }
+        key.values[i] = value as u32 & watch.masks[i];
+    }
+    true
+}

@@ -1,0 +1,172 @@
+//! Checks whose answer changes nothing: the kernel asks first, and the call's arguments and the kernel's state say that it would
+//! have done the very same by another way. Owns these rules, each exact; where one cannot tell, the check counts.
+//!
+//! The calls whose other way cannot be told from here are in the model (`needs.rs`).
+
+use aya_ebpf::Global;
+use profiler_common::evidence::abi;
+
+use crate::kernel::{self, Address};
+
+const CAP_FSETID: i32 = 4;
+const CAP_SETGID: i32 = 6;
+const CAP_SETUID: i32 = 7;
+const CAP_SYS_RESOURCE: i32 = 24;
+
+/// Whether the current call, which the kernel asks about, does the same without the capability.
+#[inline(never)]
+pub fn is(capability: i32, cred: Address, user_ns: Address, abi: u8, nr: u32) -> bool {
+    match capability {
+        CAP_FSETID => is_chmod_without_setgid(abi, nr),
+        CAP_SETUID | CAP_SETGID => changes_no_id(capability, cred, user_ns, abi, nr),
+        CAP_SYS_RESOURCE => is_small_queue(abi, nr),
+        _ => false,
+    }
+}
+
+/// CAP_FSETID is asked for by every chmod of a file whose group is not the caller's; without a set-group-id bit there is
+/// nothing to keep (<https://elixir.bootlin.com/linux/v6.12/source/fs/attr.c#L196>). Native calls only.
+#[inline(always)]
+fn is_chmod_without_setgid(abi: u8, nr: u32) -> bool {
+    const S_ISGID: u64 = 0o2000;
+    let mode = match nr {
+        _ if abi == abi::COMPAT => return false,
+        90 | 91 => argument(abi, 1),   // chmod, fchmod
+        268 | 452 => argument(abi, 2), // fchmodat, fchmodat2
+        _ => return false,
+    };
+    mode & S_ISGID == 0
+}
+
+/// setuid and setgid ask first. With the capability they set real, effective and saved id, else the effective one, if it is
+/// the real or the saved one: the same, where both of these are the wanted id already. In older kernels setresuid and setresgid ask
+/// first, too, and take any of the three for each (<https://elixir.bootlin.com/linux/v6.1/source/kernel/sys.c#L622>). The others that
+/// set ids ask last.
+#[inline(always)]
+fn changes_no_id(capability: i32, cred: Address, user_ns: Address, abi: u8, nr: u32) -> bool {
+    let ids = if capability == CAP_SETUID {
+        Ids {
+            user_ns,
+            map: &kernel::USER_NS_UID_MAP,
+            extents: &kernel::USER_NS_UID_EXTENTS,
+            real: kernel::read(cred, &kernel::CRED_UID),
+            effective: kernel::read(cred, &kernel::CRED_EUID),
+            saved: kernel::read(cred, &kernel::CRED_SUID),
+        }
+    } else {
+        Ids {
+            user_ns,
+            map: &kernel::USER_NS_GID_MAP,
+            extents: &kernel::USER_NS_GID_EXTENTS,
+            real: kernel::read(cred, &kernel::CRED_GID),
+            effective: kernel::read(cred, &kernel::CRED_EGID),
+            saved: kernel::read(cred, &kernel::CRED_SGID),
+        }
+    };
+    match (capability, abi == abi::COMPAT, nr) {
+        // setuid, setgid; of ia32 in their 32-bit and their 16-bit form
+        (CAP_SETUID, false, 105) | (CAP_SETGID, false, 106) => ids.are_all(wide(abi, 0)),
+        (CAP_SETUID, true, 213) | (CAP_SETGID, true, 214) => ids.are_all(wide(abi, 0)),
+        (CAP_SETUID, true, 23) | (CAP_SETGID, true, 46) => ids.are_all(narrow(abi, 0)),
+        // setresuid, setresgid
+        (CAP_SETUID, false, 117) | (CAP_SETGID, false, 119) => ids.have_wide(abi),
+        (CAP_SETUID, true, 208) | (CAP_SETGID, true, 210) => ids.have_wide(abi),
+        (CAP_SETUID, true, 164) | (CAP_SETGID, true, 170) => {
+            ids.have(narrow(abi, 0)) && ids.have(narrow(abi, 1)) && ids.have(narrow(abi, 2))
+        }
+        _ => false,
+    }
+}
+
+/// The ids of a thread, of users or of groups, as the kernel has them; and the map of those that it is given.
+struct Ids<'a> {
+    user_ns: Address,
+    map: &'a Global<i32>,
+    extents: &'a Global<i32>,
+    real: Option<u32>,
+    effective: Option<u32>,
+    saved: Option<u32>,
+}
+
+impl Ids<'_> {
+    #[inline(always)]
+    fn of_kernel(&self, id: u32) -> Option<u32> {
+        kernel::kernel_id(self.user_ns, id, self.map, self.extents)
+    }
+
+    /// Real and saved id are this one.
+    #[inline(always)]
+    fn are_all(&self, id: u32) -> bool {
+        let id = self.of_kernel(id);
+        id.is_some() && self.real == id && self.saved == id
+    }
+
+    /// One of the three is this one, or none is wanted.
+    #[inline(always)]
+    fn have(&self, id: u32) -> bool {
+        if id == u32::MAX {
+            return true;
+        }
+        let id = self.of_kernel(id);
+        id.is_some() && (self.real == id || self.effective == id || self.saved == id)
+    }
+
+    #[inline(always)]
+    fn have_wide(&self, abi: u8) -> bool {
+        self.have(wide(abi, 0)) && self.have(wide(abi, 1)) && self.have(wide(abi, 2))
+    }
+}
+
+#[inline(always)]
+fn wide(abi: u8, index: usize) -> u32 {
+    argument(abi, index) as u32
+}
+
+/// An id of a 16-bit call, whose -1 is short, too.
+#[inline(always)]
+fn narrow(abi: u8, index: usize) -> u32 {
+    match argument(abi, index) as u16 {
+        u16::MAX => u32::MAX,
+        id => u32::from(id),
+    }
+}
+
+/// mq_open asks for CAP_SYS_RESOURCE whatever queue it makes, and without it holds the size to the namespace's limits
+/// (<https://elixir.bootlin.com/linux/v6.12/source/ipc/mqueue.c#L330>). It asks before that, too, when there are as many queues as may
+/// be; so with that many this rule does not tell. Native calls only.
+#[inline(always)]
+fn is_small_queue(abi: u8, nr: u32) -> bool {
+    /// `struct mq_attr` of mqueue.h, which is user-space ABI.
+    type Attributes = [u64; 3]; // flags, messages, their size
+    const MQ_OPEN: u32 = 240;
+    if abi != abi::NATIVE || nr != MQ_OPEN {
+        return false;
+    }
+    let Some(proxy) = kernel::read::<Address>(kernel::current(), &kernel::TASK_NSPROXY) else {
+        return false;
+    };
+    let ns = kernel::read::<Address>(proxy, &kernel::NSPROXY_IPC_NS).unwrap_or(0);
+    let limit = |of| kernel::read::<u32>(ns, of);
+    let (Some(count), Some(queues), Some(messages), Some(size)) = (
+        limit(&kernel::IPC_NS_QUEUES),
+        limit(&kernel::IPC_NS_QUEUES_MAX),
+        limit(&kernel::IPC_NS_MESSAGES_MAX),
+        limit(&kernel::IPC_NS_MESSAGE_SIZE_MAX),
+    ) else {
+        return false;
+    };
+    if count >= queues {
+        return false;
+    }
+    match argument(abi, 3) {
+        0 => true, // the namespace's default, or its limit where that is less
+        wanted => kernel::read_user::<Attributes>(wanted).is_some_and(|attributes| {
+            attributes[1] <= u64::from(messages) && attributes[2] <= u64::from(size)
+        }),
+    }
+}
+
+#[inline(always)]
+fn argument(abi: u8, index: usize) -> u64 {
+    kernel::argument(kernel::current_regs(), abi, index)
+}
