@@ -73,8 +73,11 @@ const GIVEN: &[Given] = given! {
     "userfaultfd" 323 374: "dead00000010" => [(0, 0x10)];
 };
 
+/// A number, its arguments, and the values that are kept of them.
+type Case = (u32, &'static str, &'static [(u64, u64)]);
+
 /// x32 has other numbers for some.
-const X32: [(u32, &str, &[(u64, u64)]); 3] = [
+const X32: [Case; 3] = [
     (41, "dead00000063,80801,6", &[(0, 0x63), (1, 1), (2, 6)]),
     (514, "ffffffff,1234567880045430", &[(1, 0x8004_5430)]),
     (541, "ffffffff,1,2", &[(1, 1), (2, 2)]),
