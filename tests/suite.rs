@@ -18,6 +18,7 @@ mod kernel;
 mod labels;
 mod matrix;
 mod minimise;
+mod narrow;
 mod portable;
 mod readme;
 mod scope;
@@ -104,6 +105,7 @@ fn tests() -> Vec<Test> {
         floors::tests(),
         matrix::tests(),
         minimise::tests(),
+        narrow::tests(),
         scope::tests(),
         portable::tests(),
         verify::tests(),

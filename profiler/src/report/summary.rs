@@ -36,6 +36,8 @@ pub struct PolicySummary {
     pub allowed: usize,
     /// Those of them that only the OCI runtime needs.
     pub by_runtime_only: usize,
+    /// Those of them that it allows with some arguments only, by name.
+    pub narrowed: BTreeSet<String>,
     /// System calls that Docker's default profile allows.
     pub docker_default: usize,
     /// Capabilities that were asked for, in the order in which they are shown.
@@ -150,6 +152,10 @@ fn syscalls(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
     }
     if policy.by_runtime_only > 0 {
         field(out, "", &format!("{} allowed for the runtime only", policy.by_runtime_only))?;
+    }
+    if !policy.narrowed.is_empty() {
+        let names = policy.narrowed.iter().cloned().collect::<Vec<_>>().join(", ");
+        field(out, "", &format!("{} by their arguments: {names}", policy.narrowed.len()))?;
     }
     let abis: BTreeSet<&str> =
         summary.recording.syscalls.iter().map(|fact| fact.abi.name()).collect();

@@ -81,6 +81,7 @@ fn policy() -> PolicySummary {
         allowed: 87,
         by_runtime_only: 6,
         docker_default: 350,
+        narrowed: ["clone", "socket"].map(str::to_owned).into(),
         capabilities: vec![
             line("NET_BIND_SERVICE", REQUIRED, &["bind by nginx (inet_bind)"]),
             line("CHOWN", "probed", &["fchown by a", "chown by b", "lchown by c", "fchownat by d"]),
