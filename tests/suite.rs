@@ -78,6 +78,7 @@ fn main() -> ExitCode {
 fn tests() -> Vec<Test> {
     [
         command::complete::tests(),
+        command::counts::tests(),
         command::hostile::tests(),
         command::killed::tests(),
         command::lost::tests(),
@@ -89,6 +90,7 @@ fn tests() -> Vec<Test> {
         arguments::tests(),
         capability::borrowed::tests(),
         capability::exact::tests(),
+        capability::files::tests(),
         capability::implied::tests(),
         capability::moot::tests(),
         capability::ways::tests(),

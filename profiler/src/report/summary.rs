@@ -147,6 +147,9 @@ fn syscalls(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
         }
     }
     field(out, "", &format!("seen: {}", phases.join("; ")))?;
+    if let Some(most) = most_made(summary) {
+        field(out, "", &most)?;
+    }
     if policy.by_runtime_only > 0 {
         field(out, "", &format!("{} allowed for the runtime only", policy.by_runtime_only))?;
     }
@@ -162,6 +165,28 @@ fn syscalls(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
         "coverage",
         &escape::line(&coverage::line(&model::coverage::coverage(summary.recording))),
     )
+}
+
+/// How often the workload made which calls, if they were counted.
+fn most_made(summary: &Summary<'_>) -> Option<String> {
+    const NAMED: usize = 5;
+    let workload = summary.recording.syscalls.iter().filter(|fact| fact.phase == Phase::Workload);
+    let mut counts: BTreeMap<(Abi, u32), u64> = BTreeMap::new();
+    for fact in workload {
+        for count in fact.seen.values().filter_map(|seen| seen.count) {
+            let sum = counts.entry((fact.abi, fact.nr)).or_default();
+            *sum = sum.saturating_add(count);
+        }
+    }
+    let all = counts.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let named = counts.iter().take(NAMED).map(|((abi, nr), count)| {
+        let name = (summary.syscall_name)(*abi, *nr).map_or_else(|| nr.to_string(), str::to_owned);
+        format!("{count} {name}")
+    });
+    let named = named.collect::<Vec<_>>().join(", ");
+    (!counts.is_empty()).then(|| format!("counted: {all} by the workload; most of them {named}"))
 }
 
 fn capabilities(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
