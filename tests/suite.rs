@@ -18,6 +18,7 @@ mod kernel;
 mod labels;
 mod matrix;
 mod minimise;
+mod narrow;
 mod portable;
 mod readme;
 mod scope;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
 fn tests() -> Vec<Test> {
     [
         command::complete::tests(),
+        command::counts::tests(),
         command::hostile::tests(),
         command::killed::tests(),
         command::lost::tests(),
@@ -88,6 +90,7 @@ fn tests() -> Vec<Test> {
         arguments::tests(),
         capability::borrowed::tests(),
         capability::exact::tests(),
+        capability::files::tests(),
         capability::implied::tests(),
         capability::moot::tests(),
         capability::ways::tests(),
@@ -102,6 +105,7 @@ fn tests() -> Vec<Test> {
         floors::tests(),
         matrix::tests(),
         minimise::tests(),
+        narrow::tests(),
         scope::tests(),
         portable::tests(),
         verify::tests(),

@@ -23,6 +23,8 @@ pub enum SetUp {
     Floor,
     /// The recorder, after it has detached `sys_exit`; the caller is the target.
     Recorded,
+    /// The same, with `--counts`.
+    RecordedCounts,
     /// The same; the caller is not the target.
     Bystander,
     /// Empty programs on `sys_enter` and `sys_exit`.
@@ -39,10 +41,11 @@ pub enum SetUp {
 
 impl SetUp {
     /// In the order of the table.
-    pub const ALL: [SetUp; 9] = [
+    pub const ALL: [SetUp; 10] = [
         SetUp::Untraced,
         SetUp::Floor,
         SetUp::Recorded,
+        SetUp::RecordedCounts,
         SetUp::Bystander,
         SetUp::BystanderOfMany,
         SetUp::FloorBoth,
@@ -57,6 +60,7 @@ impl SetUp {
             SetUp::Untraced => "untraced",
             SetUp::Floor => "floor: empty program on sys_enter",
             SetUp::Recorded => "recorded",
+            SetUp::RecordedCounts => "recorded with --counts",
             SetUp::Bystander => "bystander",
             SetUp::BystanderOfMany => "bystander of 10,000 cgroups in scope",
             SetUp::FloorBoth => "empty programs on sys_enter and sys_exit",
@@ -81,7 +85,8 @@ impl SetUp {
         let setup = cgroup::detect(root)?;
         let own = CommandCgroup::create(root, &setup)?;
         let dir = own.cgroup().dir.clone();
-        let mut observer = Observer::start(Path::new("/sys"), Options::default())?;
+        let options = Options { counts: self == SetUp::RecordedCounts, ..Options::default() };
+        let mut observer = Observer::start(Path::new("/sys"), options)?;
         let many: Vec<u64> = match self {
             // ids that no cgroup has: the tables do not know that
             SetUp::BystanderOfMany => (0..10_000).map(|id| 1_000_000 + id * 7).collect(),

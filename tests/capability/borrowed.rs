@@ -35,12 +35,12 @@ fn namespace(machine: &Machine) -> Result<()> {
     let recording = recorded.recording()?;
     let other = BTreeSet::from(["other".to_owned()]);
     for (capability, nr, what) in [(SYS_ADMIN, 170, "sethostname"), (SETUID, 105, "setuid")] {
-        let whose = recording.checks(capability, nr, "user_namespace");
+        let whose = recording.checks("x86_64", capability, nr, "user_namespace");
         ensure!(whose == other, "{what} asks for {whose:?}");
-        let verdict = recording.checks(capability, nr, "verdict");
+        let verdict = recording.checks("x86_64", capability, nr, "verdict");
         ensure!(verdict == ["granted".to_owned()].into(), "{what}: {verdict:?}");
     }
-    let audit = recording.checks(SETUID, 105, "audit");
+    let audit = recording.checks("x86_64", SETUID, 105, "audit");
     ensure!(audit == ["noaudit".to_owned()].into(), "it has that id already: {audit:?}");
     Ok(())
 }

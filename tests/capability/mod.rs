@@ -2,6 +2,7 @@
 
 pub mod borrowed;
 pub mod exact;
+pub mod files;
 pub mod implied;
 pub mod moot;
 pub mod ways;

@@ -27,6 +27,8 @@ const PROGRAMS: [(&[&str], &[&str], &[&str]); 4] = [
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![
         Test::new("capability::own_ids_need_none", &HOST, own_ids).on_every_kernel(),
+        Test::new("capability::own_ids_of_ia32_need_none", &HOST, own_ids_of_ia32)
+            .on_every_kernel(),
         Test::new("capability::a_small_queue_needs_none", &HOST, queues).on_every_kernel(),
         Test::new("capability::explain_says_what_was_asked_first", &HOST, explained),
     ];
@@ -47,8 +49,31 @@ fn own_ids(machine: &Machine) -> Result<()> {
     let effective = shell(machine, &other, &format!("{caps} setuid_of_effective"))?;
     expect(&effective, &["SETUID"], &[])?;
     let recording = effective.recording()?;
-    let audits = recording.checks(7, 105, "audit");
+    let audits = recording.checks("x86_64", 7, 105, "audit");
     ensure!(audits == names(&["audited"]), "the real id is another: {audits:?}");
+    Ok(())
+}
+
+/// setuid, setuid16, setgid, setgid16, and the calls that set three ids.
+fn own_ids_of_ia32(machine: &Machine) -> Result<()> {
+    let caps = machine.fixture("caps")?;
+    let calls = |id: u32| [213, 23, 214, 46, 208, 164, 210, 170].map(|nr| (nr, id));
+    let script = |calls: &[(u32, u32)]| {
+        calls
+            .iter()
+            .map(|(nr, id)| format!("{caps} ia32 '{nr} {id}' || exit 1\n"))
+            .collect::<String>()
+    };
+    let scratch = machine.scratch()?;
+    let own = shell(machine, &scratch, &script(&calls(0)))?;
+    expect(&own, &[], &["SETGID", "SETUID"])?;
+    let scratch = machine.scratch()?;
+    let other = shell(machine, &scratch, &script(&calls(1000)))?.recording()?;
+    for (nr, _) in calls(1000) {
+        let capability = if [214, 46, 210, 170].contains(&nr) { 6 } else { 7 };
+        let audits = other.checks("ia32", capability, nr, "audit");
+        ensure!(audits == names(&["audited"]), "call {nr}: {audits:?}");
+    }
     Ok(())
 }
 

@@ -80,10 +80,10 @@ impl Recording {
             .collect()
     }
 
-    /// What the workload's checks for a capability in an x86_64 call say of `field`, as of `audit`.
-    pub fn checks(&self, capability: u8, nr: u32, field: &str) -> BTreeSet<String> {
+    /// What the workload's checks for a capability in a call say of `field`, as of `audit`.
+    pub fn checks(&self, abi: &str, capability: u8, nr: u32, field: &str) -> BTreeSet<String> {
         self.facts("capabilities")
-            .filter(|fact| fact["phase"] == "workload" && fact["abi"] == "x86_64")
+            .filter(|fact| fact["phase"] == "workload" && fact["abi"] == abi)
             .filter(|fact| fact["capability"] == capability && fact["nr"] == nr)
             .map(|fact| fact[field].as_str().map_or_else(|| fact[field].to_string(), str::to_owned))
             .collect()

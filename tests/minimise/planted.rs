@@ -51,6 +51,7 @@ pub fn plant(
                 programs: vec!["needs".into()],
                 tests: vec![],
             }],
+            arguments: None,
         });
     }
     profile.syscalls.sort_by(|a, b| (a.abi, &a.name).cmp(&(b.abi, &b.name)));

@@ -4,7 +4,7 @@ mod command;
 mod copies;
 mod ended;
 mod podman;
-mod runs;
+pub mod runs;
 mod servers;
 mod targets;
 

@@ -1,5 +1,5 @@
-//! nginx, redis, PostgreSQL and Flask: recorded, verified with the profile, and found out without each of five entries
-//! that they need.
+//! nginx, redis, PostgreSQL and Flask: recorded, verified with the profile that allows only arguments that were seen, and found
+//! out without each of five entries that they need. Another program is refused what it has no business with there.
 
 use std::time::Duration;
 
@@ -103,6 +103,9 @@ ask() {
 }
 "#;
 
+/// Only arguments that were seen.
+const STRICT: [&str; 2] = ["--arguments", "strict"];
+
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
     SERVERS
@@ -125,6 +128,7 @@ fn holds(machine: &Machine, server: &Server) -> Result<()> {
     }
     let container = engine.name(server.name);
     let dir = grown(machine, &scratch, server, &network, &container)?;
+    refuses(machine, engine, server, &dir)?;
 
     let again = engine.name(server.name);
     let mut options = vec!["--stop-timeout=1".to_owned()];
@@ -145,6 +149,25 @@ fn holds(machine: &Machine, server: &Server) -> Result<()> {
         let said = run(machine, &less, &place, &tests)?.expect(1, "fails")?;
         ensure!(said.denied(false).iter().any(|denied| denied == name), "{name}: {}", said.json);
         ensure!(said.json["status"] != 0, "the tests need {name}: {}", said.json);
+    }
+    Ok(())
+}
+
+/// What no server was seen to do: AF_ALG, AF_VSOCK, AF_PACKET, a clone that cannot be but asks for a user namespace, and a user
+/// namespace. Root does it, unless a filter refuses.
+fn refuses(machine: &Machine, engine: &Engine, server: &Server, dir: &Utf8Path) -> Result<()> {
+    let mount = format!("{}:/calls:ro", machine.fixture("calls")?);
+    let image = format!("localhost/{}:1", server.name);
+    let attack = ["41:26,5,0", "41:28,1,0", "41:11,3,0", "56:10000211", "272:10000000"];
+    for (filter, refuses) in [(machine.permissive(), false), (dir.join("seccomp.json"), true)] {
+        let seccomp = format!("seccomp={filter}");
+        let mut words = vec!["--rm", "--cap-add", "SYS_ADMIN", "--network", "none", "-v", &mount];
+        words.extend(["--security-opt", &seccomp, "--entrypoint", "/calls", "--user", "0", &image]);
+        words.extend(attack);
+        let output = engine.name("attack").run(&words)?.expect(0)?;
+        let lines: Vec<&str> = output.stdout.lines().collect();
+        let as_wanted = lines.iter().all(|line| line.ends_with(" -1") == refuses);
+        ensure!(lines.len() == attack.len() && as_wanted, "under {filter}: {lines:?}");
     }
     Ok(())
 }
@@ -188,7 +211,7 @@ fn grown(
         record(machine, server, container, &more)?;
         let recordings = [dir.join("recording.json"), more.join("recording.json")];
         let mut generate = program::command(&machine.profiler, ["generate", "-o", dir.as_str()]);
-        generate.args(recordings);
+        generate.args(STRICT).args(recordings);
         program::run(&mut generate, Duration::from_secs(60))?.expect(0)?;
     }
     Ok(dir)
@@ -232,6 +255,7 @@ fn record(
         container.name, server.test
     );
     let session = Record::containers(machine, dir, &[&container.name])?
+        .args(STRICT)
         .limit(Duration::from_secs(180))
         .workload(["bash", "-c", &script]);
     session.run()?.expect(0).context("while it is recorded")?;

@@ -27,7 +27,7 @@ enum Verb {
     /// Measure what recording costs.
     #[command(subcommand)]
     Bench(bench::Bench),
-    /// Generate the syscall tables from the kernel's headers, or check the committed ones.
+    /// Generate the tables of calls, argument names, constants and libseccomp's names, or check the committed ones.
     Codegen {
         /// Write nothing: fail when the tables are not what the headers give.
         #[arg(long)]

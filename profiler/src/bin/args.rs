@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use profiler::{
-    model::{arch::Abi, lint::libseccomp::Version, purpose::RuntimeChoice},
+    model::{arch::Abi, lint::libseccomp::Version, policy, purpose::RuntimeChoice},
     observe::ebpf::Way,
 };
 
@@ -103,6 +103,9 @@ pub struct RecordArgs {
     #[command(flatten)]
     pub into: IntoArgs,
 
+    #[command(flatten)]
+    pub narrow: NarrowArgs,
+
     /// Call the result NAME (default: the name of the container or cgroup, or the command's file name)
     #[arg(long)]
     pub name: Option<String>,
@@ -186,6 +189,9 @@ pub struct GenerateArgs {
 
     #[command(flatten)]
     pub least: crate::coverage::LeastArgs,
+
+    #[command(flatten)]
+    pub narrow: NarrowArgs,
 
     /// Allow what a filter denied while recording
     #[arg(long)]
@@ -340,6 +346,33 @@ pub enum LintFormat {
 
 fn libseccomp(text: &str) -> Result<Version, String> {
     Version::parse(text).ok_or_else(|| format!("`{text}` is no version like `2.5.4`"))
+}
+
+/// How narrow a profile is within a call.
+#[derive(Debug, Args)]
+pub struct NarrowArgs {
+    /// Refuse by their arguments, of calls that are allowed: nothing (off), known attack surface that no run used
+    /// (attack-surface), all that no run used, harmless or not (strict)
+    #[arg(long, value_enum, value_name = "RISK", default_value_t = Arguments::AttackSurface)]
+    pub arguments: Arguments,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Arguments {
+    // No descriptions, as of `Color`.
+    Off,
+    AttackSurface,
+    Strict,
+}
+
+impl From<Arguments> for policy::Arguments {
+    fn from(choice: Arguments) -> Self {
+        match choice {
+            Arguments::Off => policy::Arguments::Off,
+            Arguments::AttackSurface => policy::Arguments::AttackSurface,
+            Arguments::Strict => policy::Arguments::Strict,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

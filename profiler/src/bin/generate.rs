@@ -33,6 +33,7 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
         purpose,
         portable: args.portable,
         arch: args.arch,
+        arguments: args.narrow.arguments.into(),
     };
     let (dir, committed) = args.into.destination(args.output.as_deref());
     let dir =

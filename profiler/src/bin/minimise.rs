@@ -19,8 +19,8 @@ use profiler::{
     ingest,
     model::{
         minimise::{
-            Candidate, Entry, Fingerprint, SCHEMA_VERSION, Settings, Standing, State, candidates,
-            minimised, without,
+            Candidate, Entry, Fingerprint, SCHEMA_VERSION, Settings, Standing, State, Wanted,
+            candidates, minimised, without,
         },
         profile::Profile,
         recording::{Recording, SCHEMA_VERSION as RECORDING_VERSION, TargetKind},
@@ -77,6 +77,10 @@ pub struct MinimiseArgs {
     #[arg(long)]
     pub syscalls: bool,
 
+    /// Try the arguments with which calls were seen, too: a run for each
+    #[arg(long)]
+    pub arguments: bool,
+
     /// Leave out every call by itself that the tests make: a run for each, or more
     #[arg(long, requires = "syscalls")]
     pub prove: bool,
@@ -126,7 +130,7 @@ pub fn run(args: &MinimiseArgs, debug: bool) -> Result<ExitCode> {
     let home = input.path.parent().filter(|dir| !dir.as_os_str().is_empty());
     let home = home.unwrap_or(Path::new(".")).to_owned();
     let dir = destination(args, &home)?;
-    let candidates = candidates(profile, args.syscalls);
+    let candidates = candidates(profile, args.wanted());
     check(args, profile, &candidates)?;
     enforce::privileged()?;
 
@@ -218,6 +222,12 @@ pub fn run(args: &MinimiseArgs, debug: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+impl MinimiseArgs {
+    fn wanted(&self) -> Wanted {
+        Wanted { syscalls: self.syscalls, arguments: self.arguments }
+    }
+}
+
 /// Where results go; never over the profile without a word.
 fn destination(args: &MinimiseArgs, home: &Path) -> Result<PathBuf> {
     if let Some(dir) = &args.into {
@@ -263,7 +273,11 @@ fn check(args: &MinimiseArgs, profile: &Profile, candidates: &[Candidate]) -> Re
         "one copy at a time takes the place of the container\nhint: leave out --jobs, or stop the container and leave out --replace"
     );
     if !candidates.iter().any(|candidate| candidate.standing == Standing::Try) {
-        let more = if args.syscalls { "record again" } else { "add --syscalls" };
+        let more = match (args.syscalls, args.arguments) {
+            (true, true) => "record again",
+            (true, false) => "add --arguments",
+            (false, _) => "add --syscalls",
+        };
         let why = if profile.capabilities.known {
             "has no capability"
         } else {

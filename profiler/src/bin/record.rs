@@ -99,7 +99,9 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
         Ok(session::record_containers(plan, containers, &docker, tell).await?)
     });
     teller.end();
-    Ok(write(&outcome?, &dirs, committed).into())
+    let options =
+        policy::Options { arguments: args.narrow.arguments.into(), ..policy::Options::default() };
+    Ok(write(&outcome?, &dirs, &options, committed).into())
 }
 
 /// Serves the hidden `__enter`.
@@ -154,12 +156,16 @@ impl ResultDirs {
 
 /// Writes what was recorded, each target by itself: one that cannot be written costs no other its result. The exit
 /// status says the gravest: the command's failure, then a result that was not written, then incomplete evidence.
-fn write(outcome: &Outcome, dirs: &ResultDirs, committed: Committed) -> u8 {
+fn write(
+    outcome: &Outcome,
+    dirs: &ResultDirs,
+    options: &policy::Options,
+    committed: Committed,
+) -> u8 {
     let mut unwritten = false;
     for recorded in &outcome.recordings {
         let dir = dirs.of(&recorded.name);
-        let options = policy::Options::default();
-        if let Err(error) = output::write(&recorded.recording, &dir, &options, committed) {
+        if let Err(error) = output::write(&recorded.recording, &dir, options, committed) {
             tell::error(&error);
             unwritten = true;
         }
@@ -253,15 +259,21 @@ mod tests {
             command_status,
         };
         let dirs = ResultDirs { several: true, dir: dir.path().to_owned() };
-        assert_eq!(write(&outcome(Some(0)), &dirs, Committed::Replace), exit::USAGE);
+        assert_eq!(
+            write(&outcome(Some(0)), &dirs, &policy::Options::default(), Committed::Replace),
+            exit::USAGE
+        );
         assert!(dir.path().join("b/seccomp.json").exists());
         assert_eq!(
-            write(&outcome(Some(7)), &dirs, Committed::Replace),
+            write(&outcome(Some(7)), &dirs, &policy::Options::default(), Committed::Replace),
             7,
             "the tests' failure is not hidden"
         );
         std::fs::remove_file(dir.path().join("a")).expect("removes");
-        assert_eq!(write(&outcome(Some(0)), &dirs, Committed::Replace), 0);
+        assert_eq!(
+            write(&outcome(Some(0)), &dirs, &policy::Options::default(), Committed::Replace),
+            0
+        );
         assert!(dir.path().join("a/seccomp.json").exists());
     }
 

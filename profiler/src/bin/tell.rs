@@ -8,6 +8,7 @@ use std::{
 use profiler::{
     model::{
         baseline,
+        narrow::{self, Named},
         policy::native_abi,
         profile::{CapabilityReason, CapabilityRule, NoteKind, Outcome, Profile, SyscallReason},
         recording::{Recording, TargetKind},
@@ -186,6 +187,11 @@ fn policy_summary(recording: &Recording, profile: &Profile) -> PolicySummary {
     PolicySummary {
         allowed: native.map_or(profile.syscalls.len(), |abi| profile.allowed_calls(abi)),
         by_runtime_only: profile.syscalls.iter().filter(|rule| for_runtime(&rule.reasons)).count(),
+        narrowed: narrow::by_name(profile)
+            .into_iter()
+            .filter(|(_, named)| *named != Named::Any)
+            .map(|(name, _)| name.to_owned())
+            .collect(),
         docker_default: docker_default.unwrap_or(0),
         capabilities: classes
             .into_iter()
@@ -202,6 +208,8 @@ fn policy_summary(recording: &Recording, profile: &Profile) -> PolicySummary {
                         | NoteKind::UnnamedSyscalls
                         | NoteKind::Runtime
                         | NoteKind::NoNewPrivileges
+                        | NoteKind::AnyArguments
+                        | NoteKind::Arguments
                 )
             })
             .map(|note| note.text.clone())

@@ -12,7 +12,8 @@ use crate::{
         arguments::constants,
         diff::{self, Allowlist, Side},
         effective::{self, Context, Engine},
-        explain, lint, merge, minimise, policy,
+        explain, lint, merge, minimise,
+        policy::{self, Arguments},
         profile::Profile,
         recording::Recording,
         seccomp::{KernelVersion, SeccompFile},
@@ -118,7 +119,10 @@ fn recording(read: &Recording) {
     let written = render::json::recording(read);
     let again = ingest::recording::parse(&written);
     assert_eq!(again.ok(), Some(merge::canonical(read.clone())), "what is written is read back");
-    profile(&policy::derive(read, &policy::Options { learn_denied: true, ..Default::default() }));
+    for arguments in [Arguments::Off, Arguments::AttackSurface, Arguments::Strict] {
+        let options = policy::Options { learn_denied: true, arguments, ..Default::default() };
+        profile(&policy::derive(read, &options));
+    }
 }
 
 fn profile(read: &Profile) {

@@ -3,7 +3,7 @@
 use crate::{
     ingest::{error::IngestError, strict},
     model::{
-        capability,
+        capability, narrow,
         profile::{Profile, SCHEMA_VERSION},
         syscall,
     },
@@ -33,6 +33,15 @@ fn check_names(profile: &Profile) -> Result<(), IngestError> {
     let mut calls = rules.chain(denied).chain(reasons.map(|reason| (reason.abi, &reason.syscall)));
     if let Some((_, name)) = calls.find(|(abi, name)| syscall::parse(*abi, name).is_none()) {
         return Err(IngestError::Value { what: WHAT, field: "syscall", value: name.clone() });
+    }
+    let combinations = || {
+        let rules = profile.syscalls.iter();
+        rules.filter_map(|rule| Some((&rule.name, rule.arguments.as_ref()?)))
+    };
+    let is_bad = |(_, all): &(&String, &Vec<_>)| !all.iter().all(narrow::is_well_formed);
+    if let Some((name, _)) = combinations().find(is_bad) {
+        let value = name.clone();
+        return Err(IngestError::Value { what: WHAT, field: "arguments of", value });
     }
     if let Some(rule) = capabilities().find(|rule| !capability::is_canonical(&rule.name)) {
         let value = rule.name.clone();

@@ -14,6 +14,7 @@ use crate::model::{
     capability,
     effective::{self, Condition, Context, Decision, Effective, Outcome},
     facts::{self, Risk},
+    narrow,
     near::near,
     profile::{CapabilityReason, CapabilityRule, Profile, SyscallReason},
     seccomp::SeccompFile,
@@ -114,6 +115,9 @@ pub struct Entry {
     /// What happens to the call, in the order in which it is decided: `family == AF_PACKET: EPERM`, `otherwise: allow`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verdict: Vec<String>,
+    /// With which arguments a call is allowed, in words; from `profile.json`. Hostile text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
     /// Only the OCI runtime needs it.
     pub runtime_only: bool,
     /// Why a call is allowed; from `profile.json`. Hostile text.
@@ -262,10 +266,9 @@ impl Subject<'_> {
             _ => Standing::Conditional,
         };
         let rules = self.profile.iter().flat_map(|profile| &profile.syscalls);
-        let reasons: Vec<SyscallReason> = rules
-            .filter(|rule| rule.abi == abi && rule.name == name)
-            .flat_map(|rule| rule.reasons.iter().cloned())
-            .collect();
+        let rule = rules.into_iter().find(|rule| rule.abi == abi && rule.name == name);
+        let reasons = rule.map(|rule| rule.reasons.clone()).unwrap_or_default();
+        let combinations = rule.and_then(|rule| rule.arguments.as_deref());
         let is_runtimes = |reason: &SyscallReason| {
             matches!(reason, SyscallReason::Handover { .. } | SyscallReason::Floor { .. })
         };
@@ -279,6 +282,7 @@ impl Subject<'_> {
             docker_default: facts::docker_default(&name).to_string(),
             standing,
             verdict: verdict(abi, &name, &decision),
+            arguments: combinations.map(|it| narrow::words(&name, it)).unwrap_or_default(),
             runtime_only: !reasons.is_empty() && reasons.iter().all(is_runtimes),
             reasons,
             capability_reasons: Vec::new(),
@@ -315,6 +319,7 @@ impl Subject<'_> {
                 Some(_) => Standing::Denied,
             },
             verdict: Vec::new(),
+            arguments: Vec::new(),
             runtime_only: required.is_none() && lists.is_some_and(|lists| in_list(&lists.runtime)),
             asked_first: required.map(other_ways).unwrap_or_default(),
             reasons: Vec::new(),

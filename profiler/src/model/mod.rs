@@ -22,6 +22,7 @@ pub mod in_force;
 pub mod lint;
 pub mod merge;
 pub mod minimise;
+pub mod narrow;
 pub mod near;
 pub mod needs;
 pub mod notes;

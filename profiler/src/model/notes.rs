@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::model::{
     floor::{self, RuntimeUse},
+    narrow::{self, Narrowed},
     needs::Users,
     profile::{DeniedCall, MadeFor, Note, NoteKind, Profile, SyscallRule},
     recording::{Missing, Phase, Recording, Target, TargetKind},
@@ -41,8 +42,9 @@ pub fn derive(recording: &Recording, rules: &[SyscallRule], made_for: &MadeFor) 
                 note(NoteKind::Filtered, filtered(names.collect()));
             }
             Missing::IoUring => note(NoteKind::IoUring, io_uring()),
-            // a matter of timing, and hardly one of the policy: told with the recording
+            // a matter of timing, which must not change a committed file: told with the recording
             Missing::Unread { .. } => {}
+            Missing::Lost { what, .. } if what == "files" => {}
             // the policy has no stacks and no counts, and takes what is not known of arguments for any
             Missing::Lost { what, .. }
                 if ["stacks", "counts", "arguments"].contains(&what.as_str()) => {}
@@ -101,7 +103,7 @@ pub fn union(
     let mut joined = BTreeSet::new();
     for note in of_both.into_iter().flatten() {
         let text = match note.kind {
-            NoteKind::UnnamedSyscalls | NoteKind::NoNewPrivileges => continue,
+            NoteKind::UnnamedSyscalls | NoteKind::NoNewPrivileges | NoteKind::Arguments => continue,
             NoteKind::Empty if !empty => continue,
             NoteKind::Filtered => filtered(denied.iter().map(|call| call.name.clone()).collect()),
             _ => note.text.clone(),
@@ -132,6 +134,42 @@ fn taken_for_runtime(recording: &Recording) -> Option<Note> {
         programs.join(", ")
     );
     Some(Note { kind: NoteKind::Runtime, text })
+}
+
+/// The notes for calls that were made with more combinations than are kept, one for each.
+pub fn any_arguments(narrowed: &Narrowed) -> impl Iterator<Item = Note> {
+    narrowed.any.iter().map(|(abi, name)| Note {
+        kind: NoteKind::AnyArguments,
+        text: format!(
+            "{abi} {name}: more combinations of arguments were seen than are kept, so any are allowed"
+        ),
+    })
+}
+
+/// The notes for what becomes of a profile's conditions in a filter.
+#[must_use]
+pub fn arguments(profile: &Profile) -> Vec<Note> {
+    let mut notes = BTreeSet::new();
+    for (abi, by, call) in narrow::goes_round(profile) {
+        let text = match by {
+            "clone3" => format!(
+                "{abi} clone3 is allowed, and no filter sees its flags: it goes round the conditions on {call}\n\
+                 hint: record again; where no run makes namespaces by it, it is refused so that C libraries take {call}"
+            ),
+            _ => format!(
+                "{abi} {by} goes round the conditions on {call}: libseccomp allows it with every rule on {call}\n\
+                 hint: leave {abi} out where no program needs it"
+            ),
+        };
+        notes.insert(Note { kind: NoteKind::Arguments, text });
+    }
+    let replaced = |rule: &&SyscallRule| !rule.allows() && rule.name == "clone3";
+    if profile.syscalls.iter().any(|rule| replaced(&rule)) {
+        let text = "clone3 is answered with ENOSYS, so that C libraries take clone, whose flags a filter sees: a program that \
+                    calls clone3 by itself and has no other way fails\nhint: profiler verify tells; `--arguments off` allows it";
+        notes.insert(Note { kind: NoteKind::Arguments, text: text.into() });
+    }
+    notes.into_iter().collect()
 }
 
 fn unnamed(rules: &[SyscallRule]) -> Option<Note> {
@@ -180,7 +218,7 @@ fn no_new_privileges(runtimes: &[RuntimeUse]) -> Option<Note> {
 #[must_use]
 pub fn purpose(as_recorded: &Profile, made_for: &MadeFor, rules: &[SyscallRule]) -> Vec<Note> {
     let names = |rules: &[SyscallRule]| -> BTreeSet<String> {
-        rules.iter().map(|rule| rule.name.clone()).collect()
+        rules.iter().filter(|rule| rule.allows()).map(|rule| rule.name.clone()).collect()
     };
     let list = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(", ");
     let uses = |made_for: &MadeFor| match made_for.runtimes.as_slice() {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{
     arch::Abi,
     floor::{self, RuntimeUse, User, When},
-    merge,
+    merge, narrow,
     needs::{self, Users},
     notes, portable,
     profile::{self, DeniedCall, MadeFor, Profile, SyscallReason, SyscallRule},
@@ -44,6 +44,20 @@ pub struct Options {
     pub portable: bool,
     /// The machine's ABI to make it for; the recorded one when it is `None`.
     pub arch: Option<Abi>,
+    /// Which arguments it looks into.
+    pub arguments: Arguments,
+}
+
+/// How narrow a policy is within a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Arguments {
+    /// A call is allowed with any arguments: what was recorded never fails by an argument, and all that the call reaches is open.
+    Off,
+    /// Known attack surface is cut off: what no run used of it is refused, within the calls that are allowed.
+    #[default]
+    AttackSurface,
+    /// Only what was seen: an argument that no test used is refused, harmless or not.
+    Strict,
 }
 
 /// The ABI of a machine's own programs, by `uname -m`.
@@ -112,7 +126,9 @@ pub fn derive(recording: &Recording, options: &Options) -> Profile {
         }
     }
 
-    let syscalls = rules.finish();
+    let mut syscalls = rules.finish();
+    let counts = |id: &RunId| is_evidence(recording, id, &options.purpose);
+    let narrowed = narrow::narrow(&mut syscalls, recording, options.arguments, &counts);
     let uses = |run: &Run| options.purpose.uses(runtime_use(run).as_ref());
     let made_for = MadeFor {
         runtimes: distinct(recording.runs.values().flat_map(uses)),
@@ -121,11 +137,13 @@ pub fn derive(recording: &Recording, options: &Options) -> Profile {
         ),
     };
     let mut notes = notes::derive(recording, &syscalls, &made_for);
+    notes.extend(notes::any_arguments(&narrowed));
     if !options.purpose.is_recorded() {
-        let as_recorded = Options { learn_denied: options.learn_denied, ..Options::default() };
+        let Options { learn_denied, arguments, .. } = *options;
+        let as_recorded = Options { learn_denied, arguments, ..Options::default() };
         notes.extend(notes::purpose(&derive(recording, &as_recorded), &made_for, &syscalls));
-        notes.sort();
     }
+    notes.sort();
     let profile = Profile {
         schema_version: profile::SCHEMA_VERSION,
         target: recording.target.clone(),
@@ -137,10 +155,14 @@ pub fn derive(recording: &Recording, options: &Options) -> Profile {
         capabilities: needs::derive(recording),
     };
     let profile = match options.arch {
-        Some(abi) => portable::translate(profile, abi),
+        Some(abi) => portable::translate(profile, abi, options.arguments),
         None => profile,
     };
-    if options.portable { portable::widen(profile) } else { profile }
+    let mut profile =
+        if options.portable { portable::widen(profile, options.arguments) } else { profile };
+    profile.notes.extend(notes::arguments(&profile));
+    profile.notes.sort();
+    profile
 }
 
 /// The calls that a run's runtime always makes under the filter were not, or not all, seen.
@@ -309,7 +331,7 @@ impl Rules {
                 }
                 profile::settle(&mut reasons);
                 let name = syscall::display(abi, nr).into_owned();
-                SyscallRule { abi, name, reasons: reasons.into_iter().collect() }
+                SyscallRule { abi, name, reasons: reasons.into_iter().collect(), arguments: None }
             })
             .collect();
         rules.sort_by(|a, b| (a.abi, &a.name).cmp(&(b.abi, &b.name)));

@@ -8,16 +8,31 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{
     arch::Abi,
     families::{self, LIBC},
-    profile::{Note, NoteKind, Profile, SyscallReason, SyscallRule},
+    narrow,
+    policy::Arguments,
+    profile::{Combination, Note, NoteKind, Profile, SyscallReason, SyscallRule},
     syscall,
 };
 
-/// Rules by number space and name.
-type Rules = BTreeMap<(Abi, String), BTreeSet<SyscallReason>>;
+/// Rules by number space and name: reasons, and combinations of arguments.
+type Rules = BTreeMap<(Abi, String), Found>;
+
+#[derive(Default)]
+struct Found {
+    reasons: BTreeSet<SyscallReason>,
+    arguments: Option<Vec<Combination>>,
+}
+
+impl Found {
+    /// Whether it allows the call with some arguments only.
+    fn is_narrow(&self) -> bool {
+        self.arguments.as_ref().is_some_and(|combinations| !combinations.is_empty())
+    }
+}
 
 /// Adds the partners of every allowed call, and what C libraries do by themselves on the ABIs of programs that were seen.
 #[must_use]
-pub fn widen(profile: Profile) -> Profile {
+pub fn widen(profile: Profile, choice: Arguments) -> Profile {
     let mut rules = rules_of(&profile.syscalls);
     let known: BTreeSet<(Abi, String)> = rules.keys().cloned().collect();
     let mut wanted: BTreeMap<(Abi, &str), BTreeSet<&str>> = BTreeMap::new();
@@ -35,7 +50,19 @@ pub fn widen(profile: Profile) -> Profile {
         let key = (abi, name.to_owned());
         if !known.contains(&key) {
             let of = of.into_iter().map(str::to_owned).collect();
-            rules.insert(key, BTreeSet::from([SyscallReason::Portable { of }]));
+            let reasons = BTreeSet::from([SyscallReason::Portable { of }]);
+            let arguments = narrow::substitute(name, choice);
+            rules.insert(key, Found { reasons, arguments });
+        } else if let Some(found) = rules.get_mut(&key).filter(|found| found.is_narrow()) {
+            narrow::join(&mut found.arguments, narrow::substitute(name, choice).as_deref());
+        }
+    }
+    // It would go round conditions on clone, which libc takes in its place.
+    for &abi in &profile.architectures {
+        let clone = rules.get(&(abi, "clone".to_owned()));
+        let key = (abi, "clone3".to_owned());
+        if clone.is_some_and(Found::is_narrow) && !known.contains(&key) {
+            rules.remove(&key);
         }
     }
     let text = "made for other C libraries and kernels, too: calls are allowed that stand in for others, and nobody was seen to make them";
@@ -45,7 +72,7 @@ pub fn widen(profile: Profile) -> Profile {
 /// The same policy for the programs of `abi`: each call by its name, or by its partners where the ABI has no such call. The reasons
 /// of capabilities stay what was recorded.
 #[must_use]
-pub fn translate(profile: Profile, abi: Abi) -> Profile {
+pub fn translate(profile: Profile, abi: Abi, choice: Arguments) -> Profile {
     if profile.architectures == [abi] {
         return profile;
     }
@@ -54,9 +81,16 @@ pub fn translate(profile: Profile, abi: Abi) -> Profile {
     let mut stands_in: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     let mut replaced: BTreeSet<&str> = BTreeSet::new();
     let mut dropped: BTreeSet<&str> = BTreeSet::new();
+    let mut widened: BTreeSet<&str> = BTreeSet::new();
     for rule in profile.syscalls.iter().filter(|rule| Some(rule.abi) == from) {
         if syscall::number(abi, &rule.name).is_some() {
-            rules.entry((abi, rule.name.clone())).or_default().extend(rule.reasons.iter().cloned());
+            let found = rules.entry((abi, rule.name.clone())).or_default();
+            found.reasons.extend(rule.reasons.iter().cloned());
+            if narrow::carried(&rule.name, rule.abi, abi) {
+                found.arguments.clone_from(&rule.arguments);
+            } else if rule.arguments.is_some() {
+                widened.insert(&rule.name);
+            }
             continue;
         }
         let partners: Vec<&str> =
@@ -69,7 +103,11 @@ pub fn translate(profile: Profile, abi: Abi) -> Profile {
     }
     for (name, of) in stands_in {
         let reason = SyscallReason::Portable { of: of.into_iter().collect() };
-        rules.entry((abi, name.to_owned())).or_default().insert(reason);
+        let found = rules.entry((abi, name.to_owned())).or_insert_with(|| Found {
+            arguments: narrow::substitute(name, choice),
+            ..Found::default()
+        });
+        found.reasons.insert(reason);
     }
     let others: BTreeSet<String> = profile
         .architectures
@@ -85,6 +123,7 @@ pub fn translate(profile: Profile, abi: Abi) -> Profile {
     for (what, names) in [
         ("replaced by what stands in for them there", list(replaced)),
         ("left out, for they are of the recorded machine only", list(dropped)),
+        ("allowed with any arguments, for those mean something else there", list(widened)),
         (
             "left out, with all that their programs call",
             others.into_iter().collect::<Vec<_>>().join(", "),
@@ -113,7 +152,9 @@ fn source(architectures: &[Abi]) -> Option<Abi> {
 
 fn rules_of(syscalls: &[SyscallRule]) -> Rules {
     let rule = |rule: &SyscallRule| {
-        ((rule.abi, rule.name.clone()), rule.reasons.iter().cloned().collect::<BTreeSet<_>>())
+        let reasons = rule.reasons.iter().cloned().collect();
+        let found = Found { reasons, arguments: rule.arguments.clone() };
+        ((rule.abi, rule.name.clone()), found)
     };
     syscalls.iter().map(rule).collect()
 }
@@ -122,7 +163,7 @@ fn finish(mut profile: Profile, rules: Rules, note: Note) -> Profile {
     let always = SyscallReason::AlwaysAllowed {};
     profile.syscalls = rules
         .into_iter()
-        .map(|((abi, name), mut reasons)| {
+        .map(|((abi, name), Found { mut reasons, arguments })| {
             // as where rules are made: one that is always allowed has no other reason
             if reasons.contains(&always) {
                 reasons = BTreeSet::from([always.clone()]);
@@ -130,7 +171,7 @@ fn finish(mut profile: Profile, rules: Rules, note: Note) -> Profile {
             {
                 reasons.retain(|reason| !matches!(reason, SyscallReason::Portable { .. }));
             }
-            SyscallRule { abi, name, reasons: reasons.into_iter().collect() }
+            SyscallRule { abi, name, reasons: reasons.into_iter().collect(), arguments }
         })
         .collect();
     profile.notes.push(note);

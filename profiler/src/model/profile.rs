@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     arch::Abi,
+    arguments::Masked,
     floor::{RuntimeUse, When},
     recording::{SeccompSetting, Target},
 };
@@ -53,7 +54,7 @@ impl Profile {
     /// How many calls of an ABI are allowed; to be held against [`crate::model::baseline::docker_default`].
     #[must_use]
     pub fn allowed_calls(&self, abi: Abi) -> usize {
-        self.syscalls.iter().filter(|rule| rule.abi == abi).count()
+        self.syscalls.iter().filter(|rule| rule.abi == abi && rule.allows()).count()
     }
 }
 
@@ -76,6 +77,38 @@ pub struct SyscallRule {
     /// Why; never empty. Sorted. A call that is always allowed has no other reason: whether a run makes it
     /// depends on timing.
     pub reasons: Vec<SyscallReason>,
+    /// It is allowed with one of these; absent: with any arguments. Sorted. Empty: it was made, and is refused so that
+    /// callers take another call, into whose arguments a filter can look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<Vec<Combination>>,
+}
+
+impl SyscallRule {
+    /// Whether it allows the call with any arguments at all.
+    #[must_use]
+    pub fn allows(&self) -> bool {
+        self.arguments.as_ref().is_none_or(|combinations| !combinations.is_empty())
+    }
+}
+
+/// Arguments with which a call is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Combination {
+    /// All of these hold. By index, each once.
+    pub values: Vec<Masked>,
+    /// And none of these. Sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub but: Vec<Masked>,
+    /// A run saw it. Otherwise it is there for what C libraries and runtimes do by themselves, and harmless.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub seen: bool,
+    /// Tests in which it was made. Sorted. Hostile text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<String>,
+    /// Tests failed without it (`profiler minimise`): the last line that they wrote. Hostile text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needed: Option<String>,
 }
 
 /// Why a call is allowed.
@@ -286,4 +319,8 @@ pub enum NoteKind {
     Left,
     /// It allows more than what was recorded, for other libraries, kernels or architectures.
     Portable,
+    /// A call was made with more combinations of arguments than are kept, so any are allowed.
+    AnyArguments,
+    /// Conditions on arguments that can be gone round, or that programs may not expect.
+    Arguments,
 }

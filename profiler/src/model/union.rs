@@ -6,12 +6,12 @@
 //! which machine a runtime was used on, which a profile does not say: when recordings of several architectures
 //! used their runtimes differently, a hand-over that a floor accounts for too may be left out of the reasons.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use crate::model::{
     arch::Abi,
     floor::{self, When},
-    notes,
+    narrow, notes,
     profile::{
         self, Capabilities, CapabilityReason, CapabilityRule, DeniedCall, MadeFor, Profile,
         SCHEMA_VERSION, SyscallReason, SyscallRule,
@@ -46,7 +46,7 @@ pub fn union(a: &Profile, b: &Profile) -> Result<Profile, UnionError> {
     };
     let syscalls = syscalls(a, b, &made_for);
     let denied = denied(a, b);
-    Ok(Profile {
+    let mut joined = Profile {
         schema_version: SCHEMA_VERSION,
         target: a.target.clone(),
         architectures: distinct(&a.architectures, &b.architectures),
@@ -55,7 +55,10 @@ pub fn union(a: &Profile, b: &Profile) -> Result<Profile, UnionError> {
         syscalls,
         denied,
         made_for,
-    })
+    };
+    joined.notes.extend(notes::arguments(&joined));
+    joined.notes.sort();
+    Ok(joined)
 }
 
 /// The rules of `committed` that `fresh` does not have: what pruning takes away.
@@ -81,9 +84,16 @@ fn distinct<T: Ord + Clone>(a: &[T], b: &[T]) -> Vec<T> {
 }
 
 fn syscalls(a: &Profile, b: &Profile, made_for: &MadeFor) -> Vec<SyscallRule> {
-    let mut all: BTreeMap<(Abi, &str), Vec<SyscallReason>> = BTreeMap::new();
+    let mut all: BTreeMap<(Abi, &str), SyscallRule> = BTreeMap::new();
     for rule in a.syscalls.iter().chain(&b.syscalls) {
-        all.entry((rule.abi, &rule.name)).or_default().extend(rule.reasons.iter().cloned());
+        match all.entry((rule.abi, &rule.name)) {
+            Entry::Vacant(vacant) => drop(vacant.insert(rule.clone())),
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                known.reasons.extend(rule.reasons.iter().cloned());
+                narrow::join(&mut known.arguments, rule.arguments.as_deref());
+            }
+        }
     }
     // Calls that a runtime in use makes in some starts only, or only for a process that joins.
     let sometimes: BTreeSet<&str> = made_for
@@ -93,10 +103,9 @@ fn syscalls(a: &Profile, b: &Profile, made_for: &MadeFor) -> Vec<SyscallRule> {
         .flat_map(|floor| &floor.sometimes | &(&floor.join - &floor.always))
         .collect();
     let is_container = a.target.kind == TargetKind::Container;
-    let rule = |((abi, name), found): ((Abi, &str), Vec<SyscallReason>)| SyscallRule {
-        abi,
-        name: name.to_owned(),
-        reasons: reasons(found, is_container, sometimes.contains(name)),
+    let rule = |((_, name), rule): ((Abi, &str), SyscallRule)| SyscallRule {
+        reasons: reasons(rule.reasons, is_container, sometimes.contains(name)),
+        ..rule
     };
     all.into_iter().map(rule).collect()
 }

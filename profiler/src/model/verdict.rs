@@ -13,10 +13,14 @@ use serde::Serialize;
 use crate::model::{
     arch::Abi,
     capability,
-    effective::Effective,
+    effective::{Condition, Effective},
     errno, error_number, floor,
     profile::Profile,
-    recording::{AuditClass, Missing, Phase, Recording, Sighting, Verdict as Answer},
+    recording::{
+        ArgumentFact, AuditClass, Missing, Phase, Recording, Sighting, SyscallFact,
+        Verdict as Answer,
+    },
+    seccomp::Op,
     syscall,
 };
 
@@ -49,7 +53,8 @@ pub struct Denial {
     pub phase: Phase,
     /// The filter ended the thread or its process.
     pub killed: bool,
-    /// The six argument registers of a first one, whether the call has so many or not; absent when they were not seen.
+    /// The six argument registers of a first one, whether the call has so many or not, with zeros where nothing was recorded of
+    /// them; absent when they were not seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arguments: Option<[u64; 6]>,
     /// How often; absent when that was not counted.
@@ -123,19 +128,39 @@ pub fn denials(recording: &Recording, basis: Basis<'_>) -> Vec<Denial> {
         .collect()
 }
 
-/// The calls that were made and that the profile would refuse, whatever their arguments. None is expected because callers
-/// could do without: what they would do then was not seen.
+/// The calls that were made and that the profile would refuse. None is expected because callers could do without, but where
+/// the profile has that in mind: what they would do then was not seen.
 #[must_use]
 pub fn would_be_denied(recording: &Recording, basis: Basis<'_>) -> Vec<Denial> {
     let facts = recording.syscalls.iter().filter(|fact| fact.phase != Phase::Setup);
     facts
-        .filter(|fact| !basis.effective.may_pass(fact.abi, fact.nr))
-        .map(|fact| {
-            let answer = basis.effective.decision(fact.abi, fact.nr).otherwise.to_string();
+        .filter_map(|fact| {
+            let arguments = match basis.judged(recording, fact) {
+                Judged::Refused(arguments) => arguments,
+                Judged::Passes | Judged::Unknown => return None,
+            };
+            let decision = basis.effective.decision(fact.abi, fact.nr);
+            let answer = match &arguments {
+                Some(registers) => decision.verdict(registers).to_string(),
+                None => decision.otherwise.to_string(),
+            };
             let denial = denial(fact.abi, fact.nr, fact.phase, answer, fact.seen.values());
-            Denial { expected: basis.expected(fact.abi, fact.nr), ..denial }
+            let expected = basis.expected(fact.abi, fact.nr);
+            let expected = expected.or_else(|| basis.replaced(fact.abi, fact.nr));
+            Some(Denial { arguments, expected, ..denial })
         })
         .collect()
+}
+
+/// What a filter would do with a call that was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Judged {
+    /// All of them pass.
+    Passes,
+    /// One was made that does not: with these registers, whose bits are 0 where they were not recorded, or with any.
+    Refused(Option<[u64; 6]>),
+    /// It depends on arguments that were not recorded.
+    Unknown,
 }
 
 /// The calls that were made and of which the profile lets some pass, by their arguments; which were made is not known.
@@ -143,14 +168,58 @@ pub fn would_be_denied(recording: &Recording, basis: Basis<'_>) -> Vec<Denial> {
 pub fn undecided(recording: &Recording, basis: Basis<'_>) -> BTreeSet<String> {
     let facts = recording.syscalls.iter().filter(|fact| fact.phase != Phase::Setup);
     facts
-        .filter(|fact| basis.effective.may_pass(fact.abi, fact.nr))
-        .filter(|fact| !basis.effective.always_passes(fact.abi, fact.nr))
+        .filter(|fact| basis.judged(recording, fact) == Judged::Unknown)
         .filter(|fact| basis.expected(fact.abi, fact.nr).is_none())
         .map(|fact| syscall::display(fact.abi, fact.nr).into_owned())
         .collect()
 }
 
 impl Basis<'_> {
+    fn judged(&self, recording: &Recording, call: &SyscallFact) -> Judged {
+        let (abi, nr) = (call.abi, call.nr);
+        if !self.effective.may_pass(abi, nr) {
+            return Judged::Refused(None);
+        }
+        if self.effective.always_passes(abi, nr) {
+            return Judged::Passes;
+        }
+        let decision = self.effective.decision(abi, nr);
+        let conditions = || decision.rules.iter().flat_map(|(conditions, _)| conditions);
+        let facts = recording.arguments.iter();
+        let facts = facts.filter(|it| (it.abi, it.nr, it.phase) == (abi, nr, call.phase));
+        let (mut runs, mut unknown) = (BTreeSet::new(), false);
+        for ArgumentFact { values, seen, .. } in facts {
+            runs.extend(seen.keys());
+            let is_known = |condition: &Condition| {
+                condition.op == Op::MaskedEq
+                    && values
+                        .iter()
+                        .any(|it| it.index == condition.index && condition.value & !it.mask == 0)
+            };
+            if !conditions().all(is_known) {
+                unknown = true;
+                continue;
+            }
+            let mut registers = [0; 6];
+            for value in values {
+                registers[usize::from(value.index) % 6] = value.value;
+            }
+            if !decision.verdict(&registers).may_pass() {
+                return Judged::Refused(Some(registers));
+            }
+        }
+        let all = call.seen.keys().all(|run| runs.contains(run));
+        if unknown || runs.is_empty() || !all { Judged::Unknown } else { Judged::Passes }
+    }
+
+    /// Whether the profile refuses a call so that callers take another.
+    fn replaced(&self, abi: Abi, nr: u32) -> Option<Expected> {
+        let name = syscall::name(abi, nr)?;
+        let mut rules = self.profile.into_iter().flat_map(|profile| &profile.syscalls);
+        let rule = rules.find(|rule| rule.abi == abi && rule.name == name)?;
+        (!rule.allows()).then_some(Expected::Fallback)
+    }
+
     /// Whether a runtime that the profile is for does without a call.
     fn of_runtime(&self, abi: Abi, nr: u32) -> Option<Expected> {
         let name = syscall::name(abi, nr)?;
@@ -336,6 +405,31 @@ mod tests {
         let read = denials(&recording(), basis).into_iter().find(|it| it.name == "read");
         assert_eq!(read.and_then(|it| it.expected), None);
         assert_eq!(undecided(&recording(), basis), BTreeSet::from(["read".to_owned()]));
+    }
+
+    #[test]
+    fn arguments_that_were_recorded_decide() {
+        let text = r#"{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_X86_64"],"syscalls":[
+            {"names":["read"],"action":"SCMP_ACT_ALLOW",
+             "args":[{"index":0,"value":255,"valueTwo":7,"op":"SCMP_CMP_MASKED_EQ"}]}]}"#;
+        let file: SeccompFile = serde_json::from_str(text).expect("a filter");
+        let (effective, allowed) = (decide(&file, &context()), BTreeSet::new());
+        let basis = Basis { effective: &effective, profile: None, allowed: &allowed };
+        let mut recording = recording();
+        recording.syscalls.truncate(1);
+        for (mask, value, refused, open) in
+            [(0xffff, 7, None, false), (0xffff, 8, Some(8), false), (0xf, 7, None, true)]
+        {
+            let fact = format!(
+                r#"{{"abi":"x86_64","nr":0,"phase":"workload","values":[{{"index":0,"mask":{mask},"value":{value}}}],
+                "seen":{{"r":{{}}}}}}"#
+            );
+            recording.arguments = vec![serde_json::from_str(&fact).expect("a fact")];
+            let denials = would_be_denied(&recording, basis);
+            let first = denials.first().and_then(|it| it.arguments).map(|it| it[0]);
+            assert_eq!(first, refused, "{mask:#x} {value}");
+            assert_eq!(!undecided(&recording, basis).is_empty(), open, "{mask:#x} {value}");
+        }
     }
 
     #[test]

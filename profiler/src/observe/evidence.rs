@@ -225,7 +225,7 @@ mod tests {
     use crate::model::{arch::Abi, recording::Phase};
 
     fn call(nr: u32, first_ms: Option<u64>) -> Evidence {
-        let seen = Sighting { first_ms, ..Sighting::default() };
+        let seen = Sighting { first_ms, count: first_ms, ..Sighting::default() };
         Evidence {
             syscalls: vec![SyscallFact {
                 abi: Abi::X86_64,
@@ -246,6 +246,7 @@ mod tests {
         let firsts: Vec<_> =
             sum.syscalls.iter().map(|fact| (fact.nr, fact.seen["run"].first_ms)).collect();
         assert_eq!(firsts, [(1, Some(20)), (2, Some(90))]);
+        assert_eq!(sum.syscalls[0].seen["run"].count, Some(90)); // of two that were counted
     }
 
     #[test]

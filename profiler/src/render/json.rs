@@ -40,8 +40,12 @@ pub fn minimise(state: &State) -> String {
 pub(super) enum Lines {
     /// Every element of an outermost list; what is inside of it follows on the same line.
     Facts,
-    /// Every key and every element.
-    All,
+    /// Every key and every element; but in outermost lists, what comes after the first `plain` elements has a line
+    /// each.
+    Rules {
+        /// How many.
+        plain: usize,
+    },
 }
 
 /// Writes `value` as JSON, with a line feed at the end.
@@ -66,7 +70,7 @@ struct Level {
     /// Its entries are on the line that it began on.
     inline: bool,
     is_list: bool,
-    has_entries: bool,
+    entries: usize,
 }
 
 impl Layout {
@@ -76,14 +80,18 @@ impl Layout {
         bracket: &[u8],
         is_list: bool,
     ) -> io::Result<()> {
-        let inline = self.lines == Lines::Facts && self.stack.iter().any(|level| level.is_list);
-        self.stack.push(Level { inline, is_list, has_entries: false });
+        let inline = match (self.lines, self.stack.iter().find(|level| level.is_list)) {
+            (_, None) => false,
+            (Lines::Facts, Some(_)) => true,
+            (Lines::Rules { plain }, Some(list)) => list.entries > plain,
+        };
+        self.stack.push(Level { inline, is_list, entries: 0 });
         writer.write_all(bracket)
     }
 
     fn close<W: ?Sized + Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
         if let Some(level) = self.stack.pop()
-            && level.has_entries
+            && level.entries > 0
             && !level.inline
         {
             self.line(writer)?;
@@ -94,7 +102,7 @@ impl Layout {
     fn entry<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         let inline = match self.stack.last_mut() {
             Some(level) => {
-                level.has_entries = true;
+                level.entries += 1;
                 level.inline
             }
             None => true,
@@ -187,7 +195,7 @@ mod tests {
     #[test]
     fn hostile_text_is_escaped_and_comes_back() {
         let text = "\u{1b}[2J\u{9b}31m\u{202e}x\u{7f}\u{2028}\"\\ ü\u{e0041}\n";
-        let written = layout(&[text], Lines::All);
+        let written = layout(&[text], Lines::Rules { plain: 1 });
         assert!(written.trim_end().lines().count() == 3, "{written}");
         assert!(!written.chars().any(|c| acts(c) && c != '\n'), "{written}");
         assert!(written.contains('ü'));

@@ -105,9 +105,15 @@ pub fn detailed(entries: &[Entry], out: &mut impl Write) -> io::Result<()> {
             (Standing::Unknown, _) => "a seccomp file has no capabilities".to_owned(),
             (Standing::Allowed, []) => "required".to_owned(),
             (_, []) => "not added".to_owned(),
+            // the file's rules are these, written out
+            (Standing::Conditional, _) if !entry.arguments.is_empty() => {
+                "some arguments only".to_owned()
+            }
             (_, verdict) => verdict.join("\n"),
         };
         field(out, "this policy", &policy)?;
+        let arguments: Vec<_> = entry.arguments.iter().map(|it| escape::short(it, 200)).collect();
+        field(out, "arguments", &arguments.join("\n"))?;
         let mut reasons: Vec<String> = entry.reasons.iter().map(reason).collect();
         reasons.extend(entry.capability_reasons.iter().map(capability_reason));
         reasons.extend(entry.needed.as_deref().map(proven));

@@ -6,6 +6,7 @@ use crate::{
     model::{
         arguments::call,
         effective::{Condition, Outcome},
+        narrow,
         profile::{CapabilityRule, Profile, SyscallReason},
         seccomp::{Arg, SeccompFile},
     },
@@ -23,7 +24,12 @@ pub fn profile(profile: &Profile) -> String {
     let _ = writeln!(out, "no-new-privileges {set}");
     for rule in &profile.syscalls {
         let reasons: Vec<String> = rule.reasons.iter().map(reason).collect();
-        let _ = writeln!(out, "allow {} {}: {}", rule.abi, rule.name, reasons.join("; "));
+        let verb = if rule.allows() { "allow" } else { "replace" };
+        let _ = writeln!(out, "{verb} {} {}: {}", rule.abi, rule.name, reasons.join("; "));
+        for combination in rule.arguments.iter().flatten() {
+            let words = narrow::words(&rule.name, std::slice::from_ref(combination)).join("");
+            let _ = writeln!(out, "allow {} {} with {}", rule.abi, rule.name, line(&words));
+        }
     }
     let lists = &profile.capabilities;
     if !lists.known {

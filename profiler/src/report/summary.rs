@@ -36,6 +36,8 @@ pub struct PolicySummary {
     pub allowed: usize,
     /// Those of them that only the OCI runtime needs.
     pub by_runtime_only: usize,
+    /// Those of them that it allows with some arguments only, by name.
+    pub narrowed: BTreeSet<String>,
     /// System calls that Docker's default profile allows.
     pub docker_default: usize,
     /// Capabilities that were asked for, in the order in which they are shown.
@@ -145,8 +147,15 @@ fn syscalls(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
         }
     }
     field(out, "", &format!("seen: {}", phases.join("; ")))?;
+    if let Some(most) = most_made(summary) {
+        field(out, "", &most)?;
+    }
     if policy.by_runtime_only > 0 {
         field(out, "", &format!("{} allowed for the runtime only", policy.by_runtime_only))?;
+    }
+    if !policy.narrowed.is_empty() {
+        let names = policy.narrowed.iter().cloned().collect::<Vec<_>>().join(", ");
+        field(out, "", &format!("{} by their arguments: {names}", policy.narrowed.len()))?;
     }
     let abis: BTreeSet<&str> =
         summary.recording.syscalls.iter().map(|fact| fact.abi.name()).collect();
@@ -156,6 +165,28 @@ fn syscalls(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
         "coverage",
         &escape::line(&coverage::line(&model::coverage::coverage(summary.recording))),
     )
+}
+
+/// How often the workload made which calls, if they were counted.
+fn most_made(summary: &Summary<'_>) -> Option<String> {
+    const NAMED: usize = 5;
+    let workload = summary.recording.syscalls.iter().filter(|fact| fact.phase == Phase::Workload);
+    let mut counts: BTreeMap<(Abi, u32), u64> = BTreeMap::new();
+    for fact in workload {
+        for count in fact.seen.values().filter_map(|seen| seen.count) {
+            let sum = counts.entry((fact.abi, fact.nr)).or_default();
+            *sum = sum.saturating_add(count);
+        }
+    }
+    let all = counts.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let named = counts.iter().take(NAMED).map(|((abi, nr), count)| {
+        let name = (summary.syscall_name)(*abi, *nr).map_or_else(|| nr.to_string(), str::to_owned);
+        format!("{count} {name}")
+    });
+    let named = named.collect::<Vec<_>>().join(", ");
+    (!counts.is_empty()).then(|| format!("counted: {all} by the workload; most of them {named}"))
 }
 
 fn capabilities(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {

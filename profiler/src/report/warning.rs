@@ -236,6 +236,17 @@ fn lost_entries(what: &str, count: u64) -> Warning {
             minor: true,
         };
     }
+    if what == "files" {
+        let files =
+            if count == 1 { "1 more file".to_owned() } else { format!("{count} more files") };
+        return Warning {
+            text: format!(
+                "root executed {files} whose capabilities could not be read: those that they force (`getcap`) are not in the profile"
+            ),
+            hints: vec![],
+            minor: true,
+        };
+    }
     if what == "counts" {
         let calls = if count == 1 { "1 call".to_owned() } else { format!("{count} calls") };
         return Warning {

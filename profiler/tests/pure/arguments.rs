@@ -3,7 +3,7 @@
 use profiler::model::{
     arch::Abi,
     arguments::{
-        call,
+        Masked, call,
         constants::{ALL, Meaning, parse, parse_any, show},
         meaning, names,
     },
@@ -12,6 +12,8 @@ use profiler::model::{
     seccomp::Op,
 };
 use proptest::prelude::*;
+
+const INT: u64 = 0xffff_ffff;
 
 fn meanings() -> impl Strategy<Value = Meaning> {
     let all = ALL.iter().copied();
@@ -204,6 +206,10 @@ fn calls_and_conditions_in_words() {
         (Abi::X86_64, "mmap", [0, 4096, 3, 0x22, u64::MAX, 0]),
         (Abi::X86_64, "setsockopt", [4, 6, 1, 0x7ffd_2000, 4, 0]),
         (Abi::X86_64, "ioctl", [1, 0x5412, 0x7ffd_3000, 0, 0, 0]),
+        (Abi::Ia32, "socketcall", [2, 0xbfff_0000, 0, 0, 0, 0]),
+        (Abi::Ia32, "ipc", [23, 1, 2, 3, 0, 0]),
+        (Abi::X86_64, "memfd_create", [0x7ffd_1000, 3, 0, 0, 0, 0]),
+        (Abi::X86_64, "userfaultfd", [0x8_0001, 0, 0, 0, 0, 0]),
         (Abi::Ia32, "pread64", [3, 0xbfff_0000, 16, 1, 0, 0]),
         (Abi::X86_64, "syscall_999", [1, 0x10, 0, 0, 0, 0]),
     ] {
@@ -219,6 +225,18 @@ fn calls_and_conditions_in_words() {
         ("setsockopt", vec![(2, Op::Eq, 50, 0)]),
         ("prctl", vec![(0, Op::Eq, 47, 0), (1, Op::Eq, 2, 0)]),
         ("ioctl", vec![(1, Op::Ne, 0x5412, 0)]),
+        (
+            "socket",
+            vec![
+                (0, Op::MaskedEq, INT, 16),
+                (1, Op::MaskedEq, INT & !0o2_004_000, 3),
+                (2, Op::MaskedEq, INT, 9),
+            ],
+        ),
+        ("unshare", vec![(0, Op::MaskedEq, INT, 0x2_0000)]),
+        ("mmap", vec![(2, Op::MaskedEq, 4, 0)]),
+        ("kill", vec![(1, Op::MaskedEq, u64::MAX, 9)]),
+        ("mount", vec![(3, Op::MaskedEq, INT & !0x5000, 0)]),
         ("read", vec![(2, Op::Gt, 4096, 0)]),
         ("read", vec![(5, Op::Eq, 4096, 0)]),
         ("afs_syscall", vec![(0, Op::Eq, 0x40, 0)]),
@@ -228,6 +246,15 @@ fn calls_and_conditions_in_words() {
             .map(|(index, op, value, value_two)| Condition { index, op, value, value_two })
             .collect();
         let told = call::conditions(None, name, &conditions).join(", ");
+        lines.push(format!("{name}: {told}"));
+    }
+    for (name, index, mask, value) in [
+        ("clone", 0, 0x7e02_0000, 0),
+        ("clone3", 0, 0x7e02_0080, 0x80),
+        ("setns", 1, INT, 0x4000_0000),
+        ("prctl", 0, INT, 15),
+    ] {
+        let told = call::values(Abi::X86_64, name, &[Masked { index, mask, value }]).join(", ");
         lines.push(format!("{name}: {told}"));
     }
     insta::assert_snapshot!(lines.join("\n"));

@@ -35,7 +35,10 @@ fn run(number: u8) -> Run {
     let missing = match number % 4 {
         0 => vec![],
         1 => vec![Missing::Shutdown, Missing::Handover],
-        2 => vec![Missing::Startup, Missing::Left { count: 2 }],
+        2 => {
+            let unread = Missing::Unread { program: "x".into() };
+            vec![Missing::Startup, unread, Missing::Left { count: 2 }]
+        }
         _ => vec![Missing::Lost { what: "attribution".into(), count: u64::from(number) }],
     };
     Run {

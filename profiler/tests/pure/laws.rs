@@ -1,6 +1,6 @@
 //! What holds for every recording: merging is a union, deriving is monotone, writing loses nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use profiler::{
     ingest,
@@ -8,8 +8,8 @@ use profiler::{
         arch::Abi,
         floor,
         merge::{MergeError, Merger, canonical, merge, of_run},
-        policy::{self, Options},
-        profile::{Profile, SyscallReason},
+        policy::{self, Arguments, Options},
+        profile::{Profile, SyscallReason, SyscallRule},
         purpose::{Purpose, RuntimeChoice},
         recording::Recording,
         syscall,
@@ -39,7 +39,13 @@ const ANY: Options = options(false, Some(RuntimeChoice::Any));
 
 const fn options(learn_denied: bool, runtime: Option<RuntimeChoice>) -> Options {
     let purpose = Purpose { runtime, no_new_privileges: None };
-    Options { learn_denied, purpose, portable: false, arch: None }
+    Options {
+        learn_denied,
+        purpose,
+        portable: false,
+        arch: None,
+        arguments: Arguments::AttackSurface,
+    }
 }
 
 proptest! {
@@ -115,8 +121,13 @@ proptest! {
         let (narrow, wide) = (policy::derive(&a, &STRICT), policy::derive(&a, &portable));
         prop_assert!(allowed(&narrow).is_subset(&allowed(&wide)));
         for rule in &wide.syscalls {
-            let stands_in = rule.reasons.iter().any(|reason| matches!(reason, SyscallReason::Portable { .. }));
-            prop_assert_eq!(stands_in, !allowed(&narrow).contains(&(rule.abi.name(), rule.name.clone())));
+            let stands_in = |rule: &SyscallRule| {
+                rule.reasons.iter().any(|reason| matches!(reason, SyscallReason::Portable { .. }))
+            };
+            // clone stands in for clone3 in both
+            let known = narrow.syscalls.iter().find(|it| (it.abi, &it.name) == (rule.abi, &rule.name));
+            let stands_in = stands_in(rule);
+            prop_assert_eq!(stands_in, known.is_none_or(|it| it.name == "clone" && it.reasons == rule.reasons && stands_in));
             prop_assert!(!stands_in || rule.reasons.len() == 1);
         }
         prop_assert_eq!(&ingest::profile::parse(&render::json::profile(&wide)).expect("own output"), &wide);
@@ -203,9 +214,13 @@ proptest! {
     fn a_seccomp_file_never_has_two_actions_for_a_name(a in any_recording()) {
         let file = render::seccomp::render(&policy::derive(&a, &STRICT));
         let file = ingest::seccomp::parse(&file).expect("own output");
-        let mut names = BTreeSet::new();
-        for name in file.syscalls.iter().flat_map(|rule| &rule.names) {
-            prop_assert!(names.insert(name), "{name} is named twice");
+        let mut known = BTreeMap::new();
+        for rule in &file.syscalls {
+            for name in &rule.names {
+                // several rules are several sets of conditions
+                let earlier = known.insert(name, (rule.action, rule.args.is_empty()));
+                prop_assert!(earlier.is_none_or(|it| it == (rule.action, false) && !rule.args.is_empty()), "{name}");
+            }
         }
         prop_assert!(file.denies());
     }

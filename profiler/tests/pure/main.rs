@@ -10,6 +10,7 @@ mod ingest;
 mod laws;
 mod lint;
 mod minimise;
+mod narrow;
 mod policy;
 mod render;
 mod schemas;

@@ -7,7 +7,7 @@ use profiler::{
         arch::Abi,
         minimise::{
             Candidate, Entry, Fingerprint, Kept, Outcome, Run, SCHEMA_VERSION, Settings, Standing,
-            State, Step, Verdict, left, minimised, next, plan,
+            State, Step, Verdict, Wanted, left, minimised, next, plan,
         },
         policy::{self, Options},
         profile::SyscallReason,
@@ -337,7 +337,10 @@ fn one_run_convicts_what_alone_was_asked_for() {
 #[test]
 fn the_profile_says_what_was_proven_and_lacks_what_is_not_needed() {
     let profile = policy::derive(&parse(BACKEND), &Options::default());
-    let candidates = profiler::model::minimise::candidates(&profile, true);
+    let candidates = profiler::model::minimise::candidates(
+        &profile,
+        Wanted { syscalls: true, arguments: false },
+    );
     let standing = |name: &str| {
         let entry = Entry::Syscall(name.into());
         candidates.iter().find(|c| c.entry == entry).map(|c| c.standing)

@@ -73,7 +73,7 @@ pub const KERNEL_HEADER: &str = "kernel-only.h";
 pub const INCLUDES: &[&str] = &[
     "linux/types.h", "linux/time.h", "asm/signal.h", "linux/fcntl.h", "linux/sched.h", "linux/prctl.h", "asm/prctl.h", "linux/personality.h",
     "linux/ptrace.h", "asm/ptrace.h", "linux/keyctl.h", "linux/bpf.h", "linux/mount.h", "linux/mman.h",
-    "linux/seccomp.h", "linux/futex.h", "linux/io_uring.h", "linux/landlock.h", "linux/capability.h",
+    "linux/seccomp.h", "linux/net.h", "linux/ipc.h", "linux/memfd.h", "linux/futex.h", "linux/io_uring.h", "linux/landlock.h", "linux/capability.h",
     "linux/socket.h", "asm/socket.h", "linux/in.h", "linux/in6.h", "linux/netlink.h", "linux/tcp.h", "linux/udp.h",
     "linux/if_packet.h", "linux/if_alg.h", "linux/tls.h",
     "asm/ioctls.h", "asm/termbits.h", "linux/sockios.h", "linux/fs.h", "linux/kd.h", "linux/vt.h", "linux/loop.h",
@@ -169,6 +169,10 @@ pub const SETS: &[Set] = &[
         "FUTEX_WAKE_BITSET_PRIVATE", "FUTEX_WAIT_REQUEUE_PI_PRIVATE", "FUTEX_CMP_REQUEUE_PI_PRIVATE",
     ])] },
     Set { name: "OPEN_FLAGS", sources: &[except("asm-generic/fcntl.h", &["O_"], &["O_ACCMODE"]), except("asm/fcntl.h", &["O_"], &["O_ACCMODE"])] },
+    Set { name: "SOCKETCALLS", sources: &[from("linux/net.h", &["SYS_"])] },
+    Set { name: "IPC_CALLS", sources: &[from("linux/ipc.h", &["SEM", "MSG", "SHM"])] },
+    Set { name: "MEMFD_FLAGS", sources: &[except("linux/memfd.h", &["MFD_"], &["MFD_HUGE_"])] },
+    Set { name: "USERFAULTFD_FLAGS", sources: &[from("linux/userfaultfd.h", &["UFFD_USER_MODE_ONLY"]), from("asm-generic/fcntl.h", &["O_CLOEXEC", "O_NONBLOCK"])] },
     Set { name: "DIRECTORIES", sources: &[from("linux/fcntl.h", &["AT_FDCWD"])] },
     Set { name: "CAPABILITIES", sources: &[except("linux/capability.h", &["CAP_"], &["CAP_LAST_CAP", "CAP_TO_", "CAP_VALID", "CAP_OPT"])] },
 ];

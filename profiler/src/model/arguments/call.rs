@@ -3,6 +3,7 @@
 use crate::model::{
     arch::Abi,
     arguments::{
+        Masked,
         constants::{Meaning, show},
         meaning,
         names::{self, Kind},
@@ -10,6 +11,9 @@ use crate::model::{
     effective::Condition,
     seccomp::Op,
 };
+
+/// All bits of a 32-bit argument.
+const INT: u64 = 0xffff_ffff;
 
 /// The arguments of a call, from its registers: as many as it has, each with its name, pointers in hexadecimal digits.
 /// Of a call without a known prototype all that are given, without names.
@@ -45,46 +49,93 @@ pub fn call(abi: Abi, name: &str, registers: &[u64]) -> String {
 #[must_use]
 pub fn conditions(abi: Option<Abi>, call: &str, conditions: &[Condition]) -> Vec<String> {
     let mut known = [None; 6];
-    for other in conditions.iter().filter(|other| other.op == Op::Eq) {
+    for other in conditions {
+        let given = match other.op {
+            Op::Eq => Some(other.value),
+            Op::MaskedEq if other.value & INT == INT => Some(other.value_two),
+            _ => None,
+        };
         if let Some(place) = known.get_mut(usize::from(other.index)) {
-            *place = Some(other.value);
+            *place = given.or(*place);
         }
     }
     let names = abi.map_or_else(|| names::of(call), |abi| names::on(abi, call)).unwrap_or_default();
-    conditions.iter().map(|one| condition(call, names, one, &known)).collect()
+    let abi = abi.unwrap_or(Abi::X86_64);
+    conditions.iter().map(|one| condition((abi, call), names, one, &known)).collect()
 }
 
-fn condition(call: &str, names: &[&str], one: &Condition, known: &[Option<u64>; 6]) -> String {
+/// [`conditions`] of what was recorded, or of a profile's rule: `family == AF_INET`, `clone_flags & (CLONE_NEWNS|CLONE_NEWUSER) == 0`.
+#[must_use]
+pub fn values(abi: Abi, call: &str, values: &[Masked]) -> Vec<String> {
+    let condition = |one: &Masked| Condition {
+        index: one.index,
+        op: Op::MaskedEq,
+        value: one.mask,
+        value_two: one.value,
+    };
+    let all: Vec<Condition> = values.iter().map(condition).collect();
+    if call == "clone3" {
+        // recorded are the flags that its first argument points to
+        let flags = |one| self::condition((abi, "unshare"), &["uargs->flags"], one, &[None; 6]);
+        return all.iter().map(flags).collect();
+    }
+    conditions(Some(abi), call, &all)
+}
+
+fn condition(
+    (abi, call): (Abi, &str),
+    names: &[&str],
+    one: &Condition,
+    known: &[Option<u64>; 6],
+) -> String {
     let index = usize::from(one.index);
     let name = names.get(index).map_or_else(|| format!("arg{index}"), |name| (*name).to_owned());
+    let is_int = matches!(names::kind(abi, call, index), Some(Kind::Int | Kind::Uint));
+    // the kernel reads no more of it
+    let is_whole = one.value == u64::MAX || (is_int && one.value & INT == INT);
     let meaning = match meaning::in_call(call, index, known) {
         _ if names.get(index).is_none() => Meaning::Bits,
-        Meaning::Plain if one.op == Op::MaskedEq => Meaning::Bits,
+        Meaning::Plain if one.op == Op::MaskedEq && !is_whole => Meaning::Bits,
         // names have no order
         _ if matches!(one.op, Op::Lt | Op::Le | Op::Ge | Op::Gt) => Meaning::Plain,
         meaning => meaning,
     };
-    let value = |value: u64| show(meaning, value);
-    let sign = match one.op {
+    let (sign, value) = match one.op {
+        Op::MaskedEq if is_whole => ("==", one.value_two),
         Op::MaskedEq => {
-            let mask = value(one.value);
-            let mask = if mask.contains('|') { format!("({mask})") } else { mask };
-            return format!("{name} & {mask} == {}", value(one.value_two));
+            let value = match one.value_two {
+                0 => "0".to_owned(),
+                value => show(meaning, value),
+            };
+            return format!("{name} & {} == {value}", mask(meaning, one.value));
         }
-        Op::Ne => "!=",
-        Op::Lt => "<",
-        Op::Le => "<=",
-        Op::Eq => "==",
-        Op::Ge => ">=",
-        Op::Gt => ">",
+        Op::Ne => ("!=", one.value),
+        Op::Lt => ("<", one.value),
+        Op::Le => ("<=", one.value),
+        Op::Eq => ("==", one.value),
+        Op::Ge => (">=", one.value),
+        Op::Gt => (">", one.value),
     };
-    format!("{name} {sign} {}", value(one.value))
+    format!("{name} {sign} {}", show(meaning, value))
+}
+
+/// A mask by the names of its bits, or of those that it leaves out where these are fewer: `~(SOCK_NONBLOCK|SOCK_CLOEXEC)`.
+fn mask(meaning: Meaning, mask: u64) -> String {
+    let left_out = !mask & INT;
+    if mask <= INT && left_out.count_ones() < mask.count_ones() {
+        let names = show(meaning, left_out);
+        if !names.split('|').any(|part| part.starts_with(|c: char| c.is_ascii_digit())) {
+            return format!("~({names})");
+        }
+    }
+    let names = show(meaning, mask);
+    if names.contains('|') { format!("({names})") } else { names }
 }
 
 /// What the kernel reads of a register, without a sign.
 fn as_read(abi: Abi, call: &str, index: usize, register: u64) -> u64 {
     match names::kind(abi, call, index) {
-        Some(Kind::Int | Kind::Uint) if is_extended(register) => register & 0xffff_ffff,
+        Some(Kind::Int | Kind::Uint) if is_extended(register) => register & INT,
         _ => register,
     }
 }

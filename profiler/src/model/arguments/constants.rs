@@ -76,6 +76,14 @@ pub enum Meaning {
     FutexOperation,
     /// `O_*`.
     OpenFlags,
+    /// `SYS_*`: the call behind socketcall.
+    Socketcall,
+    /// The call behind ipc.
+    IpcCall,
+    /// `MFD_*`.
+    MemfdFlags,
+    /// `UFFD_*`, and `O_*`.
+    UserfaultfdFlags,
     /// `AT_FDCWD` or a file descriptor.
     Directory,
     /// `CAP_*`.
@@ -154,6 +162,10 @@ impl Meaning {
                 with(0x7f, tables::FUTEX_OPERATIONS, tables::FUTEX_OPERATIONS)
             }
             Meaning::OpenFlags => with(3, tables::OPEN_FLAGS, tables::OPEN_FLAGS),
+            Meaning::Socketcall => one(tables::SOCKETCALLS),
+            Meaning::IpcCall => one(tables::IPC_CALLS),
+            Meaning::MemfdFlags => flags(tables::MEMFD_FLAGS),
+            Meaning::UserfaultfdFlags => flags(tables::USERFAULTFD_FLAGS),
             Meaning::Directory => one(tables::DIRECTORIES),
             Meaning::Capability => one(tables::CAPABILITIES),
             Meaning::Bits | Meaning::Plain => one(&[]),
@@ -281,6 +293,10 @@ pub const ALL: &[Meaning] = &[
     Meaning::SeccompFlags,
     Meaning::FutexOperation,
     Meaning::OpenFlags,
+    Meaning::Socketcall,
+    Meaning::IpcCall,
+    Meaning::MemfdFlags,
+    Meaning::UserfaultfdFlags,
     Meaning::Directory,
     Meaning::Capability,
 ];

@@ -31,6 +31,8 @@ const TABLE: &[(&str, usize, Meaning)] = &[
     ("futex", 1, Meaning::FutexOperation), ("futex_time64", 1, Meaning::FutexOperation),
     ("open", 1, Meaning::OpenFlags), ("openat", 2, Meaning::OpenFlags),
     ("pipe2", 1, Meaning::OpenFlags), ("dup3", 2, Meaning::OpenFlags),
+    ("socketcall", 0, Meaning::Socketcall), ("ipc", 0, Meaning::IpcCall), ("memfd_create", 1, Meaning::MemfdFlags),
+    ("userfaultfd", 0, Meaning::UserfaultfdFlags),
 ];
 
 /// Names of arguments that are bits or addresses whatever their type says.

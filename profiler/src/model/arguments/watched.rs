@@ -157,4 +157,26 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_documentation_has_every_row() {
+        let docs = include_str!("../../../../docs/arguments.md");
+        for Watched { call, arguments, rule, reason } in WATCHED {
+            let kept = arguments.iter().map(|argument| match argument {
+                Argument { index, mask: INT, pointed: false } => index.to_string(),
+                Argument { index, mask, pointed: false } => format!("{index} & {mask:#x}"),
+                Argument { index, mask, pointed: true } => {
+                    format!("what {index} points to & {mask:#x}")
+                }
+            });
+            let kept: Vec<String> = kept.collect();
+            let rule = match rule {
+                Rule::AttackSurface => "always",
+                Rule::Strict => "strict",
+                Rule::Never => "never",
+            };
+            let row = format!("| `{call}` | {} | {rule} | {reason} |", kept.join(", "));
+            assert!(docs.contains(&row), "docs/arguments.md lacks\n{row}");
+        }
+    }
 }

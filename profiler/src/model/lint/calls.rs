@@ -8,6 +8,7 @@ use crate::model::{
     errno,
     floor::{self, RuntimeUse, User},
     lint::{Edit, Finding, Lint, Severity, Subject, finding::some_of, names::with_fallback},
+    narrow,
     policy::ALWAYS_ALLOWED,
     profile::SyscallReason,
     seccomp::Action,
@@ -29,10 +30,9 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Vec<Finding>) {
 
 /// Whether some ABI of the filter has the call and denies it.
 fn denied(effective: &Effective, name: &str) -> bool {
-    effective
-        .abis
-        .iter()
-        .any(|&abi| syscall::number(abi, name).is_some_and(|nr| !effective.always_passes(abi, nr)))
+    effective.abis.iter().any(|&abi| {
+        syscall::number(abi, name).is_some_and(|nr| !narrow::passes_of_runtimes(effective, abi, nr))
+    })
 }
 
 fn exits(subject: &Subject<'_>, found: &mut Vec<Finding>) {

@@ -8,8 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
+    arguments::Masked,
     capability,
-    profile::{Profile, SyscallReason},
+    profile::{Combination, Profile, SyscallReason, SyscallRule},
     syscall,
 };
 
@@ -24,6 +25,13 @@ pub enum Entry {
     Capability(String),
     /// A call, by the kernel's name.
     Syscall(String),
+    /// A call with these arguments. As text `socket[0&0xffffffff=0x2]`.
+    Arguments {
+        /// The kernel's name.
+        call: String,
+        /// The conditions, at least one.
+        values: Vec<Masked>,
+    },
 }
 
 impl fmt::Display for Entry {
@@ -31,6 +39,11 @@ impl fmt::Display for Entry {
         match self {
             Entry::Capability(name) => write!(f, "CAP_{name}"),
             Entry::Syscall(name) => f.write_str(name),
+            Entry::Arguments { call, values } => {
+                let each = |it: &Masked| format!("{}&{:#x}={:#x}", it.index, it.mask, it.value);
+                let values: Vec<String> = values.iter().map(each).collect();
+                write!(f, "{call}[{}]", values.join(" "))
+            }
         }
     }
 }
@@ -48,9 +61,25 @@ impl TryFrom<String> for Entry {
         match text.strip_prefix("CAP_") {
             Some(name) if capability::is_canonical(name) => Ok(Entry::Capability(name.to_owned())),
             None if is_call(&text) => Ok(Entry::Syscall(text)),
+            None if let Some(entry) = with_arguments(&text) => Ok(entry),
             _ => Err(format!("`{text}` is neither a call nor a capability")),
         }
     }
+}
+
+/// `socket[0&0xffffffff=0x2 1&0x7ff=0x1]`.
+fn with_arguments(text: &str) -> Option<Entry> {
+    let (call, rest) = text.split_once('[')?;
+    let number = |text: &str| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+    let value = |text: &str| {
+        let (index, rest) = text.split_once('&')?;
+        let (mask, value) = rest.split_once('=')?;
+        Some(Masked { index: index.parse().ok()?, mask: number(mask)?, value: number(value)? })
+    };
+    let values = rest.strip_suffix(']')?.split(' ').map(value).collect::<Option<Vec<_>>>()?;
+    let entry = Entry::Arguments { call: call.to_owned(), values };
+    // each has one text
+    (is_call(call) && entry.to_string() == text).then_some(entry)
 }
 
 fn is_call(name: &str) -> bool {
@@ -107,22 +136,42 @@ impl Kept {
     }
 }
 
-/// The entries of a profile: capabilities, and calls where asked for. Sorted, each once.
+/// What is tried beside capabilities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wanted {
+    /// Calls.
+    pub syscalls: bool,
+    /// The arguments with which calls were seen.
+    pub arguments: bool,
+}
+
+/// The entries of a profile: capabilities, and what else is asked for. Sorted, each once.
 #[must_use]
-pub fn candidates(profile: &Profile, syscalls: bool) -> Vec<Candidate> {
+pub fn candidates(profile: &Profile, wanted: Wanted) -> Vec<Candidate> {
     let mut all = Vec::new();
     // Without evidence about capabilities none are dropped, so there is nothing to leave out.
     for rule in profile.capabilities.required.iter().filter(|_| profile.capabilities.known) {
         let entry = Entry::Capability(rule.name.clone());
         all.push(Candidate { entry, standing: Standing::Try });
     }
-    let names: BTreeSet<&str> = profile.syscalls.iter().map(|rule| rule.name.as_str()).collect();
-    for name in names.into_iter().filter(|_| syscalls) {
-        let of_name = profile.syscalls.iter().filter(|rule| rule.name == name);
-        let kept = of_name.flat_map(|rule| &rule.reasons).filter_map(kept).next();
+    let allowed = || profile.syscalls.iter().filter(|rule| rule.allows());
+    let names: BTreeSet<&str> = allowed().map(|rule| rule.name.as_str()).collect();
+    for name in names {
+        let of_name = || allowed().filter(|rule| rule.name == name);
+        let kept = of_name().flat_map(|rule| &rule.reasons).filter_map(kept).next();
         let kept = if syscall::is_unnamed(name) { Some(Kept::Unnamed) } else { kept };
         let standing = kept.map_or(Standing::Try, Standing::Keep);
-        all.push(Candidate { entry: Entry::Syscall(name.to_owned()), standing });
+        if wanted.syscalls {
+            all.push(Candidate { entry: Entry::Syscall(name.to_owned()), standing });
+        }
+        // what was not seen is there whatever tests show
+        let combinations = of_name().flat_map(|rule| rule.arguments.iter().flatten());
+        let seen = combinations.filter(|it| wanted.arguments && it.seen && !it.values.is_empty());
+        let values: BTreeSet<&Vec<Masked>> = seen.map(|it| &it.values).collect();
+        all.extend(values.into_iter().map(|values| Candidate {
+            entry: Entry::Arguments { call: name.to_owned(), values: values.clone() },
+            standing,
+        }));
     }
     all.sort_by(|a, b| a.entry.cmp(&b.entry));
     all
@@ -145,7 +194,19 @@ fn kept(reason: &SyscallReason) -> Option<Kept> {
 pub fn without(profile: &Profile, removed: &BTreeSet<Entry>) -> Profile {
     let mut fewer = profile.clone();
     let is_removed = |entry: Entry| removed.contains(&entry);
-    fewer.syscalls.retain(|rule| !is_removed(Entry::Syscall(rule.name.clone())));
+    for rule in &mut fewer.syscalls {
+        let call = &rule.name;
+        let is_left = |it: &Combination| {
+            !is_removed(Entry::Arguments { call: call.clone(), values: it.values.clone() })
+        };
+        rule.arguments.iter_mut().for_each(|all| all.retain(is_left));
+    }
+    let refused = |rule: &SyscallRule| {
+        let before =
+            profile.syscalls.iter().find(|it| (it.abi, &it.name) == (rule.abi, &rule.name));
+        !rule.allows() && before.is_some_and(SyscallRule::allows)
+    };
+    fewer.syscalls.retain(|rule| !refused(rule) && !is_removed(Entry::Syscall(rule.name.clone())));
     let lists = &mut fewer.capabilities;
     lists.required.retain(|rule| !is_removed(Entry::Capability(rule.name.clone())));
     fewer

@@ -11,7 +11,7 @@ mod prior;
 mod search;
 mod state;
 
-pub use entry::{Candidate, Entry, Kept, Standing, candidates, without};
+pub use entry::{Candidate, Entry, Kept, Standing, Wanted, candidates, without};
 pub use made::made;
 pub use outcome::{Judged, Outcome, Verdict, last_line, minimised};
 pub use search::{Left, Settings, Step, left, next, plan};

@@ -91,6 +91,13 @@ pub fn minimised(profile: &Profile, outcome: &Outcome, runs: &[Run]) -> Profile 
                     rule.reasons.sort();
                 }
             }
+            Entry::Arguments { call, values } => {
+                let rules = left.syscalls.iter_mut().filter(|rule| rule.name == *call);
+                let combinations = rules.flat_map(|rule| rule.arguments.iter_mut().flatten());
+                for combination in combinations.filter(|it| it.values == *values) {
+                    combination.needed = Some(output.clone());
+                }
+            }
             Entry::Capability(name) => {
                 let rules = left.capabilities.required.iter_mut();
                 for rule in rules.filter(|rule| rule.name == *name) {

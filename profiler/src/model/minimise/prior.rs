@@ -87,7 +87,7 @@ pub(super) fn rank(entry: &Entry) -> Option<u8> {
 /// Whether passing tests are no reason to drop it once it is made.
 pub(super) fn is_guard(entry: &Entry) -> bool {
     match entry {
-        Entry::Syscall(name) => {
+        Entry::Syscall(name) | Entry::Arguments { call: name, .. } => {
             let name = name.trim_end_matches("32"); // setuid32
             GUARDS.contains(&name)
         }

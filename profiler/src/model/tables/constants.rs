@@ -2067,6 +2067,62 @@ pub(in crate::model) static OPEN_FLAGS: &[Row] = &[
 ];
 
 #[rustfmt::skip]
+pub(in crate::model) static SOCKETCALLS: &[Row] = &[
+    (0x1, "SYS_SOCKET", true),
+    (0x2, "SYS_BIND", true),
+    (0x3, "SYS_CONNECT", true),
+    (0x4, "SYS_LISTEN", true),
+    (0x5, "SYS_ACCEPT", true),
+    (0x6, "SYS_GETSOCKNAME", true),
+    (0x7, "SYS_GETPEERNAME", true),
+    (0x8, "SYS_SOCKETPAIR", true),
+    (0x9, "SYS_SEND", true),
+    (0xa, "SYS_RECV", true),
+    (0xb, "SYS_SENDTO", true),
+    (0xc, "SYS_RECVFROM", true),
+    (0xd, "SYS_SHUTDOWN", true),
+    (0xe, "SYS_SETSOCKOPT", true),
+    (0xf, "SYS_GETSOCKOPT", true),
+    (0x10, "SYS_SENDMSG", true),
+    (0x11, "SYS_RECVMSG", true),
+    (0x12, "SYS_ACCEPT4", true),
+    (0x13, "SYS_RECVMMSG", true),
+    (0x14, "SYS_SENDMMSG", true),
+];
+
+#[rustfmt::skip]
+pub(in crate::model) static IPC_CALLS: &[Row] = &[
+    (0x1, "SEMOP", true),
+    (0x2, "SEMGET", true),
+    (0x3, "SEMCTL", true),
+    (0x4, "SEMTIMEDOP", true),
+    (0xb, "MSGSND", true),
+    (0xc, "MSGRCV", true),
+    (0xd, "MSGGET", true),
+    (0xe, "MSGCTL", true),
+    (0x15, "SHMAT", true),
+    (0x16, "SHMDT", true),
+    (0x17, "SHMGET", true),
+    (0x18, "SHMCTL", true),
+];
+
+#[rustfmt::skip]
+pub(in crate::model) static MEMFD_FLAGS: &[Row] = &[
+    (0x1, "MFD_CLOEXEC", true),
+    (0x2, "MFD_ALLOW_SEALING", true),
+    (0x4, "MFD_HUGETLB", true),
+    (0x8, "MFD_NOEXEC_SEAL", true),
+    (0x10, "MFD_EXEC", true),
+];
+
+#[rustfmt::skip]
+pub(in crate::model) static USERFAULTFD_FLAGS: &[Row] = &[
+    (0x1, "UFFD_USER_MODE_ONLY", true),
+    (0x800, "O_NONBLOCK", true),
+    (0x80000, "O_CLOEXEC", true),
+];
+
+#[rustfmt::skip]
 pub(in crate::model) static DIRECTORIES: &[Row] = &[
     (0xffffff9c, "AT_FDCWD", true),
 ];

@@ -212,8 +212,9 @@ impl Reader {
         let path = Path::new(OsStr::from_bytes(path.to_bytes()));
         let from = if path.is_absolute() { "root" } else { "cwd" };
         let others = self.processes.get(&execution.target).into_iter().flatten().copied();
-        let processes: BTreeSet<u32> =
-            [execution.tgid, execution.parent].into_iter().chain(others).collect();
+        // a command's files are the recorder's, too
+        let first = [execution.tgid, execution.parent, std::process::id()];
+        let processes: BTreeSet<u32> = first.into_iter().chain(others).collect();
         let of_processes = processes.into_iter().filter_map(|pid| open(&dir(pid, from)?, path));
         let of_held = self.held.values().filter_map(|held| open(&held.root, path));
         of_processes.chain(of_held).find_map(|file| {

@@ -81,6 +81,7 @@ fn policy() -> PolicySummary {
         allowed: 87,
         by_runtime_only: 6,
         docker_default: 350,
+        narrowed: ["clone", "socket"].map(str::to_owned).into(),
         capabilities: vec![
             line("NET_BIND_SERVICE", REQUIRED, &["bind by nginx (inet_bind)"]),
             line("CHOWN", "probed", &["fchown by a", "chown by b", "lchown by c", "fchownat by d"]),
@@ -186,6 +187,35 @@ fn names_with_blanks_are_quoted_in_commands() {
 }
 
 #[test]
+fn calls_that_were_counted_are_told() {
+    let mut recording = recording(vec![]);
+    assert!(!render(&recording, &policy(), "out").contains("counted"));
+    for (fact, count) in recording.syscalls.iter_mut().zip([7, 3, u64::MAX, 9]) {
+        fact.nr = if fact.nr == 1 { 165 } else { fact.nr };
+        for seen in fact.seen.values_mut() {
+            seen.count = Some(count);
+        }
+    }
+    let text = render(&recording, &policy(), "out");
+    let max = u64::MAX;
+    assert!(
+        text.contains(&format!("counted: {max} by the workload; most of them {max} mount, 3 0\n")),
+        "{text}"
+    );
+}
+
+#[test]
+fn files_that_could_not_be_read_are_named_once() {
+    let unread = |program: &str| Missing::Unread { program: program.into() };
+    let mut recording = recording(vec![unread("ping"), unread("a\x1b[31m")]);
+    recording.runs.insert("00000000000000a2".into(), run(vec![unread("ping")]));
+    let warnings = crate::report::warning::warnings(&recording, "out", "permissive.json");
+    let told: Vec<_> = warnings.iter().filter(|one| one.text.contains("getcap")).collect();
+    assert!(told.len() == 1 && told[0].minor, "{warnings:?}");
+    assert!(told[0].text.contains("`ping`") && !told[0].text.contains('\x1b'), "{told:?}");
+}
+
+#[test]
 fn counts_of_a_file_may_be_any_number() {
     let lost = |what: &str| Missing::Lost { what: what.into(), count: u64::MAX };
     let mut recording = recording(vec![lost("threads")]);
@@ -205,6 +235,7 @@ proptest! {
             Missing::Filtered,
             Missing::Capabilities { reason: evil.clone() },
             Missing::Lost { what: evil.clone(), count: 1 },
+            Missing::Unread { program: evil.clone() },
         ]);
         recording.target.name.clone_from(&evil);
         recording.denials = vec![denial(165, 1, 1, &evil)];

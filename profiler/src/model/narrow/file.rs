@@ -1,0 +1,87 @@
+//! A profile's conditions as a seccomp file can have them: by name, for all architectures at once.
+
+use std::collections::BTreeMap;
+
+use crate::model::{
+    arch::Abi,
+    arguments::Masked,
+    narrow::{
+        Cube,
+        cube::{INT, disjoint, minus_each},
+        join,
+    },
+    profile::{Combination, Profile, SyscallRule},
+    syscall,
+};
+
+/// What a file says of one name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// It is allowed with any arguments.
+    Any,
+    /// With these, of which no two hold at once.
+    Only(Vec<Cube>),
+}
+
+/// Every name that a file allows. Where ABIs differ, what one needs is allowed to all.
+#[must_use]
+pub fn by_name(profile: &Profile) -> BTreeMap<&str, Named> {
+    let mut names: BTreeMap<&str, Option<Vec<Combination>>> = BTreeMap::new();
+    let named = |rule: &&SyscallRule| rule.allows() && !syscall::is_unnamed(&rule.name);
+    for rule in profile.syscalls.iter().filter(named) {
+        let known = names.entry(&rule.name).or_insert_with(|| Some(Vec::new()));
+        join(known, rule.arguments.as_deref());
+    }
+    let named = |combinations: Option<Vec<Combination>>| match combinations.map(|all| cubes(&all)) {
+        Some(cubes) if !cubes.iter().any(Vec::is_empty) => Named::Only(cubes),
+        _ => Named::Any,
+    };
+    names.into_iter().map(|(name, combinations)| (name, named(combinations))).collect()
+}
+
+/// The combinations as rules.
+#[must_use]
+pub fn cubes(combinations: &[Combination]) -> Vec<Cube> {
+    let all = combinations.iter().flat_map(|combination| {
+        let whole = vec![combination.values.iter().filter(|it| it.mask != 0).copied().collect()];
+        combination.but.iter().fold(whole, |left, but| minus_each(&left, &vec![*but]))
+    });
+    disjoint(all.collect())
+}
+
+/// As many values are taken away from a combination.
+const MOST_BUT: usize = 16;
+
+/// Whether a combination can be a rule: indexes of a register, each once, and no bit outside of a mask; what is taken away are
+/// some values of one argument.
+#[must_use]
+pub fn is_well_formed(combination: &Combination) -> bool {
+    let each = |value: &Masked| value.index < 6 && value.value & !value.mask == 0;
+    let first = combination.but.first();
+    let of_one = |it: &Masked| it.mask == INT && first.is_some_and(|first| first.index == it.index);
+    combination.values.iter().chain(&combination.but).all(each)
+        && combination.but.iter().all(of_one)
+        && combination.but.len() <= MOST_BUT
+        && combination.values.windows(2).all(|pair| pair[0].index < pair[1].index)
+}
+
+/// The calls that go round a condition of the profile, with the call that has it, by ABI.
+#[must_use]
+pub fn goes_round(profile: &Profile) -> Vec<(Abi, &'static str, &'static str)> {
+    let names = by_name(profile);
+    let narrow = |name: &str| matches!(names.get(name), Some(Named::Only(_)));
+    let mut all = Vec::new();
+    for &abi in &profile.architectures {
+        // libseccomp makes a rule on socketcall(2) of each on socket(2), without the condition on the family
+        if abi == Abi::Ia32 && narrow("socket") {
+            all.push((abi, "socketcall", "socket"));
+        }
+        if narrow("clone")
+            && names.contains_key("clone3")
+            && syscall::number(abi, "clone3").is_some()
+        {
+            all.push((abi, "clone3", "clone"));
+        }
+    }
+    all
+}
