@@ -263,7 +263,7 @@ impl<'a> Finder<'a> {
         let labels = self.labels(file, &body);
         let blocks = self.blocks(file, &body, &labels);
         let doomed = doomed(&blocks);
-        if doomed[0] && self.kinds[file].get(&function).is_none() {
+        if doomed[0] && !self.kinds[file].contains_key(&function) {
             self.errors.ending.insert((file, function));
         }
         let entered =
