@@ -83,6 +83,6 @@ fn may_have_made(recording: &Recording, name: &str, values: &[Masked]) -> bool {
                     .iter()
                     .all(|it| known(it).is_none_or(|known| known.value & it.mask == it.value))
             };
-            facts.peek().is_none() || facts.any(|fact| meets(fact))
+            facts.peek().is_none() || facts.any(meets)
         })
 }
