@@ -1,5 +1,6 @@
 //! The static bound holds every call that is seen: of Debian's programs by strace, of the servers by the recorder.
 
+mod errors;
 mod programs;
 mod quick;
 
@@ -9,5 +10,5 @@ use crate::harness::test::Test;
 
 /// The tests of this group.
 pub fn tests() -> Vec<Test> {
-    [programs::tests(), quick::tests()].into_iter().flatten().collect()
+    [errors::tests(), programs::tests(), quick::tests()].into_iter().flatten().collect()
 }

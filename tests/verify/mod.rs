@@ -3,6 +3,7 @@
 mod command;
 mod copies;
 mod ended;
+mod podman;
 pub mod runs;
 mod servers;
 mod targets;
@@ -11,8 +12,13 @@ use crate::harness::test::Test;
 
 /// The tests of this group.
 pub fn tests() -> Vec<Test> {
-    [command::tests(), ended::tests(), targets::tests(), copies::tests(), servers::tests()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let groups = [
+        command::tests(),
+        ended::tests(),
+        targets::tests(),
+        copies::tests(),
+        podman::tests(),
+        servers::tests(),
+    ];
+    groups.into_iter().flatten().collect()
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use camino::Utf8PathBuf;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::{
@@ -274,6 +274,26 @@ fn put_back(machine: &Machine) -> Result<()> {
     let copy = fs_err::read_to_string(&file)?;
     let gone = engine.try_docker(&["inspect", copy.trim()])?;
     ensure!(gone.status != 0, "the copy is still there");
+
+    // killed, it leaves both as they are, and the next run puts them in order
+    fs_err::remove_file(&file)?;
+    let pid = scratch.join("pid");
+    let told = format!("echo $$ > {pid}; {told}");
+    let mut long = command(machine, &recorded.dir, &replace, &["sh", "-c", &told]);
+    let running = program::start(&mut long, &[])?;
+    program::until("the tests run", Duration::from_secs(60), || {
+        fs_err::read_to_string(&file).is_ok_and(|id| id.ends_with('\n'))
+    })?;
+    running.signal(Signal::KILL);
+    running.wait(Duration::from_secs(60))?;
+    let pid: i32 = fs_err::read_to_string(&pid)?.trim().parse()?;
+    kill_process(Pid::from_raw(pid).context("a process")?, Signal::KILL)?;
+    let copy = fs_err::read_to_string(&file)?;
+    ensure!(container.inspect()?["State"]["Running"] == false, "it is stopped");
+    run(machine, &recorded.dir, &replace, &["sh", "-c", &down])?.expect(0, "holds")?;
+    started(&container)?;
+    let gone = engine.try_docker(&["inspect", copy.trim()])?;
+    ensure!(gone.status != 0, "the killed run's copy is still there");
     Ok(())
 }
 

@@ -145,6 +145,15 @@ pub fn run(args: &MinimiseArgs, debug: bool) -> Result<ExitCode> {
     let longest = whole.map(|run| run.duration_ms).max().unwrap_or(0);
     let environment = Environment::of_process();
     let original = original(args, &environment, &state.fingerprint, &dir)?;
+    if let Some(original) = original.as_ref().filter(|_| args.jobs > 1) {
+        let shared = original.shared()?;
+        ensure!(
+            shared.is_empty(),
+            "copies of container `{}` cannot run at the same time: all would have {}\nhint: leave out --jobs",
+            original.name.escape_debug(),
+            shared.join(", ").escape_debug()
+        );
+    }
     let place = original.as_ref().map(|original| {
         let (name, label) = (original.name.clone(), Some(original.label.clone()));
         (Place::Copy { name, replace: args.replace, label }, original)
@@ -260,8 +269,8 @@ fn check(args: &MinimiseArgs, profile: &Profile, candidates: &[Candidate]) -> Re
         profile.target.name.escape_debug()
     );
     ensure!(
-        args.jobs == 1 || args.copy_of.is_none(),
-        "copies of a container share its ports, volumes and names, so only one runs at a time\nhint: leave out --jobs"
+        args.jobs == 1 || !args.replace,
+        "one copy at a time takes the place of the container\nhint: leave out --jobs, or stop the container and leave out --replace"
     );
     if !candidates.iter().any(|candidate| candidate.standing == Standing::Try) {
         let more = match (args.syscalls, args.arguments) {

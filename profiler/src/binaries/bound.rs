@@ -45,10 +45,19 @@ pub fn bound(rootfs: &Rootfs, programs: &[String], depth: Depth) -> Bound {
 /// The bound of one program's files.
 #[must_use]
 pub fn of_files(files: &Files) -> Bound {
+    let mut bound = calls_of(files);
+    bound.usual = calls_of(&files.without_errors()).calls.into_keys().collect();
+    bound
+}
+
+fn calls_of(files: &Files) -> Bound {
     let mut bound = Bound::default();
     let mut tracer = Tracer::new(files);
     for (file, Part { module, .. }) in files.parts().iter().enumerate() {
-        let sites = module.code.sites.iter().filter(|site| files.is_reached(file, site.function));
+        let sites = module.code.sites.iter().filter(|site| {
+            files.is_reached(file, site.function)
+                && !files.is_left_out(file, site.function, site.address)
+        });
         for site in sites {
             let at = At { file, address: site.address };
             let values = tracer.accumulator(at, site.function);

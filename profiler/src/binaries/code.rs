@@ -80,6 +80,8 @@ pub struct Code {
     pub unreferenced: Vec<usize>,
     /// The names of imported symbols.
     pub names: Vec<String>,
+    /// Their places.
+    index: HashMap<String, u32>,
     /// Where each imported symbol is referred to, by name.
     pub uses: HashMap<String, Vec<Use>>,
     /// Where the kernel is entered.
@@ -167,33 +169,37 @@ impl Code {
     #[must_use]
     pub fn read(elf: &Elf) -> Self {
         let mut code = Self { functions: divide(elf), ..Self::default() };
-        let mut sweep = Sweep { index: HashMap::new(), referenced: HashSet::new() };
-        let mut before: Option<Instruction> = None;
+        let mut referenced = HashSet::new();
+        // the last instruction that is no padding, and where what comes after it ends
+        let mut before: Option<(Instruction, u64)> = None;
         for number in 0..code.functions.len() {
             let Function { start, end, .. } = code.functions[number];
             let mut edges = BTreeSet::new();
             // a function that runs on into the next one
-            if let Some(last) = before.take().filter(|last| last.next_ip() == start)
+            if let Some((last, _)) = before.take().filter(|(_, end)| *end == start)
                 && falls_through(&last)
                 && last.flow_control() != FlowControl::Call
             {
                 code.incoming.entry(start).or_default().push(last.ip());
                 code.edges[number - 1].push(Edge::Local(number as u32));
-                sweep.referenced.insert(number);
+                referenced.insert(number);
             }
             for instruction in decode(elf, start, end) {
                 if let Some(entry) = enters(&instruction) {
                     code.sites.push(Site { address: instruction.ip(), function: number, entry });
                 }
-                sweep.references(elf, &mut code, number, &instruction, &mut edges);
-                before = Some(instruction);
+                code.note(elf, number, &instruction, &mut edges, &mut referenced);
+                let last = match before {
+                    Some((last, _)) if instruction.mnemonic() == Mnemonic::Nop => last,
+                    _ => instruction,
+                };
+                before = Some((last, instruction.next_ip()));
             }
             code.edges.push(edges.into_iter().collect());
         }
         code.data.sort_unstable();
         code.data.dedup();
-        code.unreferenced =
-            (0..code.functions.len()).filter(|n| !sweep.referenced.contains(n)).collect();
+        code.unreferenced = (0..code.functions.len()).filter(|n| !referenced.contains(n)).collect();
         code
     }
 
@@ -218,80 +224,109 @@ impl Code {
     }
 }
 
-struct Sweep {
-    index: HashMap<String, u32>,
-    referenced: HashSet<usize>,
+/// What an instruction refers to outside of its function.
+enum Target<'a> {
+    /// A jump or call of an address.
+    Near(u64),
+    /// A word that the loader fills with the address of a symbol; jumped to or called, or not.
+    Slot(&'a str, bool),
+    /// An address that is taken.
+    Address(u64),
 }
 
-impl Sweep {
-    fn references(
+/// Tells what an instruction of a function refers to.
+fn targets<'a>(
+    elf: &'a Elf,
+    own: Function,
+    instruction: &Instruction,
+    mut tell: impl FnMut(Target<'a>),
+) {
+    let flow = instruction.flow_control();
+    if (0..instruction.op_count()).any(|n| is_near(instruction.op_kind(n))) {
+        let target = instruction.near_branch_target();
+        let inside = (own.start..own.end).contains(&target) && flow != FlowControl::Call;
+        if !inside {
+            tell(Target::Near(target));
+        }
+        return;
+    }
+    if let Some(address) = fixed_address(instruction) {
+        let transfer = matches!(flow, FlowControl::IndirectBranch | FlowControl::IndirectCall);
+        match elf.slots.get(&address) {
+            Some(name) => tell(Target::Slot(name, transfer)),
+            None => tell(Target::Address(address)),
+        }
+    }
+    for operand in 0..instruction.op_count() {
+        let kind = instruction.op_kind(operand);
+        if matches!(kind, OpKind::Immediate32 | OpKind::Immediate64 | OpKind::Immediate32to64) {
+            tell(Target::Address(instruction.immediate(operand)));
+        }
+    }
+}
+
+impl Code {
+    /// What an instruction of a function refers to.
+    pub(super) fn refers(&self, elf: &Elf, number: usize, instruction: &Instruction) -> Vec<Edge> {
+        let mut edges = Vec::new();
+        targets(elf, self.functions[number], instruction, |target| {
+            edges.extend(match target {
+                Target::Near(address) | Target::Address(address) => self
+                    .function(address)
+                    .filter(|callee| *callee != number)
+                    .map(|callee| Edge::Local(callee as u32)),
+                Target::Slot(name, _) => self.index.get(name).copied().map(Edge::Import),
+            });
+        });
+        edges
+    }
+
+    /// Takes note of what an instruction refers to.
+    fn note(
         &mut self,
         elf: &Elf,
-        code: &mut Code,
         number: usize,
         instruction: &Instruction,
         edges: &mut BTreeSet<Edge>,
+        referenced: &mut HashSet<usize>,
     ) {
-        let own = code.functions[number];
-        let flow = instruction.flow_control();
-        let transfer = matches!(flow, FlowControl::IndirectBranch | FlowControl::IndirectCall);
-        if (0..instruction.op_count()).any(|n| is_near(instruction.op_kind(n))) {
-            let target = instruction.near_branch_target();
-            let inside = (own.start..own.end).contains(&target) && flow != FlowControl::Call;
-            if !inside && let Some(callee) = code.function(target) {
-                code.incoming.entry(target).or_default().push(instruction.ip());
-                self.to(number, callee, edges);
+        let mut to = |callee: usize, edges: &mut BTreeSet<Edge>| {
+            if callee != number {
+                referenced.insert(callee);
+                edges.insert(Edge::Local(callee as u32));
             }
-            return;
-        }
-        if let Some(address) = fixed_address(instruction) {
-            if let Some(name) = elf.slots.get(&address) {
+        };
+        targets(elf, self.functions[number], instruction, |target| match target {
+            Target::Near(target) => {
+                if let Some(callee) = self.function(target) {
+                    self.incoming.entry(target).or_default().push(instruction.ip());
+                    to(callee, edges);
+                }
+            }
+            Target::Slot(name, transfer) => {
                 let known = self.index.get(name).copied();
                 let index = known.unwrap_or_else(|| {
-                    let index = code.names.len() as u32;
-                    code.names.push(name.clone());
-                    self.index.insert(name.clone(), index);
+                    let index = self.names.len() as u32;
+                    self.names.push(name.to_owned());
+                    self.index.insert(name.to_owned(), index);
                     index
                 });
                 edges.insert(Edge::Import(index));
                 let used = Use { address: instruction.ip(), transfer };
-                code.uses.entry(name.clone()).or_default().push(used);
-            } else {
-                self.takes(elf, code, number, address, edges);
+                self.uses.entry(name.to_owned()).or_default().push(used);
             }
-        }
-        for operand in 0..instruction.op_count() {
-            let kind = instruction.op_kind(operand);
-            if matches!(kind, OpKind::Immediate32 | OpKind::Immediate64 | OpKind::Immediate32to64) {
-                self.takes(elf, code, number, instruction.immediate(operand), edges);
+            Target::Address(address) => {
+                if let Some(callee) = self.starts(address) {
+                    self.taken.insert(callee);
+                    to(callee, edges);
+                } else if let Some(callee) = self.function(address).filter(|it| *it != number) {
+                    // a label in another part of the function, or an entry without a name
+                    edges.insert(Edge::Local(callee as u32));
+                } else if elf.region(address).is_some() {
+                    self.data.push((address, number as u32));
+                }
             }
-        }
-    }
-
-    fn takes(
-        &mut self,
-        elf: &Elf,
-        code: &mut Code,
-        number: usize,
-        address: u64,
-        edges: &mut BTreeSet<Edge>,
-    ) {
-        if let Some(callee) = code.starts(address) {
-            code.taken.insert(callee);
-            self.to(number, callee, edges);
-        } else if let Some(callee) = code.function(address).filter(|callee| *callee != number) {
-            // a label in another part of the function, or an entry without a name
-            edges.insert(Edge::Local(callee as u32));
-        } else if elf.region(address).is_some() {
-            code.data.push((address, number as u32));
-        }
-    }
-
-    fn to(&mut self, from: usize, callee: usize, edges: &mut BTreeSet<Edge>) {
-        if from != callee {
-            self.referenced.insert(callee);
-            edges.insert(Edge::Local(callee as u32));
-        }
+        });
     }
 }
 

@@ -8,6 +8,7 @@ mod body;
 pub mod bound;
 pub mod code;
 pub mod elf;
+mod errors;
 pub mod loader;
 pub mod reach;
 pub mod rootfs;

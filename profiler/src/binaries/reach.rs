@@ -10,6 +10,7 @@ use std::{
 use crate::binaries::{
     code::{Code, Edge, Use},
     elf::{Elf, ElfError},
+    errors::{Errors, Finder, ends},
 };
 
 /// A file, read and decoded.
@@ -61,6 +62,9 @@ pub enum Depth {
 #[derive(Debug)]
 pub struct Files {
     parts: Vec<Part>,
+    depth: Depth,
+    /// What is left out.
+    errors: Errors,
     /// By file and function.
     reached: Vec<Vec<bool>>,
     /// Files that are loaded; and of which all exports may be called.
@@ -103,7 +107,28 @@ impl Files {
     /// Finds what can run.
     #[must_use]
     pub fn new(parts: Vec<Part>, depth: Depth) -> Self {
+        Self::leaving_out(parts, depth, Errors::default(), None)
+    }
+
+    /// The same, without what runs only when something has failed.
+    #[must_use]
+    pub fn without_errors(&self) -> Self {
+        let errors = match self.depth {
+            Depth::Files => Errors::default(),
+            Depth::Functions => Finder::find(self),
+        };
+        Self::leaving_out(self.parts.clone(), self.depth, errors, Some(self.asked.clone()))
+    }
+
+    fn leaving_out(
+        parts: Vec<Part>,
+        depth: Depth,
+        errors: Errors,
+        asked: Option<Vec<HashSet<usize>>>,
+    ) -> Self {
         let mut files = Self {
+            depth,
+            errors,
             reached: parts.iter().map(|p| vec![false; p.module.code.functions.len()]).collect(),
             loaded: vec![false; parts.len()],
             whole: vec![false; parts.len()],
@@ -111,7 +136,7 @@ impl Files {
             asked: Vec::new(),
             parts,
         };
-        files.asked = files.asked_by_name();
+        files.asked = asked.unwrap_or_else(|| files.asked_by_name());
         Reach::new(&files.parts).follow(&mut files, depth);
         let open = |file| {
             let taken = files.code(file).taken.iter().copied();
@@ -144,6 +169,11 @@ impl Files {
     #[must_use]
     pub fn is_reached(&self, file: usize, function: usize) -> bool {
         self.reached[file][function]
+    }
+
+    /// Whether what stands at an address of a function is left out.
+    pub(super) fn is_left_out(&self, file: usize, function: usize, address: u64) -> bool {
+        self.errors.is_error(file, function, address)
     }
 
     /// Whether a function can be called from where the analysis does not see it: by the kernel, by a pointer, by the
@@ -261,6 +291,11 @@ impl Reach {
                 self.load(files, file, always, depth);
             }
         }
+        let is_end = |part: &Part| part.module.code.names.iter().map(|name| ends(name)).collect();
+        let ends: Vec<Vec<bool>> = match files.errors.is_empty() {
+            true => Vec::new(),
+            false => files.parts.iter().map(is_end).collect(),
+        };
         while let Some((file, function)) = self.functions.pop() {
             if std::mem::replace(&mut files.reached[file][function], true) {
                 continue;
@@ -269,9 +304,12 @@ impl Reach {
                 self.load(files, named, true, depth);
             }
             let code = &files.parts[file].module.code;
-            for edge in &code.edges[function] {
+            let edges = files.errors.edges(file, function);
+            for edge in edges.unwrap_or(&code.edges[function]) {
                 match edge {
+                    Edge::Local(callee) if files.errors.always_ends(file, *callee as usize) => {}
                     Edge::Local(callee) => self.functions.push((file, *callee as usize)),
+                    Edge::Import(name) if ends.get(file).is_some_and(|e| e[*name as usize]) => {}
                     Edge::Import(name) => {
                         let name = code.names[*name as usize].as_str();
                         self.functions.extend(self.exports.get(name).into_iter().flatten());

@@ -252,7 +252,8 @@ impl<'a> Tracer<'a> {
         let Some(function) = self.files.code(file).function(address) else {
             return Values::unknown(at);
         };
-        if !self.files.is_reached(file, function) {
+        if !self.files.is_reached(file, function) || self.files.is_left_out(file, function, address)
+        {
             return Values::default();
         }
         let caller = self.body(file, function);

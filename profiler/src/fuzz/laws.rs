@@ -3,6 +3,8 @@
 //! Owns the laws, and no input. They panic where one is broken; that is their use. Built with everything else, so that the
 //! bounded run of the tests and a fuzzer of any kind ask for the same.
 
+use std::collections::BTreeSet;
+
 use crate::{
     ingest::{self, layout::Layout, policy::Policy},
     model::{
@@ -10,7 +12,7 @@ use crate::{
         arguments::constants,
         diff::{self, Allowlist, Side},
         effective::{self, Context, Engine},
-        explain, lint, merge,
+        explain, lint, merge, minimise,
         policy::{self, Arguments},
         profile::Profile,
         recording::Recording,
@@ -39,10 +41,12 @@ pub enum Parser {
     Granted,
     /// A line of the recorder's socket.
     Request,
+    /// `minimise.json`, with which a search goes on.
+    Search,
 }
 
 /// Every parser.
-pub const PARSERS: [Parser; 8] = [
+pub const PARSERS: [Parser; 9] = [
     Parser::Recording,
     Parser::Profile,
     Parser::Seccomp,
@@ -51,6 +55,7 @@ pub const PARSERS: [Parser; 8] = [
     Parser::Allowlist,
     Parser::Granted,
     Parser::Request,
+    Parser::Search,
 ];
 
 /// Reads `bytes`, and asks of what was read what every command asks.
@@ -73,6 +78,7 @@ pub fn run(parser: Parser, bytes: &[u8]) {
         Parser::Allowlist => drop(ingest::allowlist::parse(text).map(|it| allowlist(&it))),
         Parser::Granted => granted(text),
         Parser::Request => drop(Request::parse(text).map(|it| request(&it))),
+        Parser::Search => drop(ingest::minimise::parse(text).map(|it| search(&it))),
     }
 }
 
@@ -94,6 +100,19 @@ fn granted(text: &str) {
 
 fn request(read: &Request) {
     assert_eq!(Request::parse(&read.to_string()).as_ref(), Ok(read), "what is sent is understood");
+}
+
+fn search(read: &minimise::State) {
+    let written = render::json::minimise(read);
+    let again = ingest::minimise::parse(&written);
+    assert_eq!(again.ok().as_ref(), Some(read), "what is written is read back");
+    let entries: BTreeSet<_> = read.runs.iter().flat_map(|run| &run.removed).cloned().collect();
+    let tried = |entry| minimise::Candidate { entry, standing: minimise::Standing::Try };
+    let candidates: Vec<_> = entries.into_iter().map(tried).collect();
+    for prove in [false, true] {
+        let settings = minimise::Settings { repeats: 2, prove };
+        drop(minimise::plan(&candidates, settings, &read.runs)); // whatever was run, it goes on
+    }
 }
 
 fn recording(read: &Recording) {

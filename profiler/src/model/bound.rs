@@ -21,6 +21,8 @@ pub struct Bound {
     pub files: BTreeSet<String>,
     /// Which files and functions hold the number of each call; empty for the kernel's own.
     pub calls: BTreeMap<(Abi, u32), BTreeSet<Maker>>,
+    /// Those of them that can be reached without that anything has failed.
+    pub usual: BTreeSet<(Abi, u32)>,
     /// Functions that enter the kernel with a number that is not known: any call may be made there.
     pub unbounded: BTreeSet<Maker>,
     /// What was looked for and could not be analysed, and why: what it does is not in the bound.
@@ -47,6 +49,7 @@ impl Bound {
         for name in KERNELS {
             if let Some(nr) = syscall::number(Abi::X86_64, name) {
                 bound.calls.insert((Abi::X86_64, nr), BTreeSet::new());
+                bound.usual.insert((Abi::X86_64, nr));
             }
         }
         bound
@@ -71,6 +74,7 @@ impl Bound {
         for (call, makers) in other.calls {
             self.calls.entry(call).or_default().extend(makers);
         }
+        self.usual.extend(other.usual);
         self.unbounded.extend(other.unbounded);
         self.unread.extend(other.unread);
     }

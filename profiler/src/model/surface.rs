@@ -37,6 +37,8 @@ pub struct Surface {
     pub unseen: Vec<Reachable>,
     /// Reachable, never seen, denied by Docker's default.
     pub unseen_and_denied: Vec<Reachable>,
+    /// How many of those two lists are reachable on error paths only.
+    pub on_error_paths: usize,
     /// Seen, but not in the bound: the bound is wrong there.
     pub not_in_bound: Vec<Call>,
     /// Functions that enter the kernel with a number that could not be found out: any call may be made there.
@@ -64,6 +66,10 @@ pub struct Reachable {
     pub makers: Vec<Maker>,
     /// In how many functions it stands.
     pub functions: usize,
+    /// Every way to it that was found goes over a failure: a call that returned an error, or the end of the program because
+    /// something is wrong.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_error_paths: bool,
 }
 
 impl Surface {
@@ -85,13 +91,15 @@ impl Surface {
                 && allowed.contains(of.call.name.as_str())
         };
         let unseen = bound.calls.iter().filter(|(call, _)| !seen.contains(call));
-        let (unseen, unseen_and_denied) = unseen
+        let (unseen, unseen_and_denied): (Vec<_>, Vec<_>) = unseen
             .map(|(which, makers)| Reachable {
                 call: call(*which),
                 makers: makers.iter().take(MAKERS).cloned().collect(),
                 functions: makers.len(),
+                on_error_paths: !bound.usual.contains(which),
             })
             .partition(is_allowed);
+        let on_errors = |list: &[Reachable]| list.iter().filter(|it| it.on_error_paths).count();
         let outside = seen.iter().filter(|(abi, nr)| !bound.contains(*abi, *nr));
         Surface {
             not_in_bound: outside.map(|which| call(*which)).collect(),
@@ -100,6 +108,7 @@ impl Surface {
             seen: recording.map(|_| seen.len()),
             reachable: bound.calls.len(),
             allowed_by_default: allowed.len(),
+            on_error_paths: on_errors(&unseen) + on_errors(&unseen_and_denied),
             unseen,
             unseen_and_denied,
             programs: bound.programs,
@@ -139,6 +148,7 @@ mod tests {
         for nr in [0, 1, 41, 165] {
             bound.calls.insert((Abi::X86_64, nr), (0..10).map(maker).collect());
         }
+        bound.usual.extend([(Abi::X86_64, 0), (Abi::X86_64, 165)]);
         let allowed = BTreeSet::from(["read", "write", "socket"]);
         let recording = recording(&[0, 1, 2]);
         let surface = Surface::new(bound, Vec::new(), Some(&recording), Abi::X86_64, &allowed);
@@ -148,6 +158,8 @@ mod tests {
         };
         assert_eq!(names(&surface.unseen), ["socket"]);
         assert_eq!(names(&surface.unseen_and_denied), ["mount"]);
+        let on_error_paths = (surface.unseen[0].on_error_paths, surface.on_error_paths);
+        assert_eq!(on_error_paths, (true, 1), "write was seen, mount needs no error");
         assert_eq!((surface.unseen[0].makers.len(), surface.unseen[0].functions), (8, 10));
         assert_eq!(surface.not_in_bound, [Call { abi: Abi::X86_64, name: "open".into() }]);
     }

@@ -25,8 +25,12 @@ const PATH: usize = 80;
 pub fn line(surface: &Surface) -> String {
     let seen = surface.seen.map(|seen| format!("seen {seen} / ")).unwrap_or_default();
     let any = if surface.unbounded.is_empty() { "" } else { ", and any" };
+    let errors = match surface.on_error_paths {
+        0 => String::new(),
+        number => format!(" ({number} of the unseen on error paths only)"),
+    };
     format!(
-        "{seen}reachable {}{any} / allowed by Docker's default {}",
+        "{seen}reachable {}{any}{errors} / allowed by Docker's default {}",
         surface.reachable, surface.allowed_by_default
     )
 }
@@ -89,7 +93,9 @@ fn list(heading: &str, entries: &[Reachable], out: &mut impl Write) -> io::Resul
             1 => " and 1 more".to_owned(),
             number => format!(" and {number} more"),
         };
-        writeln!(out, "  {:width$}  {by}{others}", name(&entry.call))?;
+        let errors = if entry.on_error_paths { ", on error paths only" } else { "" };
+        let errors = paint(FAINT, errors);
+        writeln!(out, "  {:width$}  {by}{others}{errors}", name(&entry.call))?;
     }
     more(entries.len(), out)
 }

@@ -36,6 +36,14 @@ impl Original<'_> {
         })
     }
 
+    /// What its copies cannot have each, in words; they cannot run at the same time then.
+    ///
+    /// # Errors
+    /// When there is no such container, or the engine does not answer.
+    pub fn shared(&self) -> Result<Vec<String>, SessionError> {
+        self.ask(async |docker| Ok(docker.shared(&self.name).await?))
+    }
+
     /// Removes the search's copies, and starts the container of this id, which it had stopped. Those that were put in order
     /// already stay as they are.
     ///

@@ -111,7 +111,10 @@ impl Enforced {
                 Ok(Enforced { docker, id: info.id, kind: Kind::AsItIs, clean: true })
             }
             Place::Copy { name, replace, label } => {
-                let info = find(&docker, name).await?;
+                let mut info = find(&docker, name).await?;
+                if *replace && !info.running && restore(&docker, &info.id).await? {
+                    info.running = true;
+                }
                 if info.running && !replace {
                     return Err(SessionError::Runs { name: name.clone() });
                 }
@@ -130,13 +133,10 @@ impl Enforced {
                     no_new_privileges: policy.no_new_privileges,
                 };
                 let (copy, label) = (own_name("verify"), label.as_deref());
-                let id = docker.create_copy(&info.id, &copy, &confinement, label).await?;
-                let kind = Kind::Copy {
-                    original: info.id,
-                    replaces: info.running,
-                    stopped: false,
-                    _profile: profile,
-                };
+                let replaces = info.running;
+                let id = docker.create_copy(&info.id, &copy, &confinement, label, replaces).await?;
+                let kind =
+                    Kind::Copy { original: info.id, replaces, stopped: false, _profile: profile };
                 Ok(Enforced { docker, id, kind, clean: false })
             }
             Place::Compose { file, service } => {
@@ -330,6 +330,20 @@ impl Drop for Enforced {
             tracing::warn!("{error}");
         }
     }
+}
+
+/// Puts in order what a process that was killed has left: removes its copies, and starts the container that they took the
+/// place of. Whether there were any.
+async fn restore(docker: &Docker, id: &str) -> Result<bool, SessionError> {
+    let mut copies = docker.replacing(id).await?;
+    copies.retain(|(_, process)| !Path::new("/proc").join(process.to_string()).exists());
+    for (copy, _) in &copies {
+        docker.remove(copy).await?;
+    }
+    if !copies.is_empty() {
+        docker.start(id).await?;
+    }
+    Ok(!copies.is_empty())
 }
 
 /// `None` when the engine says that there is no such container.

@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 
 use bollard::{
+    errors::Error as ClientError,
     models::{
-        ContainerCreateBody, ContainerInspectResponse, EndpointSettings, HostConfig,
-        NetworkConnectRequest, NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
+        ContainerCreateBody, ContainerInspectResponse, ContainerSummary, EndpointSettings,
+        HostConfig, NetworkConnectRequest, NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
     },
     query_parameters::{
         CreateContainerOptions, InspectContainerOptions, ListContainersOptions,
@@ -21,6 +22,9 @@ use crate::model::ended;
 
 /// The label of copies that belong to a search; its value says to which.
 const LABEL: &str = "profiler.minimise";
+
+/// The label of a copy in the place of another container; its value is that one's id, and the process that made it.
+const REPLACES: &str = "profiler.replaces";
 
 /// How a copy is confined.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,7 +77,7 @@ impl ContainerState {
 
 impl Docker {
     /// Creates a copy of a container, called `name`, and does not start it; the copy's id. With a `label` it is found by
-    /// [`copies`](Self::copies).
+    /// [`copies`](Self::copies), and by [`replacing`](Self::replacing) if it is to take the original's place.
     ///
     /// # Errors
     /// When the engine refuses.
@@ -83,9 +87,14 @@ impl Docker {
         name: &str,
         confinement: &Confinement,
         label: Option<&str>,
+        replaces: bool,
     ) -> Result<String, EngineError> {
         let original = self.inspected(of).await?;
         let (mut body, others) = copied(original, confinement);
+        if replaces {
+            let by = format!("{of} {}", std::process::id());
+            body.labels.get_or_insert_default().insert(REPLACES.to_owned(), by);
+        }
         if let Some(label) = label {
             body.labels.get_or_insert_default().insert(LABEL.to_owned(), label.to_owned());
         }
@@ -106,17 +115,49 @@ impl Docker {
         Ok(id)
     }
 
+    /// What copies of a container cannot have each, in words; they cannot run at the same time then.
+    ///
+    /// # Errors
+    /// When there is no such container, or the engine does not answer.
+    pub async fn shared(&self, of: &str) -> Result<Vec<String>, EngineError> {
+        Ok(shared(&self.inspected(of).await?))
+    }
+
     /// The ids of the copies with this label, running or not.
     ///
     /// # Errors
     /// When the engine does not answer.
     pub async fn copies(&self, label: &str) -> Result<Vec<String>, EngineError> {
-        let filters = HashMap::from([("label".to_owned(), vec![format!("{LABEL}={label}")])]);
+        let listed = self.labelled(format!("{LABEL}={label}")).await?;
+        Ok(listed.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// The ids of the copies that were to take the place of this container, and the processes that made them.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn replacing(&self, id: &str) -> Result<Vec<(String, u32)>, EngineError> {
+        let listed = self.labelled(REPLACES.to_owned()).await?;
+        let of = |(copy, labels): (String, HashMap<String, String>)| {
+            let (original, process) = labels.get(REPLACES)?.split_once(' ')?;
+            Some((copy, process.parse().ok()?)).filter(|_| original == id)
+        };
+        Ok(listed.into_iter().filter_map(of).collect())
+    }
+
+    async fn labelled(
+        &self,
+        label: String,
+    ) -> Result<Vec<(String, HashMap<String, String>)>, EngineError> {
+        let filters = HashMap::from([("label".to_owned(), vec![label])]);
         let options =
             ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
         let request = self.client.list_containers(Some(options));
         let listed = self.connection().ask("list containers", request).await?;
-        Ok(listed.into_iter().filter_map(|container| container.id).collect())
+        let of = |container: ContainerSummary| {
+            Some((container.id?, container.labels.unwrap_or_default()))
+        };
+        Ok(listed.into_iter().filter_map(of).collect())
     }
 
     /// Starts a container.
@@ -171,6 +212,18 @@ impl Docker {
         id: &str,
     ) -> Result<ContainerInspectResponse, EngineError> {
         let wanted = wanted_name(id)?;
+        if self.info.name == "podman" {
+            let (verb, path) =
+                (format!("inspect container `{wanted}`"), format!("/containers/{wanted}/json"));
+            let mut answer: serde_json::Value = self.connection().get(&verb, &path).await?;
+            // podman's own word for a container that has ended and was not looked after yet
+            if answer["State"]["Status"] == "stopped" {
+                answer["State"]["Status"] = "exited".into();
+            }
+            return serde_json::from_value(answer).map_err(|err| {
+                self.connection().failed(&verb, ClientError::JsonSerdeError { err })
+            });
+        }
         let request = self.client.inspect_container(wanted, None::<InspectContainerOptions>);
         self.connection().ask(&format!("inspect container `{wanted}`"), request).await
     }
@@ -178,6 +231,26 @@ impl Docker {
     pub(super) fn patient(&self) -> Connection<'_> {
         Connection { endpoint: &self.endpoint, timeout: RESTART_TIMEOUT }
     }
+}
+
+fn shared(original: &ContainerInspectResponse) -> Vec<String> {
+    let mut shared = Vec::new();
+    let host = original.host_config.as_ref();
+    let bindings = host.and_then(|host| host.port_bindings.as_ref());
+    if bindings.is_some_and(|bindings| !bindings.is_empty()) {
+        shared.push("published ports".to_owned());
+    }
+    let mode = host.and_then(|host| host.network_mode.as_deref()).unwrap_or_default();
+    if mode == "host" || mode.starts_with("container:") {
+        shared.push(format!("the network of `{mode}`"));
+        return shared;
+    }
+    let networks = original.network_settings.as_ref().and_then(|all| all.networks.as_ref());
+    let mut names: Vec<&String> = networks.into_iter().flat_map(HashMap::keys).collect();
+    names.retain(|name| !matches!(name.as_str(), "bridge" | "default" | "none" | "podman"));
+    names.sort_unstable();
+    shared.extend(names.iter().map(|name| format!("its name and address in network `{name}`")));
+    shared
 }
 
 /// What is to be created, and the networks that it joins after that: older engines take one at creation.
@@ -211,6 +284,7 @@ fn copied(
             label.starts_with("com.docker.compose.")
                 || label.starts_with("io.podman.compose.")
                 || label == LABEL
+                || label == REPLACES
         };
         labels.into_iter().filter(|(label, _)| !engines(label)).collect()
     });
@@ -340,6 +414,24 @@ mod tests {
         let mut value = serde_json::to_value(body).expect("JSON");
         value["others"] = serde_json::to_value(others).expect("JSON");
         value
+    }
+
+    #[test]
+    fn what_two_copies_cannot_both_have_is_told() {
+        let shared = |host: &str, networks: &str| {
+            let text =
+                format!(r#"{{"HostConfig":{host},"NetworkSettings":{{"Networks":{networks}}}}}"#);
+            super::shared(&serde_json::from_str(&text).expect("an inspection"))
+        };
+        let bridge = r#"{"bridge":{}}"#;
+        assert!(shared(r#"{"NetworkMode":"default","PortBindings":{}}"#, bridge).is_empty());
+        let ports = r#"{"NetworkMode":"default","PortBindings":{"80/tcp":[{"HostPort":"8080"}]}}"#;
+        assert_eq!(shared(ports, bridge), ["published ports"]);
+        assert_eq!(shared(r#"{"NetworkMode":"host"}"#, "{}"), ["the network of `host`"]);
+        assert_eq!(
+            shared(r#"{"NetworkMode":"shop"}"#, r#"{"shop":{},"bridge":{}}"#),
+            ["its name and address in network `shop`"]
+        );
     }
 
     #[test]
