@@ -351,7 +351,8 @@ pub fn root_uid(user_ns: Address) -> u32 {
     }
 }
 
-/// The kernel's id of an id in a user namespace, by the namespace's map. `None` also when the map is a longer one.
+/// The kernel's id of an id in a user namespace, by the first two extents of the namespace's map. `None` also when the map is a
+/// longer one. Read word by word: verifiers before 6.3 refuse what the compiler makes of a struct that may be absent.
 #[inline(always)]
 pub fn kernel_id(
     user_ns: Address,
@@ -361,16 +362,18 @@ pub fn kernel_id(
 ) -> Option<u32> {
     /// As many are kept in the struct itself (`UID_GID_MAP_MAX_BASE_EXTENTS`).
     const KEPT: u32 = 5;
-    let count = read::<u32>(user_ns, extents)?;
-    let [one, two] = read::<[Extent; 2]>(user_ns, map)?;
-    let of = |extent: Extent| {
-        let offset = id.wrapping_sub(extent.first);
-        (offset < extent.count).then(|| extent.lower_first.wrapping_add(offset))
-    };
-    match count {
-        1..=KEPT => of(one).or_else(|| if count > 1 { of(two) } else { None }),
-        _ => None,
+    let count = read::<u32>(user_ns, extents).unwrap_or(0);
+    if count == 0 || count > KEPT {
+        return None;
     }
+    // `struct uid_gid_extent`: first, lower_first, count
+    let word = |at: u64| read::<u32>(user_ns + 4 * at, map).unwrap_or(0);
+    let offset = id.wrapping_sub(word(0));
+    if offset < word(2) {
+        return Some(word(1).wrapping_add(offset));
+    }
+    let offset = id.wrapping_sub(word(3));
+    (count > 1 && offset < word(5)).then(|| word(4).wrapping_add(offset))
 }
 
 /// Reads a value of the current process.
