@@ -36,7 +36,13 @@ fn web(machine: &Machine) -> Result<()> {
     let dir = scratch.join("out");
     let mut original = PAIR.container(machine, "web");
     let session = Record::pair(machine, &dir, PAIR, &[&original.name])?.start()?;
-    let permissive = Options { filter: Filter::File(machine.permissive()), ..Options::default() };
+    // the server has no handler for SIGTERM
+    let options = |filter| Options {
+        filter,
+        more: vec!["--stop-timeout=0".to_owned()],
+        ..Options::default()
+    };
+    let permissive = options(Filter::File(machine.permissive()));
     let client = podman.serve(&mut original, &permissive)?;
     original.kill()?;
     client.wait(LIMIT)?;
@@ -60,7 +66,7 @@ fn web(machine: &Machine) -> Result<()> {
         [(Filter::Unconfined, "unfiltered"), (permissive.filter.clone(), "another-filter")]
     {
         let mut other = PAIR.container(machine, "other");
-        let client = podman.serve(&mut other, &Options { filter, ..Options::default() })?;
+        let client = podman.serve(&mut other, &options(filter))?;
         let said = podman.verify(&dir, &["--container", &other.name], "true")?;
         let said = said.expect(1, "fails")?;
         ensure!(said.faults().iter().any(|kind| kind == fault), "{fault}: {}", said.json);

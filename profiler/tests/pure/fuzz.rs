@@ -16,6 +16,8 @@ fn seeds() -> Vec<String> {
     };
     let mut seeds: Vec<String> = [BACKEND, COMMAND, FILTERED, LATE].map(str::to_owned).into();
     seeds.extend(profile(COMMAND));
+    let search = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/search/minimise.json");
+    seeds.push(fs_err::read_to_string(search).expect("reads"));
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/corpus");
     let mut files: Vec<_> = fs_err::read_dir(corpus)
         .expect("lists")
