@@ -1,12 +1,13 @@
 //! Conditions on arguments, in force: what a program was seen to give passes, its neighbours do not.
 
-use anyhow::{Result, ensure};
-use camino::{Utf8Path, Utf8PathBuf};
 use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::{Result, ensure};
+use camino::Utf8Path;
 
 use crate::{
     harness::{
-        machine::{Machine, Need, Scratch},
+        machine::{Machine, Need},
         program,
         record::Record,
         test::Test,
@@ -55,7 +56,6 @@ pub fn tests() -> Vec<Test> {
         Test::new("narrow::the_default_cuts_off_what_it_says", &NEEDS, attack_surface),
         Test::new("narrow::filters_of_all_choices_are_as_their_profiles", &NEEDS, compiled),
         Test::new("narrow::abis_have_their_own", &NEEDS, abis),
-        Test::new("narrow::minimise_finds_a_combination_that_nothing_needs", &NEEDS, minimise),
     ]
 }
 
@@ -177,36 +177,5 @@ fn abis(machine: &Machine) -> Result<()> {
     ensure!(shared.is_empty(), "{shared:?}");
     let family = refused(machine, &both, &["41:26,5,0", "i359:26,5,0"])?;
     ensure!(family == names(["socket"].into_iter()), "{family:?}");
-    Ok(())
-}
-
-/// The fixture prints what each call gives, and the test wants one of them.
-fn minimise(machine: &Machine) -> Result<()> {
-    let scratch = machine.scratch()?;
-    let dir = scratch.join("out");
-    let calls = machine.fixture("calls")?;
-    // that of families there is no 99 and no 98 is not what it tests for the latter
-    let line = format!("{calls} 41:1,1,0 41:63,1,0 | grep -q '^41:1,1,0 3'");
-    let words = ["sh", "-c", &line];
-    Record::new(machine, &dir).args(["--arguments", "strict"]).workload(words).run()?.expect(0)?;
-    let out = scratch.join("less");
-    let args =
-        ["minimise", dir.as_str(), "-o", out.as_str(), "--arguments", "--format", "json", "--"];
-    let mut minimise = program::command(&machine.profiler, args);
-    minimise.args(words);
-    let said = program::run(&mut minimise, LIMIT * 3)?.expect(0)?;
-    verdicts(&scratch, &out, &said.stdout)
-}
-
-fn verdicts(_: &Scratch, out: &Utf8PathBuf, stdout: &str) -> Result<()> {
-    let document: serde_json::Value =
-        serde_json::from_str(&stdout[stdout.find("{\n").unwrap_or(0)..])?;
-    let entries = document["entries"].as_array().into_iter().flatten();
-    let sockets: Vec<_> = entries
-        .filter(|it| it["entry"].as_str().is_some_and(|it| it.starts_with("socket[")))
-        .collect();
-    ensure!(sockets.len() == 2, "{document}");
-    let profile = fs_err::read_to_string(out.join("profile.json"))?;
-    ensure!(profile.contains(r#""name": "socket""#), "{profile}");
     Ok(())
 }
