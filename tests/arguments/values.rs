@@ -23,13 +23,16 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
+/// What is to be recorded: indexes and values.
+type Kept = &'static [(u64, u64)];
+
 /// A call, what to give to it, and what is to be recorded by index. No file, process or address is what it says, so nothing
 /// happens; upper halves are set where only lower ones count.
 struct Given {
     name: &'static str,
     native: Option<u32>,
     ia32: Option<u32>,
-    words: &'static [(&'static str, &'static [(u64, u64)])],
+    words: &'static [(&'static str, Kept)],
 }
 
 macro_rules! given {
@@ -74,14 +77,14 @@ const GIVEN: &[Given] = given! {
 };
 
 /// x32 has other numbers for some.
-const X32: [(u32, &str, &[(u64, u64)]); 3] = [
+const X32: [(u32, &str, Kept); 3] = [
     (41, "dead00000063,80801,6", &[(0, 0x63), (1, 1), (2, 6)]),
     (514, "ffffffff,1234567880045430", &[(1, 0x8004_5430)]),
     (541, "ffffffff,1,2", &[(1, 1), (2, 2)]),
 ];
 
 /// clone3 with its flags in memory; the size is none that the kernel takes.
-const CLONE3: [(&str, &[(u64, u64)]); 4] = [
+const CLONE3: [(&str, Kept); 4] = [
     ("p435:3d0f00,8", &[(0, 0)]),
     ("p435:1000000010000000,8", &[(0, 0x1000_0000)]),
     ("p435:7e02ffff,8", &[(0, 0x7e02_0080)]),

@@ -112,7 +112,7 @@ fn belongs(machine: &Machine, pair: Pair, given: Given, script: &str) -> Result<
     for call in ["pivot_root", "mount"] {
         ensure!(workload.contains(call), "the inner runtime's `{call}` is missing");
     }
-    ensure!(recording.missing().is_empty(), "{:?}", recording.missing());
+    ensure!(!recording.missing().contains("left"), "nothing left the outer container");
     // without a way to the unified tree, the inner engine's containers stay in the outer one's cgroup of it
     let stays = (pair, given) == (DOCKER, Given::Own);
     let inner = inner_cgroups(&recording);
@@ -151,7 +151,7 @@ fn made(machine: &Machine) -> Result<()> {
     let workload = recording.numbers("x86_64", "workload");
     ensure!(workload.is_disjoint(&[278, 279, 280].into()), "{workload:?}");
     ensure!(inner_cgroups(&recording) == 2, "{} inner cgroups", inner_cgroups(&recording));
-    ensure!(recording.missing() == ["left".to_owned()].into(), "{:?}", recording.missing());
+    ensure!(recording.missing().contains("left"), "that others use it is not told");
     Ok(())
 }
 

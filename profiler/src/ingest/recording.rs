@@ -10,10 +10,15 @@ const WHAT: &str = "recording";
 /// Reads a recording. Its facts may be in any order; [`crate::model::merge::canonical`] sorts them.
 ///
 /// # Errors
-/// When the text is not JSON, is of a newer schema, has unknown or doubled keys, or names a run that it does not
-/// describe.
+/// When the text is not JSON, is of a newer schema, has unknown or doubled keys, names a run that it does not
+/// describe, or a value of an argument that no register can have under its mask.
 pub fn parse(text: &str) -> Result<Recording, IngestError> {
     let recording: Recording = strict::parse_versioned(WHAT, SCHEMA_VERSION, text)?;
+    let mut values = recording.arguments.iter().flat_map(|fact| &fact.values);
+    if let Some(wrong) = values.find(|it| it.index > 5 || it.value & !it.mask != 0) {
+        let value = format!("{wrong:x?}");
+        return Err(IngestError::Value { what: WHAT, field: "argument", value });
+    }
     let syscalls = recording.syscalls.iter().flat_map(|fact| fact.seen.keys());
     let capabilities = recording.capabilities.iter().flat_map(|fact| fact.seen.keys());
     let denials = recording.denials.iter().flat_map(|fact| fact.seen.keys());

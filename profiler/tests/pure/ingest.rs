@@ -59,6 +59,24 @@ fn recording_errors() {
 }
 
 #[test]
+fn an_argument_fits_its_register_and_its_mask() {
+    let with = |index: u8, value: u64| {
+        let fact = format!(
+            r#"{{"abi": "x86_64", "nr": 41, "phase": "workload", "values": [{{"index": {index}, "mask": 255, "value": {value}}}], "seen": {{}}}}"#
+        );
+        ingest::recording::parse(&edited(
+            "\"denials\"",
+            &format!("\"arguments\": [{fact}], \"denials\""),
+        ))
+    };
+    assert_eq!(with(5, 255).expect("fits").arguments.len(), 1);
+    for (index, value) in [(6, 0), (0, 256)] {
+        let error = with(index, value).expect_err("does not fit");
+        assert!(matches!(error, IngestError::Value { field: "argument", .. }), "{error}");
+    }
+}
+
+#[test]
 fn a_newer_version_is_told_before_anything_else() {
     let text = r#"{"runs": "of another shape", "schema_version": 99}"#;
     let error = ingest::recording::parse(text).expect_err("newer");

@@ -3,7 +3,6 @@
 use crate::model::{
     arch::Abi,
     arguments::{
-        Masked,
         constants::{Meaning, show},
         meaning,
         names::{self, Kind},
@@ -62,24 +61,6 @@ pub fn conditions(abi: Option<Abi>, call: &str, conditions: &[Condition]) -> Vec
     let names = abi.map_or_else(|| names::of(call), |abi| names::on(abi, call)).unwrap_or_default();
     let abi = abi.unwrap_or(Abi::X86_64);
     conditions.iter().map(|one| condition((abi, call), names, one, &known)).collect()
-}
-
-/// [`conditions`] of what was recorded, or of a profile's rule: `family == AF_INET`, `clone_flags & (CLONE_NEWNS|CLONE_NEWUSER) == 0`.
-#[must_use]
-pub fn values(abi: Abi, call: &str, values: &[Masked]) -> Vec<String> {
-    let condition = |one: &Masked| Condition {
-        index: one.index,
-        op: Op::MaskedEq,
-        value: one.mask,
-        value_two: one.value,
-    };
-    let all: Vec<Condition> = values.iter().map(condition).collect();
-    if call == "clone3" {
-        // recorded are the flags that its first argument points to
-        let flags = |one| self::condition((abi, "unshare"), &["uargs->flags"], one, &[None; 6]);
-        return all.iter().map(flags).collect();
-    }
-    conditions(Some(abi), call, &all)
 }
 
 fn condition(
