@@ -351,29 +351,33 @@ pub fn root_uid(user_ns: Address) -> u32 {
     }
 }
 
-/// The kernel's id of an id in a user namespace, by the first two extents of the namespace's map. `None` also when the map is a
-/// longer one. Read word by word: verifiers before 6.3 refuse what the compiler makes of a struct that may be absent.
-#[inline(always)]
-pub fn kernel_id(
-    user_ns: Address,
-    id: u32,
-    map: &Global<i32>,
-    extents: &Global<i32>,
-) -> Option<u32> {
+/// No user or group has this id.
+pub const NO_ID: u32 = u32::MAX;
+
+/// The kernel's id of a user's (else a group's) id in a user namespace, by the first two extents of the namespace's map.
+/// [`NO_ID`] also when the map is a longer one. Word by word, and without `Option`: verifiers before 6.3 refuse a copy of what was
+/// never written.
+#[inline(never)]
+pub fn kernel_id(user_ns: Address, id: u32, is_user: bool) -> u32 {
     /// As many are kept in the struct itself (`UID_GID_MAP_MAX_BASE_EXTENTS`).
     const KEPT: u32 = 5;
+    let (map, extents) = if is_user {
+        (&USER_NS_UID_MAP, &USER_NS_UID_EXTENTS)
+    } else {
+        (&USER_NS_GID_MAP, &USER_NS_GID_EXTENTS)
+    };
     let count = read::<u32>(user_ns, extents).unwrap_or(0);
     if count == 0 || count > KEPT {
-        return None;
+        return NO_ID;
     }
     // `struct uid_gid_extent`: first, lower_first, count
     let word = |at: u64| read::<u32>(user_ns + 4 * at, map).unwrap_or(0);
     let offset = id.wrapping_sub(word(0));
     if offset < word(2) {
-        return Some(word(1).wrapping_add(offset));
+        return word(1).wrapping_add(offset);
     }
     let offset = id.wrapping_sub(word(3));
-    (count > 1 && offset < word(5)).then(|| word(4).wrapping_add(offset))
+    if count > 1 && offset < word(5) { word(4).wrapping_add(offset) } else { NO_ID }
 }
 
 /// Reads a value of the current process.

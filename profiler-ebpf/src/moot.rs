@@ -3,10 +3,9 @@
 //!
 //! The calls whose other way cannot be told from here are in the model (`needs.rs`).
 
-use aya_ebpf::Global;
 use profiler_common::evidence::abi;
 
-use crate::kernel::{self, Address};
+use crate::kernel::{self, Address, NO_ID};
 
 const CAP_FSETID: i32 = 4;
 const CAP_SETGID: i32 = 6;
@@ -44,25 +43,14 @@ fn is_chmod_without_setgid(abi: u8, nr: u32) -> bool {
 /// set ids ask last.
 #[inline(always)]
 fn changes_no_id(capability: i32, cred: Address, user_ns: Address, abi: u8, nr: u32) -> bool {
-    let ids = if capability == CAP_SETUID {
-        Ids {
-            user_ns,
-            map: &kernel::USER_NS_UID_MAP,
-            extents: &kernel::USER_NS_UID_EXTENTS,
-            real: kernel::read(cred, &kernel::CRED_UID),
-            effective: kernel::read(cred, &kernel::CRED_EUID),
-            saved: kernel::read(cred, &kernel::CRED_SUID),
-        }
+    let id = |of| kernel::read(cred, of).unwrap_or(NO_ID);
+    let is_user = capability == CAP_SETUID;
+    let (real, effective, saved) = if is_user {
+        (id(&kernel::CRED_UID), id(&kernel::CRED_EUID), id(&kernel::CRED_SUID))
     } else {
-        Ids {
-            user_ns,
-            map: &kernel::USER_NS_GID_MAP,
-            extents: &kernel::USER_NS_GID_EXTENTS,
-            real: kernel::read(cred, &kernel::CRED_GID),
-            effective: kernel::read(cred, &kernel::CRED_EGID),
-            saved: kernel::read(cred, &kernel::CRED_SGID),
-        }
+        (id(&kernel::CRED_GID), id(&kernel::CRED_EGID), id(&kernel::CRED_SGID))
     };
+    let ids = Ids { user_ns, is_user, real, effective, saved };
     match (capability, abi == abi::COMPAT, nr) {
         // setuid, setgid; of ia32 in their 32-bit and their 16-bit form
         (CAP_SETUID, false, 105) | (CAP_SETGID, false, 106) => ids.are_all(wide(abi, 0)),
@@ -78,37 +66,31 @@ fn changes_no_id(capability: i32, cred: Address, user_ns: Address, abi: u8, nr: 
     }
 }
 
-/// The ids of a thread, of users or of groups, as the kernel has them; and the map of those that it is given.
-struct Ids<'a> {
+/// The ids of a thread, of users or of groups, as the kernel has them; and the namespace of those that it is given.
+struct Ids {
     user_ns: Address,
-    map: &'a Global<i32>,
-    extents: &'a Global<i32>,
-    real: Option<u32>,
-    effective: Option<u32>,
-    saved: Option<u32>,
+    is_user: bool,
+    real: u32,
+    effective: u32,
+    saved: u32,
 }
 
-impl Ids<'_> {
-    #[inline(always)]
-    fn of_kernel(&self, id: u32) -> Option<u32> {
-        kernel::kernel_id(self.user_ns, id, self.map, self.extents)
-    }
-
+impl Ids {
     /// Real and saved id are this one.
     #[inline(always)]
     fn are_all(&self, id: u32) -> bool {
-        let id = self.of_kernel(id);
-        id.is_some() && self.real == id && self.saved == id
+        let id = kernel::kernel_id(self.user_ns, id, self.is_user);
+        id != NO_ID && self.real == id && self.saved == id
     }
 
     /// One of the three is this one, or none is wanted.
     #[inline(always)]
     fn have(&self, id: u32) -> bool {
-        if id == u32::MAX {
+        if id == NO_ID {
             return true;
         }
-        let id = self.of_kernel(id);
-        id.is_some() && (self.real == id || self.effective == id || self.saved == id)
+        let id = kernel::kernel_id(self.user_ns, id, self.is_user);
+        id != NO_ID && (self.real == id || self.effective == id || self.saved == id)
     }
 
     #[inline(always)]
@@ -126,7 +108,7 @@ fn wide(abi: u8, index: usize) -> u32 {
 #[inline(always)]
 fn narrow(abi: u8, index: usize) -> u32 {
     match argument(abi, index) as u16 {
-        u16::MAX => u32::MAX,
+        u16::MAX => NO_ID,
         id => u32::from(id),
     }
 }
