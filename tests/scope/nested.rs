@@ -140,7 +140,7 @@ fn made(machine: &Machine) -> Result<()> {
         inside(dir, 278),
     );
     let session =
-        Record::new(machine, scratch.join("out")).workload(["bash", "-c", &workload]).start()?;
+        Record::new(machine, scratch.join("out")).workload(["sh", "-c", &workload]).start()?;
     program::shell(&format!("read -r _ <{ready}; mkdir {dir}/other"))?;
     program::shell(&inside(&dir.join("other"), 279))?;
     program::shell(&inside(dir, 280))?;
