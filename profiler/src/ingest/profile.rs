@@ -38,7 +38,9 @@ fn check_names(profile: &Profile) -> Result<(), IngestError> {
         let rules = profile.syscalls.iter();
         rules.filter_map(|rule| Some((&rule.name, rule.arguments.as_ref()?)))
     };
-    let is_bad = |(_, all): &(&String, &Vec<_>)| !all.iter().all(narrow::is_well_formed);
+    let is_bad = |(name, all): &(&String, &Vec<_>)| {
+        !all.iter().all(|combination| narrow::is_well_formed(name, combination))
+    };
     if let Some((name, _)) = combinations().find(is_bad) {
         let value = name.clone();
         return Err(IngestError::Value { what: WHAT, field: "arguments of", value });

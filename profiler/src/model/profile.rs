@@ -97,7 +97,7 @@ impl SyscallRule {
 pub struct Combination {
     /// All of these hold. By index, each once.
     pub values: Vec<Masked>,
-    /// And none of these: at most 16 values, all of one argument and of 32 bits. Sorted.
+    /// And none of these: at most 16 values, all of one argument and of 32 bits; of ioctl(2) only. Sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub but: Vec<Masked>,
     /// A run saw it. Otherwise it is there for what C libraries and runtimes do by themselves, and harmless.

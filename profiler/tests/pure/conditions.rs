@@ -39,10 +39,10 @@ fn says(profile: &Profile, kind: NoteKind, text: &str) -> bool {
     profile.notes.iter().any(|note| note.kind == kind && note.text.contains(text))
 }
 
-/// The profile, with these combinations of personality.
-fn with(profile: &Profile, combinations: Vec<Combination>) -> Profile {
+/// The profile, with these combinations of a call.
+fn with(profile: &Profile, call: &str, combinations: Vec<Combination>) -> Profile {
     let mut profile = profile.clone();
-    let rule = profile.syscalls.iter_mut().find(|rule| rule.name == "personality");
+    let rule = profile.syscalls.iter_mut().find(|rule| rule.name == call);
     rule.expect("a rule").arguments = Some(combinations);
     profile
 }
@@ -56,17 +56,22 @@ fn personalities(from: u64, count: u64) -> Recording {
 
 #[test]
 fn a_rule_has_some_hundred_combinations_at_the_most() {
-    let profile = derive(&personalities(0, 1), Arguments::Strict);
-    let read = |combinations| {
-        ingest::profile::parse(&render::json::profile(&with(&profile, combinations)))
-            .map_err(|error| error.to_string())
+    let calls: [(&str, &[&[u64]]); 2] = [("ioctl", &[&[1]]), ("personality", &[&[0]])];
+    let profile = derive(&command(&calls), Arguments::Strict);
+    let read = |call, combinations| {
+        let profile = with(&profile, call, combinations);
+        ingest::profile::parse(&render::json::profile(&profile)).map_err(|error| error.to_string())
     };
     let plain = |count| (0..count).map(|value| combination(&[int(0, value)], &[])).collect();
-    let open = |count| (0..count).map(|value| combination(&[], &[int(0, value)])).collect();
-    assert!(read(plain(512)).is_ok() && read(open(3)).is_ok());
-    for error in [read(plain(513)), read(open(4))].map(|it| it.expect_err("more than a rule has")) {
-        assert!(error.contains("`personality`") && error.contains("\nhint: "), "{error}");
+    let open = |count| (0..count).map(|value| combination(&[], &[int(1, value)])).collect();
+    assert!(read("personality", plain(512)).is_ok() && read("ioctl", open(3)).is_ok());
+    for (call, all) in [("personality", plain(513)), ("ioctl", open(4))] {
+        let error = read(call, all).expect_err("more than a rule has");
+        assert!(error.contains(&format!("`{call}`")) && error.contains("\nhint: "), "{error}");
     }
+    // a few of every call would be a hundred thousand conditions
+    let error = read("personality", open(1)).expect_err("never written");
+    assert!(error.contains("`personality`"), "{error}");
 }
 
 #[test]
@@ -87,7 +92,7 @@ fn the_largest_rule_that_is_read_makes_some_thousand_conditions() {
             (1..17).map(|value| int(0, spread(value, 0x94d0_49bb_1331_11eb))).collect();
         all.push(combination(&[int(1, at)], &but));
     }
-    assert!(narrow::is_bounded(&all) && all.iter().all(narrow::is_well_formed));
+    assert!(narrow::is_bounded(&all) && all.iter().all(|it| narrow::is_well_formed("ioctl", it)));
     let cubes = narrow::cubes(&all);
     assert!((512..=2048).contains(&cubes.len()), "{}", cubes.len());
 }

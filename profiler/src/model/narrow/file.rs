@@ -9,7 +9,9 @@ use crate::model::{
         Cube,
         cube::{INT, disjoint, minus_each},
         join::extend,
+        shape::refused,
     },
+    policy::Arguments,
     profile::{Combination, Profile, SyscallRule},
     syscall,
 };
@@ -53,15 +55,16 @@ pub fn cubes(combinations: &[Combination]) -> Vec<Cube> {
 const MOST_BUT: usize = 16;
 
 /// Whether a combination can be a rule: indexes of a register, each once, and no bit outside of a mask; what is taken away are
-/// some values of one argument.
+/// some values of one argument, and only of a call of which a choice refuses some.
 #[must_use]
-pub fn is_well_formed(combination: &Combination) -> bool {
+pub fn is_well_formed(call: &str, combination: &Combination) -> bool {
     let each = |value: &Masked| value.index < 6 && value.value & !value.mask == 0;
     let first = combination.but.first();
     let of_one = |it: &Masked| it.mask == INT && first.is_some_and(|first| first.index == it.index);
     combination.values.iter().chain(&combination.but).all(each)
         && combination.but.iter().all(of_one)
         && combination.but.len() <= MOST_BUT
+        && (combination.but.is_empty() || refused(call, Arguments::AttackSurface).is_some())
         && combination.values.windows(2).all(|pair| pair[0].index < pair[1].index)
 }
 
