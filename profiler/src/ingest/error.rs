@@ -1,5 +1,7 @@
 //! Why a text could not be read.
 
+use crate::model::narrow;
+
 /// Why a text could not be read. Messages name what it should have been; the caller adds the path.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
@@ -87,6 +89,16 @@ pub enum IngestError {
         what: &'static str,
         /// Where: keys and indices, separated by dots. Hostile text.
         key: String,
+    },
+    /// A rule with more combinations of arguments than the profiler writes.
+    #[error(
+        "the profile has more combinations of arguments of `{}` than a rule can have: {}, and {} with `but`\n\
+         hint: remove `arguments` from the rule, which allows any, or make the profile again",
+        .call.escape_debug(), narrow::MOST_COMBINATIONS, narrow::MOST_WITH_BUT
+    )]
+    Combinations {
+        /// The call. Hostile text.
+        call: String,
     },
     /// A value that its type admits but nothing else does.
     #[error("the {what} has an invalid {field} `{}`\nhint: correct its spelling", .value.escape_debug())]

@@ -43,6 +43,9 @@ fn check_names(profile: &Profile) -> Result<(), IngestError> {
         let value = name.clone();
         return Err(IngestError::Value { what: WHAT, field: "arguments of", value });
     }
+    if let Some((name, _)) = combinations().find(|(_, all)| !narrow::is_bounded(all)) {
+        return Err(IngestError::Combinations { call: name.clone() });
+    }
     if let Some(rule) = capabilities().find(|rule| !capability::is_canonical(&rule.name)) {
         let value = rule.name.clone();
         return Err(IngestError::Value { what: WHAT, field: "capability", value });

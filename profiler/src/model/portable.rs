@@ -3,7 +3,7 @@
 //! Owns what is added and what is assumed; which calls stand in for each other is `families`'. What is added here is marked as
 //! such: nobody was seen to make it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use crate::model::{
     arch::Abi,
@@ -35,10 +35,13 @@ impl Found {
 pub fn widen(profile: Profile, choice: Arguments) -> Profile {
     let mut rules = rules_of(&profile.syscalls);
     let known: BTreeSet<(Abi, String)> = rules.keys().cloned().collect();
-    let mut wanted: BTreeMap<(Abi, &str), BTreeSet<&str>> = BTreeMap::new();
-    for (abi, name) in &known {
-        for (_, partner) in families::partners(*abi, name) {
-            wanted.entry((*abi, partner)).or_default().insert(name);
+    let mut wanted: BTreeMap<(Abi, &str), Of<'_>> = BTreeMap::new();
+    for rule in &profile.syscalls {
+        for (_, partner) in families::partners(rule.abi, &rule.name) {
+            wanted
+                .entry((rule.abi, partner))
+                .or_default()
+                .insert(&rule.name, rule.arguments.as_deref());
         }
     }
     for abi in &profile.architectures {
@@ -46,27 +49,63 @@ pub fn widen(profile: Profile, choice: Arguments) -> Profile {
             wanted.entry((*abi, name)).or_default();
         }
     }
+    let mut opened: BTreeSet<String> = BTreeSet::new();
     for ((abi, name), of) in wanted {
-        let key = (abi, name.to_owned());
-        if !known.contains(&key) {
-            let of = of.into_iter().map(str::to_owned).collect();
-            let reasons = BTreeSet::from([SyscallReason::Portable { of }]);
-            let arguments = narrow::substitute(name, choice);
-            rules.insert(key, Found { reasons, arguments });
-        } else if let Some(found) = rules.get_mut(&key).filter(|found| found.is_narrow()) {
-            narrow::join(&mut found.arguments, narrow::substitute(name, choice).as_deref());
+        if stand_in(&mut rules, abi, name, &of, choice) {
+            opened.insert(format!("{abi} {name}"));
         }
     }
-    // It would go round conditions on clone, which libc takes in its place.
-    for &abi in &profile.architectures {
+    leave_to_clone(&mut rules, &profile.architectures, &known);
+    let mut text = "made for other C libraries and kernels, too: calls are allowed that stand in for others, and nobody was seen to make them".to_owned();
+    if !opened.is_empty() {
+        let opened = opened.into_iter().collect::<Vec<_>>().join(", ");
+        text.push_str(&format!("; {OPENED}: {opened}"));
+    }
+    finish(profile, rules, Note { kind: NoteKind::Portable, text })
+}
+
+/// What a note says of calls that lose their conditions.
+const OPENED: &str = "allowed with any arguments, as what they stand in for needs them";
+
+/// The calls that one stands in for, and with which arguments they are allowed; none where C libraries make it by themselves.
+type Of<'a> = BTreeMap<&'a str, Option<&'a [Combination]>>;
+
+/// Allows a call in place of others. A rule that is there keeps what was recorded, and gets what they need; the answer is
+/// whether that ends its conditions.
+fn stand_in(rules: &mut Rules, abi: Abi, name: &str, of: &Of<'_>, choice: Arguments) -> bool {
+    let mut arguments = Some(Vec::new());
+    for (of, with) in of {
+        let more = narrow::stands_in(name, of, *with, choice);
+        narrow::join(&mut arguments, more.as_deref());
+    }
+    if of.is_empty() {
+        arguments = narrow::substitute(name, choice);
+    }
+    match rules.entry((abi, name.to_owned())) {
+        Entry::Vacant(vacant) => {
+            let of = of.keys().map(|&name| name.to_owned()).collect();
+            let reasons = BTreeSet::from([SyscallReason::Portable { of }]);
+            vacant.insert(Found { reasons, arguments });
+            false
+        }
+        Entry::Occupied(mut known) if known.get().is_narrow() => {
+            let known = &mut known.get_mut().arguments;
+            narrow::join(known, arguments.as_deref());
+            known.is_none()
+        }
+        Entry::Occupied(_) => false,
+    }
+}
+
+/// Takes clone3 away where nobody made it: it would go round conditions on clone, which C libraries take in its place.
+fn leave_to_clone(rules: &mut Rules, abis: &[Abi], known: &BTreeSet<(Abi, String)>) {
+    for &abi in abis {
         let clone = rules.get(&(abi, "clone".to_owned()));
         let key = (abi, "clone3".to_owned());
         if clone.is_some_and(Found::is_narrow) && !known.contains(&key) {
             rules.remove(&key);
         }
     }
-    let text = "made for other C libraries and kernels, too: calls are allowed that stand in for others, and nobody was seen to make them";
-    finish(profile, rules, Note { kind: NoteKind::Portable, text: text.into() })
 }
 
 /// The same policy for the programs of `abi`: each call by its name, or by its partners where the ABI has no such call. The reasons
@@ -78,10 +117,11 @@ pub fn translate(profile: Profile, abi: Abi, choice: Arguments) -> Profile {
     }
     let from = source(&profile.architectures);
     let mut rules = Rules::new();
-    let mut stands_in: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut wanted: BTreeMap<&str, Of<'_>> = BTreeMap::new();
     let mut replaced: BTreeSet<&str> = BTreeSet::new();
     let mut dropped: BTreeSet<&str> = BTreeSet::new();
     let mut widened: BTreeSet<&str> = BTreeSet::new();
+    let mut opened: BTreeSet<&str> = BTreeSet::new();
     for rule in profile.syscalls.iter().filter(|rule| Some(rule.abi) == from) {
         if syscall::number(abi, &rule.name).is_some() {
             let found = rules.entry((abi, rule.name.clone())).or_default();
@@ -98,17 +138,16 @@ pub fn translate(profile: Profile, abi: Abi, choice: Arguments) -> Profile {
         let list = if partners.is_empty() { &mut dropped } else { &mut replaced };
         list.insert(&rule.name);
         for name in partners {
-            stands_in.entry(name).or_default().insert(rule.name.clone());
+            wanted.entry(name).or_default().insert(&rule.name, rule.arguments.as_deref());
         }
     }
-    for (name, of) in stands_in {
-        let reason = SyscallReason::Portable { of: of.into_iter().collect() };
-        let found = rules.entry((abi, name.to_owned())).or_insert_with(|| Found {
-            arguments: narrow::substitute(name, choice),
-            ..Found::default()
-        });
-        found.reasons.insert(reason);
+    let known: BTreeSet<(Abi, String)> = rules.keys().cloned().collect();
+    for (name, of) in wanted {
+        if stand_in(&mut rules, abi, name, &of, choice) {
+            opened.insert(name);
+        }
     }
+    leave_to_clone(&mut rules, &[abi], &known);
     let others: BTreeSet<String> = profile
         .architectures
         .iter()
@@ -124,6 +163,7 @@ pub fn translate(profile: Profile, abi: Abi, choice: Arguments) -> Profile {
         ("replaced by what stands in for them there", list(replaced)),
         ("left out, for they are of the recorded machine only", list(dropped)),
         ("allowed with any arguments, for those mean something else there", list(widened)),
+        (OPENED, list(opened)),
         (
             "left out, with all that their programs call",
             others.into_iter().collect::<Vec<_>>().join(", "),

@@ -77,8 +77,8 @@ pub struct SyscallRule {
     /// Why; never empty. Sorted. A call that is always allowed has no other reason: whether a run makes it
     /// depends on timing.
     pub reasons: Vec<SyscallReason>,
-    /// It is allowed with one of these; absent: with any arguments. Sorted. Empty: it was made, and is refused so that
-    /// callers take another call, into whose arguments a filter can look.
+    /// It is allowed with one of these; absent: with any arguments. Sorted. At most 512, of which at most 3 have `but`. Empty:
+    /// it was made, and is refused so that callers take another call, into whose arguments a filter can look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments: Option<Vec<Combination>>,
 }
@@ -97,7 +97,7 @@ impl SyscallRule {
 pub struct Combination {
     /// All of these hold. By index, each once.
     pub values: Vec<Masked>,
-    /// And none of these. Sorted.
+    /// And none of these: at most 16 values, all of one argument and of 32 bits. Sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub but: Vec<Masked>,
     /// A run saw it. Otherwise it is there for what C libraries and runtimes do by themselves, and harmless.

@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use crate::model::{
     arch::Abi,
     floor::{self, When},
-    narrow, notes,
+    narrow::{self, Narrowed},
+    notes,
     profile::{
         self, Capabilities, CapabilityReason, CapabilityRule, DeniedCall, MadeFor, Profile,
         SCHEMA_VERSION, SyscallReason, SyscallRule,
@@ -46,6 +47,7 @@ pub fn union(a: &Profile, b: &Profile) -> Result<Profile, UnionError> {
     };
     let syscalls = syscalls(a, b, &made_for);
     let denied = denied(a, b);
+    let beyond = Narrowed { any: beyond(a, b, &syscalls) };
     let mut joined = Profile {
         schema_version: SCHEMA_VERSION,
         target: a.target.clone(),
@@ -56,9 +58,24 @@ pub fn union(a: &Profile, b: &Profile) -> Result<Profile, UnionError> {
         denied,
         made_for,
     };
+    joined.notes.extend(notes::any_arguments(&beyond));
     joined.notes.extend(notes::arguments(&joined));
     joined.notes.sort();
+    joined.notes.dedup();
     Ok(joined)
+}
+
+/// The calls that both allow with some arguments only, and together with any: there are more than a rule can have.
+fn beyond(a: &Profile, b: &Profile, joined: &[SyscallRule]) -> BTreeSet<(Abi, String)> {
+    let of = |profile: &Profile| -> BTreeSet<(Abi, String)> {
+        let narrow = profile.syscalls.iter().filter(|rule| rule.arguments.is_some());
+        narrow.map(|rule| (rule.abi, rule.name.clone())).collect()
+    };
+    let mut both = &of(a) & &of(b);
+    for rule in joined.iter().filter(|rule| rule.arguments.is_some()) {
+        both.remove(&(rule.abi, rule.name.clone()));
+    }
+    both
 }
 
 /// The rules of `committed` that `fresh` does not have: what pruning takes away.

@@ -24,10 +24,10 @@ use proptest::{collection::vec, prelude::*, sample::select};
 
 use crate::evidence::{COMMAND, parse, recording};
 
-const INT: u64 = 0xffff_ffff;
+pub const INT: u64 = 0xffff_ffff;
 const NAMESPACES: u64 = 0x7e02_0000;
-const TYPE: u64 = INT & !0o2_004_000;
-const NEWUSER: u64 = 0x1000_0000;
+pub const TYPE: u64 = INT & !0o2_004_000;
+pub const NEWUSER: u64 = 0x1000_0000;
 const CHOICES: [Arguments; 3] = [Arguments::Strict, Arguments::AttackSurface, Arguments::Off];
 
 /// The watched arguments of a call, each with values to draw from.
@@ -66,13 +66,13 @@ const CALLS: [&str; 11] = [
     "unshare",
 ];
 
-fn fact(abi: Abi, call: &str, phase: Phase, values: Vec<Masked>, run: &str) -> ArgumentFact {
+pub fn fact(abi: Abi, call: &str, phase: Phase, values: Vec<Masked>, run: &str) -> ArgumentFact {
     let nr = syscall::number(abi, call).expect("a call");
     let seen = BTreeMap::from([(run.to_owned(), Sighting::default())]);
     ArgumentFact { abi, nr, phase, values, seen }
 }
 
-fn sighted(abi: Abi, call: &str, phase: Phase, run: &str) -> SyscallFact {
+pub fn sighted(abi: Abi, call: &str, phase: Phase, run: &str) -> SyscallFact {
     let ArgumentFact { nr, seen, .. } = fact(abi, call, phase, vec![], run);
     SyscallFact { abi, nr, phase, seen }
 }
@@ -119,11 +119,11 @@ fn watching(runs: Vec<u8>) -> impl Strategy<Value = Recording> {
     })
 }
 
-fn derive(recording: &Recording, arguments: Arguments) -> Profile {
+pub fn derive(recording: &Recording, arguments: Arguments) -> Profile {
     policy::derive(recording, &Options { arguments, ..Options::default() })
 }
 
-fn decides(profile: &Profile) -> Effective {
+pub fn decides(profile: &Profile) -> Effective {
     let file = ingest::seccomp::parse(&render::seccomp::render(profile)).expect("own output");
     let kernel = KernelVersion { major: 6, minor: 1 };
     let native = profile.architectures.iter().copied().find(|abi| *abi != Abi::Ia32);
@@ -236,7 +236,7 @@ proptest! {
 }
 
 /// The fixture with calls of one run, in the workload, and what it watched of them.
-fn command(calls: &[(&str, &[&[u64]])]) -> Recording {
+pub fn command(calls: &[(&str, &[&[u64]])]) -> Recording {
     let mut recording = parse(COMMAND);
     let run = recording.runs.keys().next().expect("a run").clone();
     let of_fixture = |nr| CALLS.iter().any(|call| syscall::number(Abi::X86_64, call) == Some(nr));
@@ -258,7 +258,7 @@ fn command(calls: &[(&str, &[&[u64]])]) -> Recording {
     recording
 }
 
-fn passes(profile: &Profile, call: &str, arguments: &[u64]) -> bool {
+pub fn passes(profile: &Profile, call: &str, arguments: &[u64]) -> bool {
     let mut registers = [0; 6];
     registers[..arguments.len()].copy_from_slice(arguments);
     let nr = syscall::number(Abi::X86_64, call).expect("a call");

@@ -12,6 +12,9 @@ pub type Cube = Vec<Masked>;
 /// More are not taken apart: combinations of a recording need some dozens, a hostile profile could ask for any number.
 const MOST: usize = 2048;
 
+/// Nor is more work done for it: this many times one cube is taken from another.
+const MOST_STEPS: usize = 1 << 20;
+
 /// All bits of a 32-bit argument.
 pub(super) const INT: u64 = 0xffff_ffff;
 
@@ -22,18 +25,20 @@ pub fn all_but(index: u8, values: &[u64]) -> Vec<Cube> {
     values.iter().map(value).fold(vec![Vec::new()], |left, value| minus_each(&left, &value))
 }
 
-/// The same set of arguments, as cubes of which no two hold at once, unless they would be more than [`MOST`]. Those that need
-/// fewest bits stay as they are.
+/// The same set of arguments, as cubes of which no two hold at once, unless they would be more than [`MOST`], or that
+/// takes more than [`MOST_STEPS`]. Those that need fewest bits stay as they are.
 #[must_use]
 pub fn disjoint(mut cubes: Vec<Cube>) -> Vec<Cube> {
     cubes.sort_by_key(|cube| (bits(cube), cube.clone()));
     cubes.dedup();
     let mut taken: Vec<Cube> = Vec::new();
+    let mut steps = 0;
     for cube in &cubes {
         let mut left = vec![cube.clone()];
         for known in &taken {
+            steps += left.len();
             left = minus_each(&left, known);
-            if left.len() > MOST {
+            if left.len() > MOST || steps > MOST_STEPS {
                 return cubes;
             }
         }

@@ -9,7 +9,7 @@ use crate::model::{
     arch::Abi,
     arguments::Masked,
     narrow::{
-        join::sorted,
+        join::{is_bounded, join, sorted},
         shape::{self, unseen},
     },
     policy::Arguments,
@@ -21,7 +21,7 @@ use crate::model::{
 /// What could not be narrowed, though it was watched.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Narrowed {
-    /// Calls that were made with more combinations than are kept.
+    /// Calls that were made with more combinations than are kept, or than a rule can have.
     pub any: BTreeSet<(Abi, String)>,
 }
 
@@ -61,8 +61,12 @@ pub fn narrow(
             rule.arguments = is_refused.then(Vec::new);
         } else if shape::looks_into(&rule.name, choice) {
             rule.arguments = combinations(rule, choice, of);
-            if [Phase::Handover, Phase::Workload].into_iter().filter_map(of).any(|facts| facts.any)
-            {
+            let mut lost = [Phase::Handover, Phase::Workload].into_iter().filter_map(of);
+            let beyond = rule.arguments.as_deref().is_some_and(|all| !is_bounded(all));
+            if beyond {
+                rule.arguments = None;
+            }
+            if beyond || lost.any(|facts| facts.any) {
                 narrowed.any.insert((rule.abi, rule.name.clone()));
             }
         }
@@ -193,10 +197,8 @@ fn stand_in(rules: &mut Vec<SyscallRule>, facts: &BTreeMap<(Abi, u32, Phase), Fa
         let plain = unseen(shape::namespaces(0));
         match place {
             Ok(at) => {
-                let known = rules.get_mut(at).and_then(|rule| rule.arguments.as_mut());
-                if let Some(known) = known {
-                    known.push(plain);
-                    *known = sorted(std::mem::take(known));
+                if let Some(rule) = rules.get_mut(at) {
+                    join(&mut rule.arguments, Some(&[plain]));
                 }
             }
             Err(at) => rules.insert(

@@ -8,7 +8,7 @@ use crate::model::{
     narrow::{
         Cube,
         cube::{INT, disjoint, minus_each},
-        join,
+        join::extend,
     },
     profile::{Combination, Profile, SyscallRule},
     syscall,
@@ -30,7 +30,7 @@ pub fn by_name(profile: &Profile) -> BTreeMap<&str, Named> {
     let named = |rule: &&SyscallRule| rule.allows() && !syscall::is_unnamed(&rule.name);
     for rule in profile.syscalls.iter().filter(named) {
         let known = names.entry(&rule.name).or_insert_with(|| Some(Vec::new()));
-        join(known, rule.arguments.as_deref());
+        extend(known, rule.arguments.as_deref());
     }
     let named = |combinations: Option<Vec<Combination>>| match combinations.map(|all| cubes(&all)) {
         Some(cubes) if !cubes.iter().any(Vec::is_empty) => Named::Only(cubes),
@@ -39,7 +39,7 @@ pub fn by_name(profile: &Profile) -> BTreeMap<&str, Named> {
     names.into_iter().map(|(name, combinations)| (name, named(combinations))).collect()
 }
 
-/// The combinations as rules.
+/// The combinations as rules. Of a call's rule that [`super::is_bounded`] they are some 2000 before they are made disjoint.
 #[must_use]
 pub fn cubes(combinations: &[Combination]) -> Vec<Cube> {
     let all = combinations.iter().flat_map(|combination| {
@@ -65,6 +65,14 @@ pub fn is_well_formed(combination: &Combination) -> bool {
         && combination.values.windows(2).all(|pair| pair[0].index < pair[1].index)
 }
 
+/// Whether an argument that meets the condition can be the address of memory. A condition on a socket's type leaves two bits
+/// free, so that 0x80001 is `SOCK_STREAM`.
+fn may_be_an_address(condition: &Masked) -> bool {
+    // vm.mmap_min_addr, as distributions have it
+    const LOWEST: u64 = 0x1_0000;
+    condition.value | INT & !condition.mask >= LOWEST
+}
+
 /// The calls that go round a condition of the profile, with the call that has it, by ABI.
 #[must_use]
 pub fn goes_round(profile: &Profile) -> Vec<(Abi, &'static str, &'static str)> {
@@ -72,9 +80,14 @@ pub fn goes_round(profile: &Profile) -> Vec<(Abi, &'static str, &'static str)> {
     let narrow = |name: &str| matches!(names.get(name), Some(Named::Only(_)));
     let mut all = Vec::new();
     for &abi in &profile.architectures {
-        // libseccomp makes a rule on socketcall(2) of each on socket(2), without the condition on the family
-        if abi == Abi::Ia32 && narrow("socket") {
-            all.push((abi, "socketcall", "socket"));
+        // libseccomp makes a rule on socketcall(2) of each on these, and compares its registers: the first is the number of the
+        // inner call by then, the second the address of the arguments, the third anything
+        let by_address =
+            |cube: &Cube| cube.iter().filter(|it| it.index == 1).all(may_be_an_address);
+        let is_open = |name: &&&str| matches!(names.get(**name), Some(Named::Only(cubes)) if cubes.iter().any(by_address));
+        let multiplexed = ["setsockopt", "socket", "socketpair"];
+        if abi == Abi::Ia32 {
+            all.extend(multiplexed.iter().filter(is_open).map(|call| (abi, "socketcall", *call)));
         }
         if narrow("clone")
             && names.contains_key("clone3")

@@ -4,8 +4,30 @@ use std::collections::BTreeMap;
 
 use crate::model::profile::Combination;
 
-/// Adds what `more` allows. `None` is any arguments, and stays so.
+/// As many combinations a rule can have. Ten labels with all that the kernel side keeps of a call are fewer.
+pub const MOST_COMBINATIONS: usize = 512;
+
+/// As many of them can take values away: each may be some hundred rules of a file.
+pub const MOST_WITH_BUT: usize = 3;
+
+/// Whether a rule can have as many. One that would need more allows any arguments.
+#[must_use]
+pub fn is_bounded(combinations: &[Combination]) -> bool {
+    combinations.len() <= MOST_COMBINATIONS
+        && combinations.iter().filter(|it| !it.but.is_empty()).count() <= MOST_WITH_BUT
+}
+
+/// Adds what `more` allows, to the rule of one call. `None` is any arguments, and stays so; it also is what is more than a rule
+/// can have.
 pub fn join(all: &mut Option<Vec<Combination>>, more: Option<&[Combination]>) {
+    extend(all, more);
+    if all.as_deref().is_some_and(|all| !is_bounded(all)) {
+        *all = None;
+    }
+}
+
+/// The same for several rules at once, without a bound.
+pub(super) fn extend(all: &mut Option<Vec<Combination>>, more: Option<&[Combination]>) {
     let (Some(known), Some(more)) = (all.as_mut(), more) else {
         *all = None;
         return;

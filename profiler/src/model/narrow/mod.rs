@@ -13,6 +13,6 @@ mod words;
 pub use cube::{Cube, all_but, disjoint};
 pub use evidence::{Narrowed, is_plain, narrow};
 pub use file::{Named, by_name, cubes, goes_round, is_well_formed};
-pub use join::join;
-pub use shape::{carried, passes_of_runtimes, substitute};
+pub use join::{MOST_COMBINATIONS, MOST_WITH_BUT, is_bounded, join};
+pub use shape::{carried, passes_of_runtimes, stands_in, substitute};
 pub use words::{conditions, words};

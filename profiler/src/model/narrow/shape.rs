@@ -149,6 +149,29 @@ pub fn substitute(call: &str, choice: Arguments) -> Option<Vec<Combination>> {
     }
 }
 
+/// Calls that do the same, with the index of the one argument that is compared of each.
+const ALIKE: [(&str, u8, &str, u8); 2] = [("tgkill", 2, "tkill", 1), ("tkill", 1, "tgkill", 2)];
+
+/// With which arguments a call is enough that stands in for one that is allowed with these: `None`, with any.
+#[must_use]
+pub fn stands_in(
+    call: &str,
+    of: &str,
+    arguments: Option<&[Combination]>,
+    choice: Arguments,
+) -> Option<Vec<Combination>> {
+    let alike = ALIKE.iter().find(|(from, _, to, _)| (*from, *to) == (of, call));
+    let Some((_, from, _, to)) = alike.filter(|_| looks_into(call, choice)) else {
+        return substitute(call, choice);
+    };
+    let moved = |value: &Masked| (value.index == *from).then_some(Masked { index: *to, ..*value });
+    let all = arguments?.iter().map(|combination| {
+        let values = combination.values.iter().filter_map(moved).collect();
+        Combination { but: combination.but.iter().filter_map(moved).collect(), ..unseen(values) }
+    });
+    Some(all.collect())
+}
+
 /// A combination that no run shows.
 pub(super) fn unseen(values: Cube) -> Combination {
     Combination { values, but: Vec::new(), seen: false, tests: Vec::new(), needed: None }
