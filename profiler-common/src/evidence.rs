@@ -345,8 +345,11 @@ pub mod watch {
     pub const NONE: u32 = 0;
     /// What is in the registers.
     pub const REGISTERS: u32 = 1;
-    /// As `REGISTERS`, but of the first argument the eight bytes that it points to.
+    /// As `REGISTERS`, but of the first argument the flags of the `struct clone_args` that it points to, with [`BEYOND`].
     pub const POINTED: u32 = 2;
+
+    /// No flag of clone3(2): it was asked for what clone(2) has no way to say.
+    pub const BEYOND: u64 = 1;
 
     /// Numbers below this can be watched.
     pub const NUMBERS: u32 = 1024;

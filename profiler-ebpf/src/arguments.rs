@@ -5,7 +5,6 @@
 //! each combination. When one cannot be kept, the call goes on as one that is not watched: marks beside the count say that
 //! any arguments may have been seen. So the bound costs no entry, and what is beyond it costs nothing.
 
-use aya_ebpf::helpers::bpf_probe_read_user;
 use profiler_common::{
     evidence::{
         ARGUMENTS as COUNT, ArgumentsKey, COMBINATIONS, CallKey, FIRST_MARK, Makers, Watch, abi,
@@ -99,13 +98,25 @@ fn read(watch: &Watch, key: &mut ArgumentsKey, regs: Address) -> bool {
             if key.call.abi == abi::COMPAT {
                 value &= 0xffff_ffff;
             }
-            // SAFETY: bpf_probe_read_user takes any address and fails on a bad one.
-            let Ok(pointed) = (unsafe { bpf_probe_read_user(value as *const u64) }) else {
+            let Some(flags) = clone3_flags(value, kernel::argument(regs, key.call.abi, 1)) else {
                 return false;
             };
-            value = pointed;
+            value = flags;
         }
         key.values[i] = value as u32 & watch.masks[i];
     }
     true
+}
+
+/// The flags of a `struct clone_args`, with [`watch::BEYOND`] for what clone(2) has no way to say: a cgroup to start in, and
+/// chosen process ids (<https://elixir.bootlin.com/linux/v6.12/source/include/uapi/linux/sched.h#L92>).
+#[inline(always)]
+fn clone3_flags(at: Address, size: u64) -> Option<u64> {
+    const CLEAR_SIGHAND: u32 = 32; // C libraries do without
+    const SET_TID_SIZE: u64 = 72;
+    let flags = kernel::read_user::<u64>(at)?;
+    let ids =
+        if size < SET_TID_SIZE + 8 { 0 } else { kernel::read_user::<u64>(at + SET_TID_SIZE)? };
+    let beyond = flags >> (CLEAR_SIGHAND + 1) != 0 || ids != 0;
+    Some(flags & !watch::BEYOND | if beyond { watch::BEYOND } else { 0 })
 }

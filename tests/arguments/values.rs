@@ -84,11 +84,13 @@ const X32: [(u32, &str, Kept); 3] = [
 ];
 
 /// clone3 with its flags in memory; the size is none that the kernel takes.
-const CLONE3: [(&str, Kept); 4] = [
+const CLONE3: [(&str, Kept); 5] = [
     ("p435:3d0f00,8", &[(0, 0)]),
-    ("p435:1000000010000000,8", &[(0, 0x1000_0000)]),
+    ("p435:1000000010000000,8", &[(0, 0x1000_0001)]),
     ("p435:7e02ffff,8", &[(0, 0x7e02_0080)]),
-    ("p435:200000000,8", &[(0, 0)]),
+    ("p435:100000000,8", &[(0, 0)]),
+    // CLONE_INTO_CGROUP, which clone has no way to say
+    ("p435:200000000,8", &[(0, 1)]),
 ];
 
 fn fact(abi: &str, nr: u32, values: &[(u64, u64)]) -> Fact {

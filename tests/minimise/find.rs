@@ -10,6 +10,7 @@ use super::{
 use crate::harness::{
     machine::Machine,
     program,
+    record::Record,
     syscalls::{self, RARE},
     test::Test,
 };
@@ -19,6 +20,7 @@ pub fn tests() -> Vec<Test> {
     vec![
         Test::new("minimise::three_calls_and_a_capability_in_a_quarter", &NEEDS, quarter),
         Test::new("minimise::a_flaky_one_is_kept", &NEEDS, flaky),
+        Test::new("minimise::of_arguments_what_is_needed_stays", &NEEDS, arguments),
     ]
 }
 
@@ -120,4 +122,39 @@ fn flaky(machine: &Machine) -> Result<()> {
         ["minimise", profile.as_str(), "--syscalls", "-o", profile.as_str(), "--", "/bin/true"];
     let refused = program::run(&mut program::command(&machine.profiler, home), LIMIT)?;
     crate::badinput::refuse::expect_refusal(&refused, &["--into", "planted"])
+}
+
+/// One family is needed; of another the program takes no for an answer.
+fn arguments(machine: &Machine) -> Result<()> {
+    let program = "import socket as s\ns.socket(s.AF_INET)\ntry: s.socket(s.AF_NETLINK)\nexcept OSError: pass";
+    let command = ["/usr/bin/python3", "-ISc", program];
+    let scratch = machine.scratch()?;
+    let (recorded, out) = (scratch.join("recorded"), scratch.join("out"));
+    let record = Record::new(machine, recorded.clone()).args(["--arguments", "strict"]);
+    record.workload(command).run()?.expect(0)?;
+    let args = ["--arguments", "--repeats", "1", "-o", out.as_str()];
+    let report = Report::of(program::run(
+        &mut planted::minimise(machine, &recorded, &args, &command),
+        LIMIT,
+    )?)?;
+    let entry = |family: u8, kind: u8| {
+        format!("socket[0&0xffffffff={family:#x} 1&0xfff7f7ff={kind:#x} 2&0xffffffff=0x0]")
+    };
+    let (inet, netlink) = (entry(2, 1), entry(16, 1));
+    ensure!(report.verdict(&inet) == "needed", "{inet}: {}", report.json);
+    ensure!(report.verdict(&netlink) == "not-needed", "{netlink}: {}", report.json);
+    let said = report.line(&inet)["output"].as_str().unwrap_or_default();
+    ensure!(!said.is_empty(), "why {inet} is needed is not told");
+    // and what is left refuses the one and allows the other
+    let left = planted::read(&out)?;
+    let socket = left.syscalls.iter().find(|rule| rule.name == "socket").context("socket")?;
+    let families: Vec<u64> = socket
+        .arguments
+        .iter()
+        .flatten()
+        .filter_map(|one| one.values.iter().find(|value| value.index == 0))
+        .map(|value| value.value)
+        .collect();
+    ensure!(families == [2], "{families:?}");
+    Ok(())
 }

@@ -31,7 +31,8 @@ use crate::{
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Losses of these tables leave something out of a profile, or let in what is the runtime's; of others, it is less well explained.
-const UNSOUND_LOSSES: [&str; 5] = ["syscalls", "scopes", "capabilities", "denials", "threads"];
+const UNSOUND_LOSSES: [&str; 6] =
+    ["syscalls", "scopes", "capabilities", "denials", "threads", "files"];
 
 /// Records, writes the results, and prints the summary.
 pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
@@ -200,7 +201,7 @@ fn is_complete(recording: &Recording) -> bool {
     let ran = recording.syscalls.iter().any(|fact| fact.phase == Phase::Workload);
     ran && !recording.runs.values().flat_map(|run| &run.missing).any(|missing| match missing {
         Missing::Lost { what, .. } => UNSOUND_LOSSES.contains(&what.as_str()),
-        Missing::Skipped { .. } | Missing::Engine => true,
+        Missing::Skipped { .. } | Missing::Engine | Missing::Unread { .. } => true,
         _ => false,
     })
 }
@@ -285,6 +286,18 @@ mod tests {
         for twice in [["cc", "cc"], ["cc", "/cc"], ["/cc", "cc"]] {
             assert!(names(&twice).expect_err("twice").to_string().contains("given twice"));
         }
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_read_leaves_it_incomplete() {
+        let with = |missing: Missing| {
+            let mut recording = ingest::recording::parse(RECORDING).expect("a recording");
+            recording.runs.values_mut().for_each(|run| run.missing.push(missing.clone()));
+            is_complete(&recording)
+        };
+        let lost = |what: &str| Missing::Lost { what: what.to_owned(), count: 1 };
+        assert!(with(Missing::Shutdown) && with(lost("attribution")));
+        assert!(!with(Missing::Unread { program: "ping".to_owned() }) && !with(lost("files")));
     }
 
     #[test]

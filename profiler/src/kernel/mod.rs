@@ -7,6 +7,7 @@ pub mod btf;
 pub mod cgroup;
 pub mod doctor;
 pub mod filters;
+pub mod identity;
 pub mod kallsyms;
 pub mod libseccomp;
 pub mod privileges;

@@ -42,9 +42,9 @@ pub fn derive(recording: &Recording, rules: &[SyscallRule], made_for: &MadeFor) 
                 note(NoteKind::Filtered, filtered(names.collect()));
             }
             Missing::IoUring => note(NoteKind::IoUring, io_uring()),
-            // a matter of timing, which must not change a committed file: told with the recording
-            Missing::Unread { .. } => {}
-            Missing::Lost { what, .. } if what == "files" => {}
+            // which ones is a matter of timing, and told with the recording
+            Missing::Unread { .. } => note(NoteKind::Capabilities, unread()),
+            Missing::Lost { what, .. } if what == "files" => note(NoteKind::Capabilities, unread()),
             // the policy has no stacks and no counts, and takes what is not known of arguments for any
             Missing::Lost { what, .. }
                 if ["stacks", "counts", "arguments"].contains(&what.as_str()) => {}
@@ -296,6 +296,11 @@ fn filtered(denied: BTreeSet<String>) -> String {
         "the target ran under a filter that denies, and {calls}: what it does after a refused call was not \
          seen\nhint: record it under the profile that `profiler permissive` prints"
     )
+}
+
+fn unread() -> String {
+    "root executed a file whose capabilities could not be read: those that it forces (`getcap`) may lack\nhint: record again"
+        .into()
 }
 
 fn io_uring() -> String {

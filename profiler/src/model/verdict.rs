@@ -14,7 +14,7 @@ use crate::model::{
     arch::Abi,
     capability,
     effective::{Condition, Effective},
-    errno, error_number, floor,
+    errno, error_number, floor, narrow,
     profile::Profile,
     recording::{
         ArgumentFact, AuditClass, Missing, Phase, Recording, Sighting, SyscallFact,
@@ -146,7 +146,7 @@ pub fn would_be_denied(recording: &Recording, basis: Basis<'_>) -> Vec<Denial> {
             };
             let denial = denial(fact.abi, fact.nr, fact.phase, answer, fact.seen.values());
             let expected = basis.expected(fact.abi, fact.nr);
-            let expected = expected.or_else(|| basis.replaced(fact.abi, fact.nr));
+            let expected = expected.or_else(|| basis.replaced(recording, fact));
             Some(Denial { arguments, expected, ..denial })
         })
         .collect()
@@ -212,9 +212,15 @@ impl Basis<'_> {
         if unknown || runs.is_empty() || !all { Judged::Unknown } else { Judged::Passes }
     }
 
-    /// Whether the profile refuses a call so that callers take another.
-    fn replaced(&self, abi: Abi, nr: u32) -> Option<Expected> {
+    /// Whether the profile refuses a call so that callers take another, which does the same.
+    fn replaced(&self, recording: &Recording, call: &SyscallFact) -> Option<Expected> {
+        let (abi, nr) = (call.abi, call.nr);
         let name = syscall::name(abi, nr)?;
+        let facts = recording.arguments.iter();
+        let mut facts = facts.filter(|it| (it.abi, it.nr, it.phase) == (abi, nr, call.phase));
+        if !facts.all(|fact| narrow::is_plain(&fact.values)) {
+            return None;
+        }
         let mut rules = self.profile.into_iter().flat_map(|profile| &profile.syscalls);
         let rule = rules.find(|rule| rule.abi == abi && rule.name == name)?;
         (!rule.allows()).then_some(Expected::Fallback)
@@ -234,7 +240,9 @@ impl Basis<'_> {
         }
         let denied = self.profile.into_iter().flat_map(|profile| &profile.denied);
         let mut same = denied.filter(|call| call.abi == abi && call.name == name);
-        same.next().map(|_| Expected::Recorded)
+        // with which arguments it was refused is not in the profile: of a call that it allows with some, others are no excuse
+        let is_same = same.next().is_some() && !self.effective.may_pass(abi, nr);
+        is_same.then_some(Expected::Recorded)
     }
 }
 
@@ -319,6 +327,7 @@ pub fn lost(recording: &Recording) -> BTreeSet<String> {
 mod tests {
     use super::*;
     use crate::model::{
+        arguments::Masked,
         effective::{Context, Engine, decide},
         seccomp::{Action, KernelVersion, SeccompFile},
     };
@@ -429,6 +438,57 @@ mod tests {
             let first = denials.first().and_then(|it| it.arguments).map(|it| it[0]);
             assert_eq!(first, refused, "{mask:#x} {value}");
             assert_eq!(!undecided(&recording, basis).is_empty(), open, "{mask:#x} {value}");
+        }
+    }
+
+    /// A profile with one rule that decides by arguments, or refuses so that callers take another call, and one recorded denial.
+    fn profile(rule: &str, denied: &str) -> Profile {
+        let text = format!(
+            r#"{{"schema_version":1,"target":{{"kind":"command","name":"x"}},"made_for":{{"runtimes":[],"recorded_under":[]}},
+            "architectures":["x86_64"],"notes":[],"syscalls":[{rule}],"denied":[{denied}],
+            "capabilities":{{"known":true,"required":[],"probed":[],"denied":[],"runtime":[]}}}}"#
+        );
+        serde_json::from_str(&text).expect("a profile")
+    }
+
+    #[test]
+    fn a_recorded_denial_excuses_no_other_arguments() {
+        let denied =
+            |name| format!(r#"{{"abi":"x86_64","name":"{name}","errno":1,"programs":[]}}"#);
+        let profile = profile("", &[denied("mount"), denied("close_range")].join(","));
+        let allowed = BTreeSet::new();
+        let effective = effective();
+        let is = |effective: &Effective, name: &str| {
+            let basis = Basis { effective, profile: Some(&profile), allowed: &allowed };
+            let denials = denials(&recording(), basis);
+            denials.into_iter().find(|it| it.name == name).expect("refused").expected
+        };
+        assert_eq!(is(&effective, "mount"), Some(Expected::Recorded));
+        let some: SeccompFile = serde_json::from_str(
+            r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["mount"],"action":"SCMP_ACT_ALLOW",
+            "args":[{"index":3,"value":4096,"valueTwo":4096,"op":"SCMP_CMP_MASKED_EQ"}]}]}"#,
+        )
+        .expect("a file");
+        let effective = decide(&some, &context());
+        assert_eq!(is(&effective, "mount"), None, "it is allowed with some");
+    }
+
+    #[test]
+    fn what_clone_cannot_do_is_not_replaced_by_it() {
+        let profile = profile(
+            r#"{"abi":"x86_64","name":"clone3","reasons":[{"kind":"always-allowed"}],"arguments":[]}"#,
+            "",
+        );
+        let (effective, allowed) = (effective(), BTreeSet::new());
+        let basis = Basis { effective: &effective, profile: Some(&profile), allowed: &allowed };
+        let mut recording = recording();
+        let call = recording.syscalls.iter().find(|fact| fact.nr == 435).expect("clone3").clone();
+        for (value, expected) in [(0, Some(Expected::Fallback)), (1, None)] {
+            let values = vec![Masked { index: 0, mask: 0x7e02_0081, value }];
+            let SyscallFact { abi, nr, phase, seen } = call.clone();
+            recording.arguments = vec![ArgumentFact { abi, nr, phase, values, seen }];
+            let denials = would_be_denied(&recording, basis);
+            assert_eq!((denials[0].name.as_str(), denials[0].expected), ("clone3", expected));
         }
     }
 

@@ -200,8 +200,8 @@ fn unread_files(programs: &BTreeSet<&str>) -> Warning {
             "root executed {}, and nobody could read any more which capabilities the file has: those that it forces (`getcap`) are not in the profile",
             names.join(", ")
         ),
-        hints: vec![],
-        minor: true,
+        hints: vec!["record again".to_owned()],
+        minor: false,
     }
 }
 
@@ -243,8 +243,8 @@ fn lost_entries(what: &str, count: u64) -> Warning {
             text: format!(
                 "root executed {files} whose capabilities could not be read: those that they force (`getcap`) are not in the profile"
             ),
-            hints: vec![],
-            minor: true,
+            hints: vec!["record again".to_owned()],
+            minor: false,
         };
     }
     if what == "counts" {

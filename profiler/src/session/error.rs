@@ -65,6 +65,22 @@ pub enum SessionError {
         /// As the user wrote it.
         name: String,
     },
+    /// A container that is stopped has a copy in its place, and whether its maker lives cannot be told.
+    #[error(
+        "container `{name}` is stopped for a copy of it, by a process that cannot be looked for from here: in another PID namespace, or of another version\nhint: when that one has ended: docker rm --force {copy} && docker start {name}"
+    )]
+    ReplacedElsewhere {
+        /// As the user wrote it.
+        name: String,
+        /// The copy's id.
+        copy: String,
+    },
+    /// This process's own entries in /proc.
+    #[error("cannot read from /proc who this process is\nhint: mount -t proc proc /proc")]
+    Identity {
+        /// Why not.
+        source: io::Error,
+    },
     /// There is no compose.
     #[error(
         "neither `docker compose` nor `docker-compose` runs\nhint: apt-get install docker-compose"

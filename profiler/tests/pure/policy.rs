@@ -397,6 +397,26 @@ fn what_is_missing_is_noted() {
 }
 
 #[test]
+fn files_that_could_not_be_read_are_noted_without_what_timing_decides() {
+    let notes_with = |missing: Vec<Missing>| {
+        let mut recording = parse(COMMAND);
+        for run in recording.runs.values_mut() {
+            run.missing.clone_from(&missing);
+        }
+        policy::derive(&recording, &Options::default()).notes
+    };
+    let unread = |program: &str| Missing::Unread { program: program.into() };
+    let lost = |count| Missing::Lost { what: "files".into(), count };
+    let one = notes_with(vec![unread("ping")]);
+    let told: Vec<_> = one.iter().filter(|note| note.kind == NoteKind::Capabilities).collect();
+    assert!(told.len() == 1 && told[0].text.contains("could not be read"), "{one:?}");
+    assert!(!told[0].text.contains("ping"), "{one:?}");
+    assert_eq!(one, notes_with(vec![unread("mtr"), unread("ping"), lost(7)]));
+    assert_eq!(one, notes_with(vec![lost(1)]));
+    assert_ne!(one, notes_with(vec![]));
+}
+
+#[test]
 fn an_empty_recording_is_noted() {
     let mut recording = parse(COMMAND);
     recording.syscalls.clear();

@@ -19,6 +19,10 @@ const NAMESPACES: u64 = 0x7e02_0000;
 /// The same of clone3(2), which has another place for the signal.
 const NAMESPACES_3: u64 = NAMESPACES | 0x80;
 
+/// In place of the flags of clone3(2) and of process ids that clone(2) has no way to say (`CLONE_INTO_CGROUP`, `set_tid`): a bit that is
+/// no flag of clone3.
+const BEYOND_CLONE: u64 = 1;
+
 /// `PROT_EXEC` of mmap(2) and mprotect(2).
 const PROT_EXEC: u64 = 4;
 
@@ -93,10 +97,10 @@ watched! {
     "clone": [some(0, NAMESPACES)] AttackSurface "new namespaces, a user namespace first, reach code that is root's otherwise";
     // seccomp sees the pointer only. The value is that of the flags behind it: where all that were seen are 0, clone3 can be
     // answered by ENOSYS, upon which libc calls clone with the same flags. Where they could not be read, any are recorded.
-    "clone3": [pointed(NAMESPACES_3)] Never "as clone; whether a fall-back to it loses anything";
+    "clone3": [pointed(NAMESPACES_3 | BEYOND_CLONE)] Never "as clone; whether a fall-back to it loses anything";
     "fcntl": [all(1)] Never "commands differ little in what they reach";
     "fcntl64": [all(1)] Never "as fcntl";
-    "ioctl": [all(1)] Strict "every driver has its own; TIOCSTI and TIOCLINUX put words into another's terminal";
+    "ioctl": [all(1)] AttackSurface "every driver has its own; TIOCSTI and TIOCLINUX put words into another's terminal";
     "ipc": [all(0)] Strict "which call of ia32's System V family, whose own arguments are not compared";
     "keyctl": [all(0)] AttackSurface "each operation is an interface of its own";
     "kill": [all(1)] Strict "which signals";

@@ -176,8 +176,10 @@ fn is_without_namespaces<'a>(
     })
 }
 
-fn is_plain(values: &[Masked]) -> bool {
-    values.iter().all(|value| value.index != 0 || value.value == 0)
+/// Whether clone(2) does what a clone3(2) with these values did. Unknown ones are none that it does.
+#[must_use]
+pub fn is_plain(values: &[Masked]) -> bool {
+    !values.is_empty() && values.iter().all(|value| value.index != 0 || value.value == 0)
 }
 
 /// Allows clone(2) where clone3(2) was seen to make no namespace: also where that is not refused in the end, so that more

@@ -11,7 +11,7 @@ mod shape;
 mod words;
 
 pub use cube::{Cube, all_but, disjoint};
-pub use evidence::{Narrowed, narrow};
+pub use evidence::{Narrowed, is_plain, narrow};
 pub use file::{Named, by_name, cubes, goes_round, is_well_formed};
 pub use join::{MOST_COMBINATIONS, MOST_WITH_BUT, is_bounded, join};
 pub use shape::{carried, passes_of_runtimes, stands_in, substitute};

@@ -81,7 +81,9 @@ impl Combinations {
     pub fn values(&self, call: &CallKey, makers: Makers) -> Option<Vec<(Vec<Masked>, u32)>> {
         let row = watched_number(abi_of(call.abi), call.nr)?;
         let keys = self.0.get(call).map(Vec::as_slice).unwrap_or_default();
-        if makers >= FIRST_MARK || keys.is_empty() || keys.len() > BOUND {
+        // who inserts counts afterwards: fewer than were counted could not be read, more were counted too late
+        let is_cut = (keys.len() as Makers) < makers;
+        if makers >= FIRST_MARK || keys.is_empty() || keys.len() > BOUND || is_cut {
             return Some(vec![(Vec::new(), 0)]);
         }
         let masked = |key: &ArgumentsKey| {
@@ -98,5 +100,31 @@ impl Combinations {
                 .collect()
         };
         Some(keys.iter().map(|key| (masked(key), key.about())).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_read_in_full_is_any() {
+        let nr = syscall::table(abi_of(abi::NATIVE))
+            .iter()
+            .map(|(nr, _)| *nr)
+            .find(|nr| watched_number(abi_of(abi::NATIVE), *nr).is_some())
+            .expect("a watched call");
+        let call = CallKey { slot: 1, nr, abi: abi::NATIVE, phase: 0, reserved: 0 };
+        let key = |value| ArgumentsKey { call, values: [value; _] };
+        let combinations = Combinations(BTreeMap::from([(call, vec![key(1), key(2)])]));
+        let any = Some(vec![(Vec::new(), 0)]);
+        // one may be stored, and not counted yet
+        for whole in [1, 2] {
+            let values = combinations.values(&call, whole).expect("it is watched");
+            assert!(values.len() == 2 && values.iter().all(|(values, _)| !values.is_empty()));
+        }
+        for cut in [3, COMBINATIONS, FIRST_MARK] {
+            assert_eq!(combinations.values(&call, cut), any);
+        }
     }
 }

@@ -1,19 +1,22 @@
 //! The capabilities of files that root executed. A thread reads them when the kernel tells of an execution, while the process
 //! may still live; else it looks for the file where the execution was asked for, by its path.
 //!
-//! The workload chooses files and paths. So nothing is opened but as a name (`O_PATH`), what is found by a path counts only if it is the
-//! file that the kernel saw, and who waits for the thread waits for a bounded time.
+//! The workload chooses files and paths. So nothing is opened but as a name (`O_PATH`), and what is found by a path counts only if it is the
+//! file that the kernel saw. A path is followed from a process's root and never leaves it, over absolute links and `..` neither; a
+//! relative one is taken for one below where the process's working directory is in its root. A file system may hang whoever looks:
+//! who waits for the thread waits for a bounded time, and another thread holds roots and lets go of them.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     ffi::{CStr, OsStr},
-    fs,
+    fs, io, iter,
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -27,7 +30,7 @@ use profiler_common::{
     scope::{Joined, Slot},
 };
 use rustix::{
-    fs::{FileType, Mode, OFlags, ResolveFlags, StatVfsMountFlags},
+    fs::{FileType, MemfdFlags, Mode, OFlags, ResolveFlags, StatVfsMountFlags},
     io::Errno,
 };
 
@@ -37,11 +40,11 @@ use super::{
     worker::{Job, PATIENCE, Worker, lock},
 };
 
-/// How long the thread rests when the kernel does not wake it, in milliseconds.
-const REST_MS: i32 = 20;
+/// How long a thread rests when the kernel does not wake it, in milliseconds.
+const REST_MS: u64 = 20;
 
 /// The same, while a container is about to start.
-const SHORT_REST_MS: i32 = 5;
+const SHORT_REST_MS: u64 = 5;
 
 /// How many roots are held at once, and for how long after their process has executed.
 const MAX_HELD: usize = 64;
@@ -56,7 +59,10 @@ const MAX_PROCESSES: usize = 8;
 /// What is known of files, and the thread that reads them.
 pub struct Files {
     known: Arc<Mutex<BTreeMap<FileId, u64>>>,
-    worker: Worker,
+    /// `super_block.s_dev` of files that have no name anywhere.
+    nameless: Option<u32>,
+    reader: Worker,
+    _holder: Worker,
 }
 
 /// A file that root executed in a slot.
@@ -75,16 +81,21 @@ impl Files {
         let missing = || map_error("EXECUTIONS")(MapError::KeyNotFound);
         let ring = RingBuf::try_from(ebpf.take_map("EXECUTIONS").ok_or_else(missing)?)
             .map_err(map_error("EXECUTIONS"))?;
-        let known = Arc::default();
+        let (known, held) = (Arc::default(), Arc::default());
+        let holder = Holder { joined: joined(ebpf)?, held: Arc::clone(&held), is_quick: false };
         let reader = Reader {
             ring,
-            joined: joined(ebpf)?,
             known: Arc::clone(&known),
             processes: BTreeMap::new(),
-            held: BTreeMap::new(),
+            held,
             is_quick: false,
         };
-        Ok(Files { known, worker: Worker::start(PATIENCE, reader) })
+        Ok(Files {
+            known,
+            nameless: nameless().ok(),
+            reader: Worker::start(PATIENCE, reader),
+            _holder: Worker::start(PATIENCE, holder),
+        })
     }
 
     /// What root executed in slots, sorted. Waits for the thread, but not for ever.
@@ -97,12 +108,13 @@ impl Files {
             .collect();
         all.sort_by_key(|(key, _)| *key);
         if !all.is_empty() {
-            self.worker.turn();
+            self.reader.turn();
         }
         let known = lock(&self.known);
         let by_root = all.into_iter().map(|(key, executed)| {
             // that execve succeeded, so bits beyond what root was permitted mean nothing to this kernel
             let needs = known.get(&key.file).map(|set| set & executed.permitted);
+            let needs = needs.or_else(|| (self.nameless == Some(key.file.device)).then_some(0));
             ByRoot { key, executed, needs }
         });
         Ok(by_root.collect())
@@ -120,33 +132,69 @@ fn joined(ebpf: &mut Ebpf) -> Result<HashMap<MapData, u32, Joined>, ObserveError
         .map_err(map_error("JOINED"))
 }
 
-/// The thread's own.
-struct Reader {
-    ring: RingBuf<MapData>,
-    joined: HashMap<MapData, u32, Joined>,
-    known: Arc<Mutex<BTreeMap<FileId, u64>>>,
-    /// Processes of each target, the last one first.
-    processes: BTreeMap<Slot, VecDeque<u32>>,
-    /// The roots of processes that execute an entry point soon, which may live for less than a millisecond.
-    held: BTreeMap<u32, Held>,
-    is_quick: bool,
-}
+/// The roots of processes that execute an entry point soon, which may live for less than a millisecond.
+type Roots = Arc<Mutex<BTreeMap<u32, Held>>>;
 
 /// A process's root, and the namespace without which nothing stays mounted in it.
 struct Held {
-    root: OwnedFd,
+    root: Arc<OwnedFd>,
     _namespace: OwnedFd,
     at: Instant,
 }
 
+/// Takes hold of the roots of runtimes' processes. Between creating a container and starting it they wait in its root. Nothing of it
+/// asks a file system.
+struct Holder {
+    joined: HashMap<MapData, u32, Joined>,
+    held: Roots,
+    is_quick: bool,
+}
+
+impl Job for Holder {
+    fn work(&mut self) {
+        be_quick(&mut self.is_quick);
+        let mut held = lock(&self.held);
+        for pid in self.joined.keys().flatten().take(MAX_HELD) {
+            let namespace = format!("/proc/{pid}/ns/mnt");
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            if let Some(root) = dir(pid, "root")
+                && let Ok(namespace) = rustix::fs::open(namespace, flags, Mode::empty())
+            {
+                let root = Arc::new(root);
+                held.insert(pid, Held { root, _namespace: namespace, at: Instant::now() });
+            }
+        }
+        // not for long: a file system that is held cannot be removed
+        held.retain(|_, held| held.at.elapsed() < HOLD);
+    }
+
+    fn rest(&mut self) {
+        let is_soon = !lock(&self.held).is_empty();
+        thread::sleep(Duration::from_millis(if is_soon { SHORT_REST_MS } else { REST_MS }));
+    }
+}
+
+/// Lets the thread run before others: a process may be gone soon.
+fn be_quick(is_quick: &mut bool) {
+    if !std::mem::replace(is_quick, true) {
+        // not being let is no reason to stop
+        let _ = rustix::process::setpriority_process(None, -20);
+    }
+}
+
+/// Looks at what was executed.
+struct Reader {
+    ring: RingBuf<MapData>,
+    known: Arc<Mutex<BTreeMap<FileId, u64>>>,
+    /// Processes of each target, the last one first.
+    processes: BTreeMap<Slot, VecDeque<u32>>,
+    held: Roots,
+    is_quick: bool,
+}
+
 impl Job for Reader {
     fn work(&mut self) {
-        if !self.is_quick {
-            // a process may be gone soon; not being let is no reason to stop
-            let _ = rustix::process::setpriority_process(None, -20);
-            self.is_quick = true;
-        }
-        self.hold();
+        be_quick(&mut self.is_quick);
         while let Some(execution) = self.next() {
             if let Some(set) = self.read(&execution) {
                 let mut known = lock(&self.known);
@@ -166,32 +214,15 @@ impl Job for Reader {
     fn rest(&mut self) {
         let news = self.ring.as_raw_fd();
         let mut poll = libc::pollfd { fd: news, events: libc::POLLIN, revents: 0 };
-        let rest_ms = if self.held.is_empty() { REST_MS } else { SHORT_REST_MS };
         #[expect(unsafe_code, reason = "rustix has it behind a feature that nothing else needs")]
         // SAFETY: one descriptor, which lives as long as the call.
         unsafe {
-            libc::poll(&raw mut poll, 1, rest_ms);
+            libc::poll(&raw mut poll, 1, REST_MS as libc::c_int);
         }
     }
 }
 
 impl Reader {
-    /// Takes hold of the roots of runtimes' processes. Between creating a container and starting it they wait in its root.
-    fn hold(&mut self) {
-        for pid in self.joined.keys().flatten().take(MAX_HELD) {
-            let namespace = format!("/proc/{pid}/ns/mnt");
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            if let Some(root) = dir(pid, "root")
-                && let Ok(namespace) = rustix::fs::open(namespace, flags, Mode::empty())
-            {
-                let held = Held { root, _namespace: namespace, at: Instant::now() };
-                self.held.insert(pid, held);
-            }
-        }
-        // not for long: a file system that is held cannot be removed
-        self.held.retain(|_, held| held.at.elapsed() < HOLD);
-    }
-
     /// The next message. Its room is the kernel's again when this returns.
     fn next(&mut self) -> Option<Execution> {
         let message = self.ring.next()?;
@@ -210,13 +241,17 @@ impl Reader {
         }
         let path = CStr::from_bytes_until_nul(&execution.path).ok()?;
         let path = Path::new(OsStr::from_bytes(path.to_bytes()));
-        let from = if path.is_absolute() { "root" } else { "cwd" };
         let others = self.processes.get(&execution.target).into_iter().flatten().copied();
         // a command's files are the recorder's, too
         let first = [execution.tgid, execution.parent, std::process::id()];
         let processes: BTreeSet<u32> = first.into_iter().chain(others).collect();
-        let of_processes = processes.into_iter().filter_map(|pid| open(&dir(pid, from)?, path));
-        let of_held = self.held.values().filter_map(|held| open(&held.root, path));
+        let of_processes =
+            processes.into_iter().filter_map(|pid| open(&dir(pid, "root")?, &in_root(pid, path)?));
+        // only when it comes to them: who hangs elsewhere keeps none
+        let held = || lock(&self.held).values().map(|held| Arc::clone(&held.root)).collect();
+        let of_held = iter::once_with::<Vec<Arc<OwnedFd>>, _>(held)
+            .flatten()
+            .filter_map(|root| open(&root, path));
         of_processes.chain(of_held).find_map(|file| {
             let name = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
             if is(&file, &execution.file) { needs(&name) } else { None }
@@ -230,19 +265,36 @@ fn executes(pid: u32, program: u64) -> bool {
     program != 0 && stat.is_some_and(|stat| stat.startstack == program)
 }
 
+/// The device of files that were never below any root: those of memfd_create. They are on a mount of the kernel's own, where a
+/// file's capabilities count for nothing
+/// (<https://elixir.bootlin.com/linux/v6.12/source/fs/namespace.c>, `mnt_may_suid`).
+fn nameless() -> io::Result<u32> {
+    let device =
+        rustix::fs::fstat(rustix::fs::memfd_create("profiler", MemfdFlags::CLOEXEC)?)?.st_dev;
+    // as the kernel packs it, not as it tells it
+    Ok(rustix::fs::major(device) << 20 | rustix::fs::minor(device))
+}
+
 /// A process's `root` or `cwd`, as a name.
 fn dir(pid: u32, which: &str) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(format!("/proc/{pid}/{which}"), flags, Mode::empty()).ok()
 }
 
-/// The file that a path leads to in a root, or from a directory if it is relative.
-fn open(dir: &OwnedFd, path: &Path) -> Option<OwnedFd> {
-    let mut how = ResolveFlags::NO_MAGICLINKS;
+/// The path in a process's root that a path from its working directory is. `None` when that is not below its root.
+fn in_root(pid: u32, path: &Path) -> Option<PathBuf> {
     if path.is_absolute() {
-        how |= ResolveFlags::IN_ROOT;
+        return Some(path.to_owned());
     }
-    rustix::fs::openat2(dir, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how).ok()
+    let link = |which: &str| fs::read_link(format!("/proc/{pid}/{which}")).ok();
+    let below = link("cwd")?.strip_prefix(link("root")?).ok()?.join(path);
+    Some(below)
+}
+
+/// The file that a path leads to in a root, which it does not leave.
+fn open(root: &OwnedFd, path: &Path) -> Option<OwnedFd> {
+    let how = ResolveFlags::NO_MAGICLINKS | ResolveFlags::IN_ROOT;
+    rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how).ok()
 }
 
 /// Whether this is the file that the kernel saw, and as it was then.
@@ -331,5 +383,48 @@ mod tests {
         assert!(!is(&open(&root, dir.path()).expect("opens"), &id));
         // no way through a process's descriptors
         assert!(open(&root, Path::new("/proc/self/exe")).is_none());
+    }
+
+    #[test]
+    fn no_path_leads_out_of_a_root() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (inside, outside) = (dir.path().join("root"), dir.path().join("file"));
+        fs::create_dir(&inside).expect("creates");
+        fs::write(&outside, "1").expect("writes");
+        std::os::unix::fs::symlink(&outside, inside.join("link")).expect("links");
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&inside, flags, Mode::empty()).expect("a root");
+        for path in [Path::new("link"), Path::new("/link"), Path::new("../file"), &outside] {
+            assert!(open(&root, path).is_none(), "{}", path.display());
+        }
+        // an absolute link begins at that root
+        let below = inside.join(outside.strip_prefix("/").expect("absolute"));
+        fs::create_dir_all(below.parent().expect("a parent")).expect("creates");
+        fs::write(&below, "2").expect("writes");
+        let found =
+            rustix::fs::fstat(open(&root, Path::new("link")).expect("opens")).expect("stat");
+        let wanted = rustix::fs::stat(&below).expect("stat");
+        assert_eq!((found.st_dev, found.st_ino), (wanted.st_dev, wanted.st_ino));
+    }
+
+    #[test]
+    fn a_relative_path_is_one_below_the_working_directory() {
+        let own = std::process::id();
+        let here = std::env::current_dir().expect("a directory");
+        let root = super::dir(own, "root").expect("a root");
+        let path = in_root(own, Path::new("Cargo.toml")).expect("a path");
+        let found = rustix::fs::fstat(open(&root, &path).expect("opens")).expect("stat");
+        let wanted = rustix::fs::stat(here.join("Cargo.toml")).expect("stat");
+        assert_eq!((found.st_dev, found.st_ino), (wanted.st_dev, wanted.st_ino));
+        assert_eq!(in_root(own, Path::new("/a")).as_deref(), Some(Path::new("/a")));
+    }
+
+    #[test]
+    fn files_of_memfd_create_are_nobody_elses() {
+        let device = nameless().expect("a device");
+        assert_eq!(device, nameless().expect("a device"));
+        let file = tempfile::tempfile().expect("a file");
+        let other = rustix::fs::fstat(&file).expect("stat").st_dev;
+        assert_ne!(device, rustix::fs::major(other) << 20 | rustix::fs::minor(other));
     }
 }

@@ -15,7 +15,10 @@ use super::{
     watch::{Subject, Watch},
 };
 use crate::{
-    kernel::cgroup,
+    kernel::{
+        cgroup,
+        identity::{Identity, Life},
+    },
     session::error::SessionError,
     target::{
         cgroup::of_container,
@@ -26,6 +29,8 @@ use crate::{
 /// How long a health check may take to say that all is well.
 const HEALTHY: Duration = Duration::from_secs(180);
 const PAUSE: Duration = Duration::from_millis(100);
+
+const PROC: &str = "/proc";
 
 /// Which container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +117,7 @@ impl Enforced {
             }
             Place::Copy { name, replace, label } => {
                 let mut info = find(&docker, name).await?;
-                if *replace && !info.running && restore(&docker, &info.id).await? {
+                if *replace && !info.running && restore(&docker, name, &info.id).await? {
                     info.running = true;
                 }
                 if info.running && !replace {
@@ -134,7 +139,9 @@ impl Enforced {
                 };
                 let (copy, label) = (own_name("verify"), label.as_deref());
                 let replaces = info.running;
-                let id = docker.create_copy(&info.id, &copy, &confinement, label, replaces).await?;
+                let maker = replaces.then(own).transpose()?;
+                let maker = maker.as_ref();
+                let id = docker.create_copy(&info.id, &copy, &confinement, label, maker).await?;
                 let kind =
                     Kind::Copy { original: info.id, replaces, stopped: false, _profile: profile };
                 Ok(Enforced { docker, id, kind, clean: false })
@@ -333,17 +340,43 @@ impl Drop for Enforced {
 }
 
 /// Puts in order what a process that was killed has left: removes its copies, and starts the container that they took the
-/// place of. Whether there were any.
-async fn restore(docker: &Docker, id: &str) -> Result<bool, SessionError> {
-    let mut copies = docker.replacing(id).await?;
-    copies.retain(|(_, process)| !Path::new("/proc").join(process.to_string()).exists());
-    for (copy, _) in &copies {
+/// place of. Whether there were any. What may be a living one's is left alone, and an error.
+async fn restore(docker: &Docker, name: &str, id: &str) -> Result<bool, SessionError> {
+    let copies = docker.replacing(id).await?;
+    if copies.is_empty() {
+        return Ok(false);
+    }
+    let left = left_behind(name, copies, &own()?)?;
+    for copy in &left {
         docker.remove(copy).await?;
     }
-    if !copies.is_empty() {
+    if !left.is_empty() {
         docker.start(id).await?;
     }
-    Ok(!copies.is_empty())
+    Ok(!left.is_empty())
+}
+
+/// The copies whose makers have ended, of those that took the place of the container `name`.
+fn left_behind(
+    name: &str,
+    copies: Vec<(String, Option<Identity>)>,
+    own: &Identity,
+) -> Result<Vec<String>, SessionError> {
+    let mut left = Vec::new();
+    for (copy, maker) in copies {
+        match maker.map_or(Life::Unknown, |maker| maker.life(own, Path::new(PROC))) {
+            Life::Runs => {}
+            Life::Ended => left.push(copy),
+            Life::Unknown => {
+                return Err(SessionError::ReplacedElsewhere { name: name.to_owned(), copy });
+            }
+        }
+    }
+    Ok(left)
+}
+
+fn own() -> Result<Identity, SessionError> {
+    Identity::own(Path::new(PROC)).map_err(|source| SessionError::Identity { source })
 }
 
 /// `None` when the engine says that there is no such container.
@@ -371,4 +404,36 @@ pub(super) fn written(text: &str) -> Result<tempfile::NamedTempFile, SessionErro
         tempfile::Builder::new().prefix("profiler-").suffix(".json").tempfile().map_err(failed)?;
     std::io::Write::write_all(&mut file, text.as_bytes()).map_err(failed)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_dead_left_is_removed() {
+        let own = own().expect("an identity");
+        let words = own.to_string();
+        let words: Vec<&str> = words.split(' ').collect();
+        let with = |index: usize, word: &str| {
+            let mut words = words.clone();
+            words[index] = word;
+            words.join(" ").parse::<Identity>().ok()
+        };
+        let left = |maker: Option<Identity>| {
+            let copies = vec![
+                ("living".to_owned(), Some(own.clone())),
+                ("rebooted".to_owned(), with(3, "another")),
+                ("asked".to_owned(), maker),
+            ];
+            left_behind("it", copies, &own)
+        };
+        // its number is somebody else's now
+        assert_eq!(left(with(1, "1")).expect("known"), ["rebooted", "asked"]);
+        assert_eq!(left(Some(own.clone())).expect("known"), ["rebooted"]);
+        for unknown in [with(2, "1"), None] {
+            let error = left(unknown).expect_err("not known").to_string();
+            assert!(error.contains("docker rm --force asked && docker start it"), "{error}");
+        }
+    }
 }

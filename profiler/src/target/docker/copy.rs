@@ -18,12 +18,12 @@ use bollard::{
 };
 
 use super::{Connection, Docker, EngineError, RESTART_TIMEOUT, wanted_name};
-use crate::model::ended;
+use crate::{kernel::identity::Identity, model::ended};
 
 /// The label of copies that belong to a search; its value says to which.
 const LABEL: &str = "profiler.minimise";
 
-/// The label of a copy in the place of another container; its value is that one's id, and the process that made it.
+/// The label of a copy in the place of another container; its value is that one's id, and who made it.
 const REPLACES: &str = "profiler.replaces";
 
 /// How a copy is confined.
@@ -77,7 +77,7 @@ impl ContainerState {
 
 impl Docker {
     /// Creates a copy of a container, called `name`, and does not start it; the copy's id. With a `label` it is found by
-    /// [`copies`](Self::copies), and by [`replacing`](Self::replacing) if it is to take the original's place.
+    /// [`copies`](Self::copies), and by [`replacing`](Self::replacing) if it is to take the original's place, of which the maker is told.
     ///
     /// # Errors
     /// When the engine refuses.
@@ -87,12 +87,12 @@ impl Docker {
         name: &str,
         confinement: &Confinement,
         label: Option<&str>,
-        replaces: bool,
+        replaces: Option<&Identity>,
     ) -> Result<String, EngineError> {
         let original = self.inspected(of).await?;
         let (mut body, others) = copied(original, confinement);
-        if replaces {
-            let by = format!("{of} {}", std::process::id());
+        if let Some(maker) = replaces {
+            let by = format!("{of} {maker}");
             body.labels.get_or_insert_default().insert(REPLACES.to_owned(), by);
         }
         if let Some(label) = label {
@@ -132,15 +132,19 @@ impl Docker {
         Ok(listed.into_iter().map(|(id, _)| id).collect())
     }
 
-    /// The ids of the copies that were to take the place of this container, and the processes that made them.
+    /// The ids of the copies that were to take the place of this container, and who made them; `None` when the label does not
+    /// tell.
     ///
     /// # Errors
     /// When the engine does not answer.
-    pub async fn replacing(&self, id: &str) -> Result<Vec<(String, u32)>, EngineError> {
+    pub async fn replacing(
+        &self,
+        id: &str,
+    ) -> Result<Vec<(String, Option<Identity>)>, EngineError> {
         let listed = self.labelled(REPLACES.to_owned()).await?;
         let of = |(copy, labels): (String, HashMap<String, String>)| {
-            let (original, process) = labels.get(REPLACES)?.split_once(' ')?;
-            Some((copy, process.parse().ok()?)).filter(|_| original == id)
+            let (original, maker) = labels.get(REPLACES)?.split_once(' ')?;
+            (original == id).then(|| (copy, maker.parse().ok()))
         };
         Ok(listed.into_iter().filter_map(of).collect())
     }
