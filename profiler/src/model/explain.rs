@@ -212,12 +212,19 @@ impl Subject<'_> {
     /// # Errors
     /// When there is no such name.
     pub fn named(&self, name: &str) -> Result<Vec<Entry>, ExplainError> {
-        if let Some(number) = capability::number(name) {
-            return Ok(vec![self.capability(&capability::display(number))]);
-        }
+        let mut entries: Vec<Entry> = capability::number(name)
+            .map(|number| self.capability(&capability::display(number)))
+            .into_iter()
+            .collect();
         let effective = self.effective();
-        let calls = self.calls(&effective, name)?;
-        Ok(calls.into_iter().map(|(abi, nr)| self.call(&effective, abi, nr)).collect())
+        match self.calls(&effective, name) {
+            Ok(calls) => {
+                entries.extend(calls.into_iter().map(|(abi, nr)| self.call(&effective, abi, nr)));
+            }
+            Err(error) if entries.is_empty() => return Err(error),
+            Err(_) => {}
+        }
+        Ok(entries)
     }
 
     /// What would happen to a call with these first arguments, on each ABI that the filter admits.
@@ -339,7 +346,13 @@ impl Subject<'_> {
             *register = value & effective::word_mask(abi);
         }
         let given = |condition: &Condition| usize::from(condition.index) < arguments.len();
-        let all_given = decision.rules.iter().all(|(conditions, _)| conditions.iter().all(given));
+        // what a given argument rules out needs no others
+        let fails = |condition: &Condition| {
+            registers.get(usize::from(condition.index)).is_some_and(|it| !condition.holds(*it))
+        };
+        let all_given = decision.rules.iter().all(|(conditions, _)| {
+            conditions.iter().all(given) || conditions.iter().any(|it| given(it) && fails(it))
+        });
         let same = decision.outcomes().collect::<BTreeSet<_>>().len() == 1;
         let outcome = (all_given || same).then(|| decision.verdict(&registers));
         WhyNot {

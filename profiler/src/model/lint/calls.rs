@@ -171,21 +171,26 @@ fn was_seen(subject: &Subject<'_>, used: &str) -> bool {
 }
 
 fn clone3(effective: &Effective, found: &mut Vec<Finding>) {
-    let open = effective.abis.iter().any(|&abi| {
-        let (Some(clone), Some(clone3)) =
-            (syscall::number(abi, "clone"), syscall::number(abi, "clone3"))
-        else {
-            return false;
-        };
-        let clone = effective.decision(abi, clone);
-        let filtered =
-            !clone.rules.is_empty() && clone.outcomes().any(|outcome| !outcome.may_pass());
-        filtered && effective.decision(abi, clone3).outcomes().any(|outcome| outcome.may_pass())
+    // whether clone is filtered by its flags, on each ABI where it is not open, and clone3 is
+    let open = effective.abis.iter().filter_map(|&abi| {
+        let clone = effective.decision(abi, syscall::number(abi, "clone")?);
+        let clone3 = effective.decision(abi, syscall::number(abi, "clone3")?);
+        let goes_round = clone.outcomes().any(|outcome| !outcome.may_pass())
+            && clone3.outcomes().any(|outcome| outcome.may_pass());
+        goes_round.then(|| !clone.rules.is_empty())
     });
-    if open {
-        let message = "`clone` is filtered by its flags, and `clone3` is allowed, whose flags no filter sees: deny it with ENOSYS";
-        found.push(Finding::new(Lint::Clone3Open, Severity::Warning, "", message));
-    }
+    let (severity, message) = match open.max() {
+        None => return,
+        Some(true) => (
+            Severity::Warning,
+            "`clone` is filtered by its flags, and `clone3` is allowed, whose flags no filter sees: deny it with ENOSYS",
+        ),
+        Some(false) => (
+            Severity::Note,
+            "`clone` is refused, and `clone3` is allowed, which does the same and more with flags that no filter sees",
+        ),
+    };
+    found.push(Finding::new(Lint::Clone3Open, severity, "", message));
 }
 
 fn socketcall(effective: &Effective, found: &mut Vec<Finding>) {
