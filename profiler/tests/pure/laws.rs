@@ -255,8 +255,9 @@ proptest! {
         }
     }
 
+    // A run is in one of both: what it says of a call counts only beside that it saw the call.
     #[test]
-    fn joined_profiles_allow_what_their_evidence_does(a in any_recording(), b in any_recording()) {
+    fn joined_profiles_allow_what_their_evidence_does(a in recording(vec![0, 1, 2, 4]), b in recording(vec![3, 5, 6, 7])) {
         let of = |recording: &Recording| policy::derive(recording, &LEARNING);
         let (joined, merged) = (union(&of(&a), &of(&b)).expect("same target"), of(&join(&[&a, &b])));
         prop_assert!(allowed(&joined).is_superset(&allowed(&merged)));
