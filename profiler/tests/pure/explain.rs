@@ -127,3 +127,28 @@ proptest! {
         }
     }
 }
+
+/// An argument that is given rules out what asks for another, whatever those are that are not given.
+#[test]
+fn one_argument_may_be_enough() {
+    let text = r#"{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_X86_64"],"syscalls":[
+        {"names":["socket"],"action":"SCMP_ACT_ALLOW","args":[
+            {"index":0,"value":4294967295,"valueTwo":2,"op":"SCMP_CMP_MASKED_EQ"},
+            {"index":1,"value":4294967295,"valueTwo":1,"op":"SCMP_CMP_MASKED_EQ"}]}]}"#;
+    let (file, context) = (ingest::seccomp::parse(text).expect("a file"), context(&[]));
+    let subject = Subject { file: &file, profile: None, context: &context };
+    let passes = |given: &[u64]| subject.why_not("socket", given).expect("known")[0].passes;
+    // AF_ALG; AF_INET with a type that is not given, with SOCK_STREAM, with SOCK_RAW
+    assert_eq!(
+        [&[38][..], &[2], &[2, 1], &[2, 3]].map(passes),
+        [Some(false), None, Some(true), Some(false)]
+    );
+}
+
+#[test]
+fn a_name_may_be_a_calls_and_a_capabilitys() {
+    let (file, context) = (docker_default_file(), context(&[]));
+    let subject = Subject { file, profile: None, context: &context };
+    let count = |name: &str| subject.named(name).expect(name).len();
+    assert!(count("setuid") > 1 && count("CAP_SETUID") == 1 && count("net_raw") == 1);
+}
