@@ -9,6 +9,12 @@ use crate::model::{
 
 /// Starts the target under its profile.
 pub(super) fn enforce(recording: &Recording, dir: &str, capabilities: &[&str]) -> Vec<String> {
+    if recording.target.kind == TargetKind::Command
+        && let Some(run) = newest(recording).filter(|run| !run.command.is_empty())
+    {
+        let command = run.command.iter().map(String::as_str);
+        return vec![shell::join(["profiler", "verify", dir, "--"].into_iter().chain(command))];
+    }
     let container = newest(recording).and_then(|run| run.container.as_ref());
     let mut commands = Vec::new();
     if let Some(Container { compose_service: Some(service), engine, .. }) = container {
