@@ -177,7 +177,7 @@ fn clone3(effective: &Effective, found: &mut Vec<Finding>) {
         let clone3 = effective.decision(abi, syscall::number(abi, "clone3")?);
         let goes_round = clone.outcomes().any(|outcome| !outcome.may_pass())
             && clone3.outcomes().any(|outcome| outcome.may_pass());
-        goes_round.then(|| !clone.rules.is_empty())
+        goes_round.then_some(!clone.rules.is_empty())
     });
     let (severity, message) = match open.max() {
         None => return,
