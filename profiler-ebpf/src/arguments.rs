@@ -90,7 +90,7 @@ fn watched(call: &CallKey) -> Option<&'static Watch> {
 #[inline(always)]
 fn read(watch: &Watch, key: &mut ArgumentsKey, regs: Address) -> bool {
     for i in 0..COUNT {
-        if watch.masks[i] == 0 || i == 1 && !is_kept(watch, key.values[0]) {
+        if watch.masks[i] == 0 {
             continue;
         }
         let mut value = kernel::argument(regs, key.call.abi, i);
@@ -105,13 +105,17 @@ fn read(watch: &Watch, key: &mut ArgumentsKey, regs: Address) -> bool {
         }
         key.values[i] = value as u32 & watch.masks[i];
     }
+    // not in the loop, in which each branch is another state for the verifier
+    if watch.of != 0 && !is_kept(watch, key.values[0]) {
+        key.values[1] = 0;
+    }
     true
 }
 
-/// Whether the second argument is, beside this first one.
+/// Whether the second argument is kept, beside this first one.
 #[inline(always)]
 fn is_kept(watch: &Watch, first: u32) -> bool {
-    watch.of == 0 || first < 64 && watch.of >> first & 1 != 0
+    first < 64 && watch.of >> first & 1 != 0
 }
 
 /// The flags of a `struct clone_args`, with [`watch::BEYOND`] for what clone(2) has no way to say: a cgroup to start in, and
