@@ -1,7 +1,7 @@
 //! Reading the kernel's structs by injected offsets. Nothing else knows a struct's layout.
 
 use aya_ebpf::{
-    Global,
+    EbpfContext, Global,
     helpers::{
         bpf_probe_read_kernel, bpf_probe_read_user,
         generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs},
@@ -27,6 +27,10 @@ for_each_global!(define);
 /// (<https://elixir.bootlin.com/linux/v6.12/source/arch/x86/include/asm/thread_info.h#L198>).
 const TS_COMPAT: u32 = 0x2;
 
+/// `PSR_MODE32_BIT` of arm64's `user_pt_regs.pstate`
+/// (<https://elixir.bootlin.com/linux/v6.12/source/arch/arm64/include/uapi/asm/ptrace.h#L36>).
+const MODE32: u64 = 0x10;
+
 /// Address of a kernel object; 0 is null.
 pub type Address = u64;
 
@@ -35,6 +39,13 @@ pub type Address = u64;
 #[inline(always)]
 fn is_typed() -> bool {
     TASK_HELPERS.load() == 1
+}
+
+/// Whether this is a kernel of aarch64; else it is one of x86_64, whose registers have no such field. The verifier knows
+/// the constant here, too.
+#[inline(always)]
+pub fn is_aarch64() -> bool {
+    REGS_SYSCALLNO.load() >= 0
 }
 
 /// The current `task_struct`.
@@ -74,16 +85,11 @@ pub fn is_last_thread() -> bool {
 /// The registers that the current task entered the kernel with.
 #[inline(always)]
 pub fn current_regs() -> Address {
-    /// x86_64's since 3.16, without KASAN
-    /// (<https://elixir.bootlin.com/linux/v5.10/source/arch/x86/include/asm/page_64_types.h#L15>).
-    const THREAD_SIZE: u64 = 16 << 10;
-    /// Size of x86_64's `struct pt_regs`, which is at the end of the stack.
-    const PT_REGS: u64 = 168;
     if is_typed() {
         // SAFETY: the argument is the current task.
         return unsafe { bpf_task_pt_regs(current() as *mut _) as Address };
     }
-    read(current(), &TASK_STACK).map_or(0, |stack: Address| stack + THREAD_SIZE - PT_REGS)
+    read(current(), &TASK_STACK).map_or(0, |stack: Address| stack + REGS_ON_STACK.load() as u64)
 }
 
 /// A word of a `struct pt_regs` that the kernel handed out.
@@ -99,18 +105,33 @@ fn register(regs: Address, offset: usize) -> u64 {
 
 /// The number that a call was made with.
 #[inline(always)]
-pub fn orig_ax(regs: Address) -> i64 {
+pub fn number(regs: Address) -> i64 {
     /// Offset in x86_64's `struct pt_regs`, which is user-space ABI (`ptrace(2)`).
     const ORIG_AX: usize = 120;
-    register(regs, ORIG_AX) as i64
+    if !is_aarch64() {
+        return register(regs, ORIG_AX) as i64;
+    }
+    let syscallno = if is_typed() {
+        let at = regs + REGS_SYSCALLNO.load() as u64;
+        // SAFETY: the verifier has typed the struct, and the offset comes from this kernel's BTF.
+        unsafe { (at as *const i32).read_volatile() }
+    } else {
+        read(regs, &REGS_SYSCALLNO).unwrap_or(-1)
+    };
+    i64::from(syscallno)
 }
 
-/// The user stack pointer of a native call.
+/// Where a native call returns to, if the function that makes it has no frame.
 #[inline(always)]
-pub fn stack_pointer(regs: Address) -> Address {
-    /// Offset in x86_64's `struct pt_regs`, as with `orig_ax`.
+pub fn caller(regs: Address) -> Address {
+    /// Offset in x86_64's `struct pt_regs`, as with [`number`].
     const SP: usize = 152;
-    register(regs, SP)
+    /// Offset of x30, in which arm64 keeps the address.
+    const LINK: usize = 30 * 8;
+    if is_aarch64() {
+        return register(regs, LINK);
+    }
+    read_user(register(regs, SP)).unwrap_or(0)
 }
 
 /// Where the stack of the current program begins: another place after each execve. 0 when unknown.
@@ -122,39 +143,41 @@ pub fn program() -> Address {
 /// An argument of a call.
 #[inline(always)]
 pub fn argument(regs: Address, abi: u8, index: usize) -> u64 {
-    /// Offsets in `struct pt_regs`, as with `orig_ax`.
+    /// Offsets in x86_64's `struct pt_regs`, as with [`number`].
     const NATIVE: [usize; ARGUMENTS] = [112, 104, 96, 56, 72, 64]; // di, si, dx, r10, r8, r9
     const COMPAT: [usize; ARGUMENTS] = [40, 88, 96, 104, 112, 32]; // bx, cx, dx, si, di, bp
+    if is_aarch64() {
+        // arm64's begin with x0 to x30; the first holds the result when the call returns
+        return if index == 0 { load(regs, &REGS_ORIG_X0) } else { register(regs, 8 * index) };
+    }
     let offset = if abi == abi::COMPAT { COMPAT[index] } else { NATIVE[index] };
     register(regs, offset)
 }
 
-/// Whether a call is execve or execveat.
+/// An argument of the function that a kprobe is at the beginning of.
 #[inline(always)]
-pub fn is_exec(abi: u8, nr: u32) -> bool {
-    match abi {
-        abi::COMPAT => matches!(nr, 11 | 358),
-        abi::X32 => matches!(nr, 520 | 545),
-        _ => matches!(nr, 59 | 322),
-    }
+pub fn parameter(ctx: &impl EbpfContext, index: usize) -> Option<u64> {
+    /// Offsets in x86_64's `struct pt_regs`: di, si, dx, cx.
+    const X86_64: [usize; 4] = [112, 104, 96, 88];
+    let offset = if is_aarch64() { 8 * index } else { X86_64[index] };
+    read_at(ctx.as_ptr() as u64 + offset as u64)
 }
 
-/// Whether a call is prctl or seccomp.
+/// The result of the function that a return probe is at the end of.
 #[inline(always)]
-pub fn may_load_filter(abi: u8, nr: u32) -> bool {
-    match abi {
-        abi::COMPAT => matches!(nr, 172 | 354),
-        _ => matches!(nr, 157 | 317),
-    }
+pub fn result(ctx: &impl EbpfContext) -> Option<u64> {
+    /// Offset in x86_64's `struct pt_regs`.
+    const AX: u64 = 80;
+    read_at(ctx.as_ptr() as u64 + if is_aarch64() { 0 } else { AX })
 }
 
-/// Number space and number of a native `orig_ax`-like value.
+/// Number space and number of a call, by the number that it was made with.
 #[inline(always)]
-pub fn call_of(task: Address, nr: i64) -> (u8, u32) {
+pub fn call_of(task: Address, regs: Address, nr: i64) -> (u8, u32) {
     let nr = nr as u32;
-    if is_compat(task) {
+    if is_compat(task, regs) {
         (abi::COMPAT, nr)
-    } else if nr & X32_BIT != 0 && (nr as i32) > 0 {
+    } else if nr & X32_BIT != 0 && (nr as i32) > 0 && !is_aarch64() {
         (abi::X32, nr & !X32_BIT)
     } else {
         (abi::NATIVE, nr)
@@ -164,17 +187,19 @@ pub fn call_of(task: Address, nr: i64) -> (u8, u32) {
 /// Whether the current syscall came through a 32-bit entry.
 ///
 /// The two offsets that x86 kernels have had (5.10: 8, since 5.11: 16) are plain loads; the verifier
-/// knows the injected constant and drops the other branches.
+/// knows the injected constant and drops the other branches. arm64 kernels have none, but the mode is in the registers.
 #[inline(always)]
-fn is_compat(task: Address) -> bool {
+fn is_compat(task: Address, regs: Address) -> bool {
+    /// Offset in arm64's `struct user_pt_regs`, which is user-space ABI.
+    const PSTATE: usize = 264;
     let offset = if is_typed() { TASK_STATUS.load() } else { i32::MAX };
     let task = task as *const u8;
     // SAFETY: `task` is the current task_struct, and the offset comes from this kernel's BTF.
     let status = match offset {
         16 => unsafe { task.add(16).cast::<u32>().read_volatile() },
         8 => unsafe { task.add(8).cast::<u32>().read_volatile() },
-        0.. => read(task as Address, &TASK_STATUS).unwrap_or(0),
-        _ => 0,
+        _ if is_aarch64() => return register(regs, PSTATE) & MODE32 != 0,
+        _ => read(task as Address, &TASK_STATUS).unwrap_or(0),
     };
     status & TS_COMPAT != 0
 }

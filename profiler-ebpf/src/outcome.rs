@@ -16,7 +16,7 @@ use profiler_common::{
 };
 
 use crate::{
-    attribution, joined,
+    attribution, calls, joined,
     kernel::{self, Address},
     maps::{CHECKS, DENIALS, INSIDE, PENDING, PENDING_ZERO, add, control, get_or_insert, lost},
     scope, syscall,
@@ -173,8 +173,8 @@ fn is_restart(ret: i64) -> bool {
 #[inline(always)]
 fn answered(regs: Address, slot: Slot, ret: i64) {
     let task = kernel::current();
-    let (abi, nr) = kernel::call_of(task, kernel::orig_ax(regs));
-    if ret == 0 && kernel::is_exec(abi, nr) {
+    let (abi, nr) = kernel::call_of(task, regs, kernel::number(regs));
+    if ret == 0 && calls::is_exec(abi, nr) {
         return; // a thread that executed takes over the id of its leader, which never returned
     }
     if kernel::is_killed_by_seccomp(task) {
@@ -194,9 +194,9 @@ fn answered(regs: Address, slot: Slot, ret: i64) {
 #[inline(always)]
 fn look_again(regs: Address, slot: Slot, ret: i64) {
     let task = kernel::current();
-    let (abi, nr) = kernel::call_of(task, kernel::orig_ax(regs));
+    let (abi, nr) = kernel::call_of(task, regs, kernel::number(regs));
     // a program that was just executed, or a return from a signal's handler, has made no call
-    let is_none = kernel::is_exec(abi, nr) && ret == 0 || nr == u32::MAX;
+    let is_none = calls::is_exec(abi, nr) && ret == 0 || nr == u32::MAX;
     if is_none || kernel::is_killed_by_seccomp(task) {
         return;
     }
@@ -221,7 +221,7 @@ fn may_be_denied(task: Address, nr: u32, ret: i64) -> bool {
 
 #[inline(never)]
 fn denied(regs: Address, slot: Slot, phase: u8, errno: i32) {
-    let (abi, nr) = kernel::call_of(kernel::current(), kernel::orig_ax(regs));
+    let (abi, nr) = kernel::call_of(kernel::current(), regs, kernel::number(regs));
     let call = CallKey { slot: slot_of(scope::evidence(slot)), nr, abi, phase, reserved: 0 };
     let key = DenialKey { call, errno };
     let new = Denial { count: 0, makers: 0, arguments: [0; ARGUMENTS] };

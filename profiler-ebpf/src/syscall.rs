@@ -9,6 +9,7 @@ use profiler_common::{
 use crate::{
     arguments,
     attribution::{self, Maker},
+    calls,
     implied, joined,
     kernel::{self, Address},
     maps::{COUNTS, SEEN, SPARSE, add, control, get_or_insert, lost},
@@ -19,12 +20,12 @@ use crate::{
 #[inline(always)]
 pub fn enter(ctx: &BtfTracePointContext, task: Address, slot: Slot) {
     let regs: Address = ctx.arg(0);
-    let (abi, nr) = kernel::call_of(task, ctx.arg(1));
+    let (abi, nr) = kernel::call_of(task, regs, ctx.arg(1));
     let denials = control().denials;
     if denials != 0 {
         outcome::entered(denials);
     }
-    if implied::is_wanted(abi, nr) {
+    if calls::may_need_capabilities(abi, nr) {
         implied::called(slot, abi, nr);
     }
     let mut key = CallKey {
@@ -90,7 +91,7 @@ pub fn returned(regs: Address, slot: Slot, abi: u8, nr: u32) {
         phase: joined::noted_phase(),
         reserved: 0,
     };
-    if key.phase == phase::HANDOVER && kernel::may_load_filter(abi, nr) {
+    if key.phase == phase::HANDOVER && calls::may_load_filter(abi, nr) {
         return; // it was made in set-up
     }
     let maker = attribution::maker(kernel::current());

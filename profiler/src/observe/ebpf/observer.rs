@@ -10,7 +10,10 @@ use aya::{
 use aya_log::EbpfLogger;
 use fs_err as fs;
 use profiler_common::{
-    globals::{CAPABLE_OPTS, COUNTS_WANTED, FILTERS_WANTED, OFFSETS, STACKS_WANTED, TASK_HELPERS},
+    globals::{
+        CAPABLE_OPTS, COUNTS_WANTED, FILTERS_WANTED, OFFSETS, REGS_ON_STACK, STACKS_WANTED,
+        TASK_HELPERS,
+    },
     scope::{Control, Slot},
 };
 
@@ -81,6 +84,7 @@ impl Observer {
         }
         let offsets = offsets(&btf)?;
         let helpers = i32::from(attach::has_task_helpers(&btf));
+        let regs = attach::regs_on_stack(&btf, procfs::page_size());
         let opts = attach::capable_opts(&btf);
 
         let mut loader = EbpfLoader::new();
@@ -88,6 +92,7 @@ impl Observer {
             loader.override_global(offset.global, value, false);
         }
         loader.override_global(TASK_HELPERS, &helpers, false);
+        loader.override_global(REGS_ON_STACK, &regs, false);
         loader.override_global(CAPABLE_OPTS, &opts, false);
         let optional = [
             (STACKS_WANTED, "STACKS", i32::from(options.stacks)),
