@@ -27,8 +27,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Calls of six short-lived children, which have no effect with arguments that are all -1.
-pub const CHILDREN: [&str; 6] =
-    ["vmsplice", "tee", "splice", "mq_unlink", "readahead", "io_setup"];
+pub const CHILDREN: [&str; 6] = ["vmsplice", "tee", "splice", "mq_unlink", "readahead", "io_setup"];
 
 fn first_call(machine: &Machine) -> Result<()> {
     let end = syscalls::number("exit_group")?;

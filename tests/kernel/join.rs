@@ -7,9 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use camino::Utf8PathBuf;
 use profiler::{
     kernel::cgroup,
-    model::{
-        recording::{Missing, Phase, Verdict},
-    },
+    model::recording::{Missing, Phase, Verdict},
     observe::{
         ebpf::{Observer, Options, SlotKind},
         evidence::Evidence,
@@ -72,8 +70,11 @@ fn phases(machine: &Machine) -> Result<()> {
         workload == [allowed, exit_group].into(),
         "the program makes {ALLOWED} and exit_group, not {workload:?}"
     );
-    let denials: Vec<_> =
-        evidence.denials.iter().map(|fact| (fact.abi.name(), fact.nr, fact.errno, fact.phase)).collect();
+    let denials: Vec<_> = evidence
+        .denials
+        .iter()
+        .map(|fact| (fact.abi.name(), fact.nr, fact.errno, fact.phase))
+        .collect();
     ensure!(
         denials == [(NATIVE, refused, EPERM, Phase::Workload)],
         "the filter refuses {DENIED}, not {denials:?}"

@@ -50,7 +50,6 @@ impl Cross {
     /// # Errors
     /// When a package cannot be had.
     pub fn fetch(home: &Utf8Path) -> Result<Self> {
-        let home = home.join(AARCH64.name);
         // another version's library would be refused
         let version = cmd("dpkg-query").args(["-W", "-f", "${Version}", LIBRARY]).stdout()?;
         let library = home.join(format!("rust-{version}"));
@@ -62,9 +61,8 @@ impl Cross {
 
     /// Cargo, told to build with `args`, to [`built`].
     pub fn cargo(&self, args: &[&str]) -> Cmd {
-        let variable = |name: &str| {
-            format!("CARGO_TARGET_{}_{name}", TARGET.to_uppercase().replace('-', "_"))
-        };
+        let variable =
+            |name: &str| format!("CARGO_TARGET_{}_{name}", TARGET.to_uppercase().replace('-', "_"));
         cmd("cargo")
             .args(args)
             .args(["--target", TARGET, "--target-dir", built().as_str()])

@@ -67,7 +67,8 @@ pub fn pack(suite: &Utf8Path, home: &Utf8Path) -> Result<Utf8PathBuf> {
 pub fn pack_aarch64(cross: &Cross, suite: &Utf8Path, home: &Utf8Path) -> Result<Utf8PathBuf> {
     let tree = Tree::begin(home.join("root"))?;
     // documentation and character sets are most of it
-    let script = "tar c --exclude ./usr/share --exclude gconv . | tar x --keep-directory-symlink -C \"$1\"";
+    let script =
+        "tar c --exclude ./usr/share --exclude gconv . | tar x --keep-directory-symlink -C \"$1\"";
     cmd("sh").args(["-c", script, "sh", tree.dir.as_str()]).dir(&cross.system).run()?;
     let profiler = cross::profiler();
     for program in [profiler.as_path(), suite] {

@@ -62,8 +62,7 @@ pub fn home() -> Utf8PathBuf {
 /// # Errors
 /// When something cannot be built or fetched, or a check fails on a kernel; all failures are told.
 pub fn run(args: &Args) -> Result<()> {
-    let chosen =
-        if args.write_docs { KERNELS.iter().collect() } else { chosen(&args.kernels)? };
+    let chosen = if args.write_docs { KERNELS.iter().collect() } else { chosen(&args.kernels)? };
     let initrds = initrds(&chosen)?;
     let reports = boot_all(&chosen, &initrds, Duration::from_secs(args.timeout));
     let mut failures = Vec::new();
@@ -240,7 +239,8 @@ mod tests {
     fn a_kernel_is_named_or_a_machines_are_meant() {
         let names = |words: &[&str]| {
             let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-            chosen(&words).map(|kernels| kernels.iter().map(|kernel| kernel.name).collect::<Vec<_>>())
+            chosen(&words)
+                .map(|kernels| kernels.iter().map(|kernel| kernel.name).collect::<Vec<_>>())
         };
         let x86_64 = ["5.10", "6.1", "6.12", "newest"];
         assert_eq!(names(&[]).expect("those of x86_64"), x86_64);

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use aya::Ebpf;
 use profiler_common::{
     evidence::{
-        CALLERS, CallKey, Check, CheckKey, Denial, DenialKey, KILLED, MakerKey, Makers,
-        Seen, Sighting as RawSighting, abi, check, phase,
+        CALLERS, CallKey, Check, CheckKey, Denial, DenialKey, KILLED, MakerKey, Makers, Seen,
+        Sighting as RawSighting, abi, check, phase,
     },
     scope::{Slot, Target, loss, slot_kind, slot_of},
 };

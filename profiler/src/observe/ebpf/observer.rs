@@ -527,6 +527,7 @@ fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{arch::Abi, syscall};
 
     #[test]
     fn a_kernel_that_lacks_what_is_needed_is_refused_with_a_way_out() {
@@ -540,6 +541,32 @@ mod tests {
             let text = error.to_string();
             assert!(text.starts_with("this kernel is not supported: "), "{text}");
             assert!(text.contains("\nhint: "), "{text}");
+        }
+    }
+
+    /// The kernel side knows some calls by number, on both machines.
+    #[test]
+    fn the_numbers_of_the_kernel_side_are_those_of_the_tables() {
+        let source = include_str!("../../../../profiler-ebpf/src/calls.rs");
+        let rows = source
+            .lines()
+            .filter_map(|line| line.trim_start_matches("pub ").strip_prefix("const "));
+        let rows: Vec<(&str, &str)> =
+            rows.filter_map(|row| row.strip_suffix(");")?.split_once(": Call = call(")).collect();
+        assert_eq!(rows.len(), 19, "{rows:?}");
+        for (name, numbers) in rows {
+            let name = name.to_lowercase();
+            let expected = [Abi::X86_64, Abi::Ia32, Abi::Aarch64, Abi::Arm].map(|abi| {
+                let is_wide = matches!(abi, Abi::X86_64 | Abi::Aarch64);
+                let number = match name.strip_suffix("16") {
+                    Some(_) if is_wide => None,
+                    Some(name) => syscall::number(abi, name),
+                    None => syscall::number(abi, &format!("{name}32"))
+                        .or_else(|| syscall::number(abi, &name)),
+                };
+                number.map_or_else(|| "NONE".to_owned(), |number| number.to_string())
+            });
+            assert_eq!(numbers, expected.join(", "), "{name}");
         }
     }
 
