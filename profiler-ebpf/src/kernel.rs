@@ -27,10 +27,6 @@ for_each_global!(define);
 /// (<https://elixir.bootlin.com/linux/v6.12/source/arch/x86/include/asm/thread_info.h#L198>).
 const TS_COMPAT: u32 = 0x2;
 
-/// `PSR_MODE32_BIT` of arm64's `user_pt_regs.pstate`
-/// (<https://elixir.bootlin.com/linux/v6.12/source/arch/arm64/include/uapi/asm/ptrace.h#L36>).
-const MODE32: u64 = 0x10;
-
 /// Address of a kernel object; 0 is null.
 pub type Address = u64;
 
@@ -121,6 +117,29 @@ pub fn number(regs: Address) -> i64 {
     i64::from(syscallno)
 }
 
+/// The number of the call that a filter ended the current task for. On the way to its end aarch64 forgets it
+/// (<https://elixir.bootlin.com/linux/v6.12/source/arch/arm64/kernel/signal.c>, `forget_syscall`), but not the register that it was given in.
+#[inline(always)]
+pub fn last_number(regs: Address) -> i64 {
+    const NATIVE: usize = 8 * 8; // x8
+    const COMPAT: usize = 7 * 8; // r7
+    let nr = number(regs);
+    if !is_aarch64() || nr != -1 {
+        return nr;
+    }
+    i64::from(register(regs, if is_mode32(regs) { COMPAT } else { NATIVE }) as i32)
+}
+
+/// Whether an aarch64 kernel was entered by a 32-bit program.
+#[inline(always)]
+fn is_mode32(regs: Address) -> bool {
+    /// Offset in arm64's `struct user_pt_regs`, which is user-space ABI, and `PSR_MODE32_BIT` of the field
+    /// (<https://elixir.bootlin.com/linux/v6.12/source/arch/arm64/include/uapi/asm/ptrace.h#L36>).
+    const PSTATE: usize = 264;
+    const MODE32: u64 = 0x10;
+    register(regs, PSTATE) & MODE32 != 0
+}
+
 /// Where a native call returns to, if the function that makes it has no frame.
 #[inline(always)]
 pub fn caller(regs: Address) -> Address {
@@ -190,15 +209,13 @@ pub fn call_of(task: Address, regs: Address, nr: i64) -> (u8, u32) {
 /// knows the injected constant and drops the other branches. arm64 kernels have none, but the mode is in the registers.
 #[inline(always)]
 fn is_compat(task: Address, regs: Address) -> bool {
-    /// Offset in arm64's `struct user_pt_regs`, which is user-space ABI.
-    const PSTATE: usize = 264;
     let offset = if is_typed() { TASK_STATUS.load() } else { i32::MAX };
     let task = task as *const u8;
     // SAFETY: `task` is the current task_struct, and the offset comes from this kernel's BTF.
     let status = match offset {
         16 => unsafe { task.add(16).cast::<u32>().read_volatile() },
         8 => unsafe { task.add(8).cast::<u32>().read_volatile() },
-        _ if is_aarch64() => return register(regs, PSTATE) & MODE32 != 0,
+        _ if is_aarch64() => return is_mode32(regs),
         _ => read(task as Address, &TASK_STATUS).unwrap_or(0),
     };
     status & TS_COMPAT != 0

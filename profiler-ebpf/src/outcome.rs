@@ -221,7 +221,8 @@ fn may_be_denied(task: Address, nr: u32, ret: i64) -> bool {
 
 #[inline(never)]
 fn denied(regs: Address, slot: Slot, phase: u8, errno: i32) {
-    let (abi, nr) = kernel::call_of(kernel::current(), regs, kernel::number(regs));
+    let nr = if errno == KILLED { kernel::last_number(regs) } else { kernel::number(regs) };
+    let (abi, nr) = kernel::call_of(kernel::current(), regs, nr);
     let call = CallKey { slot: slot_of(scope::evidence(slot)), nr, abi, phase, reserved: 0 };
     let key = DenialKey { call, errno };
     let new = Denial { count: 0, makers: 0, arguments: [0; ARGUMENTS] };

@@ -1,6 +1,7 @@
 //! A call for which a filter ends the thread or the process is a denial, on every kernel, although nothing returns.
 
 use anyhow::{Result, ensure};
+use camino::Utf8Path;
 use serde_json::json;
 
 use crate::harness::{
@@ -17,15 +18,18 @@ pub fn tests() -> Vec<Test> {
     ["process", "thread"]
         .map(|what| {
             let name = format!("command::a_killed_{what}_is_a_denial");
-            Test::new(name, &NEEDS, move |machine| killed(machine, what)).on_every_machine()
+            Test::new(name, &NEEDS, move |machine| {
+                let refused = machine.fixture("refused")?;
+                killed(machine, &refused, what, NATIVE, syscalls::number("vmsplice")?)
+            })
+            .on_every_machine()
         })
         .into()
 }
 
-fn killed(machine: &Machine, what: &str) -> Result<()> {
+/// `refused` makes vmsplice, which is number `nr` of `abi`.
+pub fn killed(machine: &Machine, refused: &Utf8Path, what: &str, abi: &str, nr: u32) -> Result<()> {
     let scratch = machine.scratch()?;
-    let refused = machine.fixture("refused")?;
-    let nr = syscalls::number("vmsplice")?;
     let recorded = Record::new(machine, scratch.join("out"))
         .workload([refused.as_str(), what, &nr.to_string()])
         .run()?
@@ -36,7 +40,7 @@ fn killed(machine: &Machine, what: &str) -> Result<()> {
     let [denial] = denials.as_slice() else { anyhow::bail!("not one denial: {denials:?}") };
     for (key, value) in [
         ("nr", json!(nr)),
-        ("abi", json!(NATIVE)),
+        ("abi", json!(abi)),
         ("phase", json!("workload")),
         ("killed", json!(true)),
     ] {
@@ -52,7 +56,7 @@ fn killed(machine: &Machine, what: &str) -> Result<()> {
         seen["arguments"]
     );
     let program = &seen["sighting"]["programs"][0];
-    ensure!(program["comm"] == "refused", "the program is {program}");
+    ensure!(refused.file_name() == program["comm"].as_str(), "the program is {program}");
     ensure!(!recording.names("workload")?.contains("vmsplice"), "the call was not made");
     recorded.says("killed")
 }

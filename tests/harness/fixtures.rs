@@ -65,7 +65,8 @@ pub fn build_all(root: &Utf8Path) -> Result<()> {
 const OF_AARCH64: [&str; 5] = ["calls", "caps", "filtered", "forker", "refused"];
 
 /// Programs of 32-bit ARM: name, and the fixture that it is.
-const OF_ARM: [(&str, &str); 2] = [("calls32", "calls"), ("real32", "real32")];
+const OF_ARM: [(&str, &str); 3] =
+    [("calls32", "calls"), ("real32", "real32"), ("refused32", "refused")];
 
 /// Builds the fixtures for aarch64 by cross compilers, into a directory beside the others. There they count as built.
 ///

@@ -5,6 +5,8 @@ use anyhow::{Result, ensure};
 use camino::Utf8PathBuf;
 
 use crate::{
+    arguments::of,
+    command,
     harness::{
         machine::{Machine, Need, Scratch},
         record::{Record, Recorded},
@@ -21,13 +23,19 @@ const VMSPLICE: u32 = 343;
 const EXIT_GROUP: u32 = 248;
 const WRITE: u32 = 4;
 const SET_TLS: u32 = 0x0f_0005;
+const SOCKET: u32 = 281;
+
+/// The execve by which a program begins is always the machine's own.
+const BOTH: [&str; 2] = ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"];
 
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
-    let tests: [(&str, fn(&Machine) -> Result<()>); 5] = [
+    let tests: [(&str, fn(&Machine) -> Result<()>); 7] = [
         ("a_static_program_of_32_bits", small),
         ("a_real_32_bit_program", real),
         ("both_in_one_shell", both),
+        ("arguments_of_both", arguments),
+        ("a_killed_process_of_32_bits_is_a_denial", killed),
         ("a_command_lacks_a_call", lacking),
         ("a_command_of_32_bits_is_confined", confined),
     ];
@@ -66,7 +74,7 @@ fn small(machine: &Machine) -> Result<()> {
     ensure!(arm == [VMSPLICE, EXIT_GROUP, 999].into(), "the calls of arm are {arm:?}");
     let native = recording.numbers(NATIVE, "workload");
     ensure!(native.is_empty(), "a 32-bit program made native calls: {native:?}");
-    expect_architectures(&recorded, &["SCMP_ARCH_ARM"])
+    expect_architectures(&recorded, &BOTH)
 }
 
 /// One that is linked to a C library, which calls what is ARM's own.
@@ -83,7 +91,7 @@ fn real(machine: &Machine) -> Result<()> {
     ensure!(native.is_empty(), "a 32-bit program made native calls: {native:?}");
     let allowed = recorded.emitted().seccomp()?.allowed();
     ensure!(allowed.contains("set_tls"), "set_tls is not among {allowed:?}");
-    expect_architectures(&recorded, &["SCMP_ARCH_ARM"])
+    expect_architectures(&recorded, &BOTH)
 }
 
 /// The same number means another call in each.
@@ -100,7 +108,28 @@ fn both(machine: &Machine) -> Result<()> {
         ensure!(native.contains(&nr), "{nr} is not in {native:?}");
     }
     ensure!(!native.contains(&VMSPLICE) && !native.contains(&EXIT_GROUP), "{native:?}");
-    expect_architectures(&recorded, &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"])
+    expect_architectures(&recorded, &BOTH)
+}
+
+/// No family is 0x63 or 0x64. 32-bit programs have the upper halves of registers to themselves.
+fn arguments(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let (calls, calls32) = (machine.fixture("calls")?, of_arm(machine, "calls32"));
+    let socket = syscalls::number("socket")?;
+    let script =
+        format!("{calls} -q {socket}:100000063,1,2; {calls32} -q {SOCKET}:64,1,2 {SOCKET}:63,1,2");
+    let recording = record(machine, &scratch, &["/bin/sh", "-c", &script])?.recording()?;
+    for (abi, nr, families) in [(NATIVE, socket, [0x63].as_slice()), ("arm", SOCKET, &[0x63, 0x64])]
+    {
+        let seen = of(&recording, abi, nr.into())?;
+        let expected = families.iter().map(|family| vec![(0, *family), (1, 1), (2, 2)]).collect();
+        ensure!(seen == expected, "{abi}: {seen:x?}, not {expected:x?}");
+    }
+    Ok(())
+}
+
+fn killed(machine: &Machine) -> Result<()> {
+    command::killed::killed(machine, &of_arm(machine, "refused32"), "process", "arm", VMSPLICE)
 }
 
 /// It runs under its own profile, and is told which call it lacks under one without.

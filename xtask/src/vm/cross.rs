@@ -13,8 +13,14 @@ use crate::{
 };
 
 /// What is installed here for it.
-pub const PACKAGES: [&str; 4] =
-    ["gcc-aarch64-linux-gnu", "gcc-arm-linux-gnueabihf", "libstd-rust-web-dev", "rustc-web"];
+pub const PACKAGES: [&str; 6] = [
+    "gcc-aarch64-linux-gnu",
+    "gcc-arm-linux-gnueabihf",
+    "libc6-dev-arm64-cross",
+    "libc6-dev-armhf-cross",
+    "libstd-rust-web-dev",
+    "rustc-web",
+];
 
 /// What the machine's programs load, and its tools: packages of arm64.
 const SYSTEM: [&str; 9] = [

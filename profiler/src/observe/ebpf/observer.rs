@@ -481,6 +481,8 @@ fn load_and_attach(program: &mut Program, to: &str, btf: &aya::Btf) -> Result<()
 
 /// Why a way was refused, in a few words: the system call's own, where one failed.
 fn reason(error: &ProgramError) -> String {
+    /// The kernel's own number for what the machine does not have.
+    const ENOTSUPP: i32 = 524;
     let io = match error {
         ProgramError::IOError(io) => io,
         ProgramError::SyscallError(call) => &call.io_error,
@@ -489,6 +491,7 @@ fn reason(error: &ProgramError) -> String {
     match io.kind() {
         std::io::ErrorKind::PermissionDenied => "not permitted".to_owned(),
         std::io::ErrorKind::NotFound => "this kernel offers none".to_owned(),
+        _ if io.raw_os_error() == Some(ENOTSUPP) => "this kernel offers none".to_owned(),
         _ => io.to_string(),
     }
 }
@@ -574,7 +577,7 @@ mod tests {
     fn a_refusal_is_told_in_a_few_words() {
         let of = |number| reason(&ProgramError::IOError(std::io::Error::from_raw_os_error(number)));
         assert_eq!(of(1), "not permitted");
-        assert_eq!(of(2), "this kernel offers none");
+        assert_eq!([of(2), of(524)], ["this kernel offers none"; 2]);
         assert_eq!(reason(&ProgramError::UnexpectedProgramType), "unexpected program type");
     }
 }
