@@ -50,7 +50,8 @@ pub fn returned(ctx: &FExitContext, slot: Slot) {
 /// The beginning of the same function.
 pub fn asked(ctx: &ProbeContext, slot: Slot) {
     let argument = |index| kernel::parameter(ctx, index);
-    let (Some(cred), Some(target), Some(capability)) = (argument(0), argument(1), argument(2)) else {
+    let (Some(cred), Some(target), Some(capability)) = (argument(0), argument(1), argument(2))
+    else {
         return;
     };
     let capability = capability as i32;

@@ -121,13 +121,17 @@ pub fn number(regs: Address) -> i64 {
 /// (<https://elixir.bootlin.com/linux/v6.12/source/arch/arm64/kernel/signal.c>, `forget_syscall`), but not the register that it was given in.
 #[inline(always)]
 pub fn last_number(regs: Address) -> i64 {
+    let nr = number(regs);
+    if is_aarch64() && nr == -1 { i64::from(given_number(regs)) } else { nr }
+}
+
+/// The register in which aarch64 is given a call's number. The kernel leaves it as it is, but for a program that it executes: all
+/// of its registers are 0.
+#[inline(always)]
+pub fn given_number(regs: Address) -> i32 {
     const NATIVE: usize = 8 * 8; // x8
     const COMPAT: usize = 7 * 8; // r7
-    let nr = number(regs);
-    if !is_aarch64() || nr != -1 {
-        return nr;
-    }
-    i64::from(register(regs, if is_mode32(regs) { COMPAT } else { NATIVE }) as i32)
+    register(regs, if is_mode32(regs) { COMPAT } else { NATIVE }) as i32
 }
 
 /// Whether an aarch64 kernel was entered by a 32-bit program.

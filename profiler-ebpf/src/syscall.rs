@@ -9,8 +9,7 @@ use profiler_common::{
 use crate::{
     arguments,
     attribution::{self, Maker},
-    calls,
-    implied, joined,
+    calls, implied, joined,
     kernel::{self, Address},
     maps::{COUNTS, SEEN, SPARSE, add, control, get_or_insert, lost},
     outcome, scope, stack,
