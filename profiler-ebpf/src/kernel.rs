@@ -169,11 +169,14 @@ pub fn argument(regs: Address, abi: u8, index: usize) -> u64 {
     /// Offsets in x86_64's `struct pt_regs`, as with [`number`].
     const NATIVE: [usize; ARGUMENTS] = [112, 104, 96, 56, 72, 64]; // di, si, dx, r10, r8, r9
     const COMPAT: [usize; ARGUMENTS] = [40, 88, 96, 104, 112, 32]; // bx, cx, dx, si, di, bp
-    if is_aarch64() {
+    let offset = if is_aarch64() {
         // arm64's begin with x0 to x30; the first holds the result when the call returns
-        return if index == 0 { load(regs, &REGS_ORIG_X0) } else { register(regs, 8 * index) };
-    }
-    let offset = if abi == abi::COMPAT { COMPAT[index] } else { NATIVE[index] };
+        if index == 0 { REGS_ORIG_X0.load() as usize } else { 8 * index }
+    } else if abi == abi::COMPAT {
+        COMPAT[index]
+    } else {
+        NATIVE[index]
+    };
     register(regs, offset)
 }
 

@@ -529,6 +529,10 @@ fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use object::{
+        Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, read::elf::ElfFile64,
+    };
+
     use super::*;
     use crate::model::{arch::Abi, syscall};
 
@@ -570,6 +574,23 @@ mod tests {
                 number.map_or_else(|| "NONE".to_owned(), |number| number.to_string())
             });
             assert_eq!(numbers, expected.join(", "), "{name}");
+        }
+    }
+
+    /// The programs that read registers ask which machine they are on.
+    #[test]
+    fn the_object_is_for_both_machines() {
+        let file: ElfFile64 = ElfFile64::parse(OBJECT).expect("an object");
+        for name in ["tp_btf/sys_enter", "tp_btf/sys_exit", "tp_btf/cap_capable", "kprobe", ".text"]
+        {
+            let section = file.section_by_name(name).expect(name);
+            let asks = section.relocations().any(|(_, relocation)| match relocation.target() {
+                RelocationTarget::Symbol(index) => file
+                    .symbol_by_index(index)
+                    .is_ok_and(|symbol| symbol.name() == Ok("REGS_SYSCALLNO")),
+                _ => false,
+            });
+            assert!(asks, "{name}");
         }
     }
 
