@@ -2,7 +2,7 @@
 //!
 //! Every test is listed by `--list` as `group::what`. One that cannot run here is reported as ignored, and the reason is
 //! printed before the first test. Two run at a time; those that look at the whole machine run alone. `--fixtures` only builds
-//! the C programs; with PROFILER_KERNEL_HALF set, only the tests run that `cargo xtask vm` wants.
+//! the C programs, `--fixtures aarch64` those of the other machine; with PROFILER_KERNEL_HALF set, only the tests run that `cargo xtask vm` wants.
 
 mod arguments;
 mod badinput;
@@ -34,7 +34,12 @@ use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "--fixtures") {
-        return match Machine::find().and_then(|machine| machine.all_fixtures()) {
+        let is_aarch64 = std::env::args().any(|argument| argument == "aarch64");
+        let built = Machine::root().and_then(|root| match is_aarch64 {
+            true => harness::fixtures::build_for_aarch64(&root),
+            false => harness::fixtures::build_all(&root),
+        });
+        return match built {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("error: {error:#}");
@@ -94,6 +99,7 @@ fn tests() -> Vec<Test> {
         capability::implied::tests(),
         capability::moot::tests(),
         capability::ways::tests(),
+        kernel::arm::tests(),
         kernel::join::tests(),
         badinput::refuse::tests(),
         bound::tests(),

@@ -223,9 +223,6 @@ pub struct Denial {
     pub arguments: [u64; ARGUMENTS],
 }
 
-/// x86_64's `execve`, the call that executions are noted under.
-pub const EXECVE: u32 = 59;
-
 /// An executable as the kernel knows it. Its capabilities are the same as long as this is.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -26,13 +26,16 @@ macro_rules! offsets {
         /// Calls a macro with the names of all globals, to define them on the kernel side.
         #[macro_export]
         macro_rules! for_each_global {
-            ($m:ident) => { $m! { $($global)* TASK_HELPERS CAPABLE_OPTS STACKS_WANTED COUNTS_WANTED FILTERS_WANTED } };
+            ($m:ident) => { $m! { $($global)* TASK_HELPERS REGS_ON_STACK CAPABLE_OPTS STACKS_WANTED COUNTS_WANTED FILTERS_WANTED } };
         }
     };
 }
 
 /// Global: 1 where the kernel has the helpers `bpf_get_current_task_btf` (5.11) and `bpf_task_pt_regs` (5.15).
 pub const TASK_HELPERS: &str = "TASK_HELPERS";
+
+/// Global: where a task's `pt_regs` begin on its kernel stack. Read where `TASK_HELPERS` is 0.
+pub const REGS_ON_STACK: &str = "REGS_ON_STACK";
 
 /// Global: what the last argument of `cap_capable` means, one of [`opts`].
 pub const CAPABLE_OPTS: &str = "CAPABLE_OPTS";
@@ -58,6 +61,8 @@ pub mod opts {
 
 offsets! {
     TASK_STATUS: "task_struct" "thread_info.status" false;
+    REGS_SYSCALLNO: "pt_regs" "syscallno" false; // of aarch64 only: it tells the machine
+    REGS_ORIG_X0: "pt_regs" "orig_x0" false;
     TASK_PID: "task_struct" "pid" true;
     TASK_TGID: "task_struct" "tgid" true;
     TASK_SIGNAL: "task_struct" "signal" true;

@@ -5,6 +5,8 @@
 //! each combination. When one cannot be kept, the call goes on as one that is not watched: marks beside the count say that
 //! any arguments may have been seen. So the bound costs no entry, and what is beyond it costs nothing.
 
+use core::mem::MaybeUninit;
+
 use profiler_common::{
     evidence::{
         ARGUMENTS as COUNT, ArgumentsKey, COMBINATIONS, CallKey, FIRST_MARK, Makers, Watch, abi,
@@ -22,10 +24,11 @@ use crate::{
 /// Whether this maker was seen making this call as the current one is made.
 #[inline(never)]
 pub fn are_known(call: &CallKey, maker: &Maker, regs: Address) -> bool {
-    let mut key = ArgumentsKey { call: *call, values: [0; COUNT] };
-    watched(call).is_some_and(|watch| read(watch, &mut key, regs))
+    let mut room = MaybeUninit::uninit();
+    let key = blank(&mut room, call);
+    watched(call).is_some_and(|watch| read(watch, key, regs))
         && ARGUMENTS
-            .get_ptr(&key)
+            .get_ptr(&*key)
             // SAFETY: the pointer is to a live map value; an aligned word does not tear.
             .is_some_and(|makers| maker.is_among(unsafe { makers.read_volatile() }))
 }
@@ -56,19 +59,20 @@ fn entry(
 ) -> Option<(*mut Makers, u32)> {
     const NOEXIST: u64 = 1;
     const EEXIST: i32 = -17;
-    let mut key = ArgumentsKey { call: *call, values: [0; COUNT] };
-    if !read(watch, &mut key, regs) {
+    let mut room = MaybeUninit::uninit();
+    let key = blank(&mut room, call);
+    if !read(watch, key, regs) {
         return None;
     }
     let about = key.about();
-    if let Some(makers) = ARGUMENTS.get_ptr_mut(&key) {
+    if let Some(makers) = ARGUMENTS.get_ptr_mut(&*key) {
         return Some((makers, about));
     }
     // SAFETY: as in `note`.
     if unsafe { word.read_volatile() } >= COMBINATIONS {
         return None;
     }
-    match ARGUMENTS.insert(&key, 0, NOEXIST) {
+    match ARGUMENTS.insert(&*key, 0, NOEXIST) {
         // who inserts counts: of several at once none is forgotten
         Ok(()) => add(word, 1),
         Err(EEXIST) => {}
@@ -77,7 +81,21 @@ fn entry(
             return None;
         }
     }
-    ARGUMENTS.get_ptr_mut(&key).map(|makers| (makers, about))
+    ARGUMENTS.get_ptr_mut(&*key).map(|makers| (makers, about))
+}
+
+/// A key without values, in place. Word by word: the compiler would call memset, which goes by bytes.
+#[inline(always)]
+fn blank<'a>(room: &'a mut MaybeUninit<ArgumentsKey>, call: &CallKey) -> &'a mut ArgumentsKey {
+    let key = room.as_mut_ptr();
+    // SAFETY: `key` points to room for one, all of which is written.
+    unsafe {
+        (&raw mut (*key).call).write(*call);
+        for i in 0..COUNT {
+            (&raw mut (*key).values).cast::<u32>().add(i).write_volatile(0);
+        }
+        &mut *key
+    }
 }
 
 /// What is watched of a call.

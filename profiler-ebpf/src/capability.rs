@@ -49,10 +49,13 @@ pub fn returned(ctx: &FExitContext, slot: Slot) {
 
 /// The beginning of the same function.
 pub fn asked(ctx: &ProbeContext, slot: Slot) {
-    let (Some(cred), Some(target), Some(capability)) = (ctx.arg(0), ctx.arg(1), ctx.arg(2)) else {
+    let argument = |index| kernel::parameter(ctx, index);
+    let (Some(cred), Some(target), Some(capability)) = (argument(0), argument(1), argument(2))
+    else {
         return;
     };
-    let question = Question { cred, target, capability, opts: ctx.arg(3) };
+    let capability = capability as i32;
+    let question = Question { cred, target, capability, opts: argument(3).map(|opts| opts as u32) };
     // the innermost frame is the function itself, at its first byte, and so has no caller's address
     let key = key(ctx, slot, &question, 1);
     let tid = bpf_get_current_pid_tgid() as u32;
@@ -71,14 +74,16 @@ pub fn answered(ctx: &RetProbeContext) {
     // SAFETY: the pointer is to a live map value, and only this thread writes it.
     let mut key = unsafe { *key };
     let _ = ASKED.remove(tid);
-    count(&mut key, ctx.ret());
+    if let Some(verdict) = kernel::result(ctx) {
+        count(&mut key, verdict as i32);
+    }
 }
 
 /// The kind of check that a question is, as if it was granted. `inner` frames are left out of the stack.
 #[inline(always)]
 fn key(ctx: &impl EbpfContext, slot: Slot, question: &Question, inner: u64) -> CheckKey {
     let regs = kernel::current_regs();
-    let (abi, nr) = kernel::call_of(kernel::current(), kernel::orig_ax(regs));
+    let (abi, nr) = kernel::call_of(kernel::current(), regs, kernel::number(regs));
     let mut flags = flags(slot, question);
     if moot::is(question.capability, question.cred, question.target, abi, nr) {
         flags |= check::MOOT;

@@ -8,12 +8,12 @@ use core::ptr;
 
 use aya_ebpf::{Global, helpers::bpf_probe_read_user, programs::BtfTracePointContext};
 use profiler_common::{
-    evidence::{CALLERS, CallKey, Check, CheckKey, EXECVE, abi, check},
+    evidence::{CALLERS, CallKey, Check, CheckKey, abi, check},
     scope::{Slot, loss, slot_of},
 };
 
 use crate::{
-    attribution, capability, files, joined,
+    attribution, calls, capability, files, joined,
     kernel::{self, Address},
     maps::{CHECK_ZERO, CHECKS, add, get_or_insert, lost},
     scope,
@@ -34,23 +34,11 @@ struct CapData {
     inheritable: u32,
 }
 
-/// Whether a call is one that [`called`] looks at.
-#[inline(always)]
-pub fn is_wanted(abi: u8, nr: u32) -> bool {
-    match abi {
-        abi::COMPAT => matches!(nr, 172 | 185), // prctl, capset
-        _ => matches!(nr, 126 | 157),           // capset, prctl
-    }
-}
-
-/// A call that [`is_wanted`] enters the kernel.
+/// A call that [`calls::may_need_capabilities`] enters the kernel.
 #[inline(never)]
 pub fn called(slot: Slot, abi: u8, nr: u32) {
     let call = CallKey { slot, nr, abi, phase: joined::phase(slot), reserved: 0 };
-    match nr {
-        126 | 185 => capset(&call),
-        _ => prctl(&call),
-    }
+    if calls::CAPSET.is(abi, nr) { capset(&call) } else { prctl(&call) }
 }
 
 /// An execve succeeded: the program may have capabilities from its file.
@@ -69,7 +57,7 @@ pub fn executed(ctx: &BtfTracePointContext, slot: Slot) {
         return files::executed(ctx, slot, cred, permitted);
     }
     let phase = joined::phase(slot);
-    let call = CallKey { slot, nr: EXECVE, abi: abi::NATIVE, phase, reserved: 0 };
+    let call = CallKey { slot, nr: calls::EXECVE.native(), abi: abi::NATIVE, phase, reserved: 0 };
     note(&call, cred, 0, permitted & !set(&kernel::CRED_AMBIENT));
 }
 

@@ -7,11 +7,12 @@
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
 use profiler_common::{
-    evidence::{CallKey, abi, phase},
+    evidence::{CallKey, phase},
     scope::{Joined, Slot, loss, slot_kind},
 };
 
 use crate::{
+    calls,
     kernel::{self, Address},
     maps::{JOINED, JOINED_COUNT, SLOTS, add, lost},
     members, scope,
@@ -70,11 +71,7 @@ fn is_no_member(slot: Slot, tgid: u32) -> bool {
 /// Takes note of a new call of the workload's, before it is made: setns(2), native or compat.
 #[inline(always)]
 pub fn called(slot: Slot, key: &CallKey) {
-    let is_setns = match key.abi {
-        abi::COMPAT => key.nr == 346,
-        _ => key.nr == 308,
-    };
-    if is_setns
+    if calls::SETNS.is(key.abi, key.nr)
         && key.phase == phase::WORKLOAD
         && let Some(target) = SLOTS.get_ptr_mut(slot)
     {

@@ -1,7 +1,7 @@
 //! Reading the kernel's structs by injected offsets. Nothing else knows a struct's layout.
 
 use aya_ebpf::{
-    Global,
+    EbpfContext, Global,
     helpers::{
         bpf_probe_read_kernel, bpf_probe_read_user,
         generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs},
@@ -35,6 +35,13 @@ pub type Address = u64;
 #[inline(always)]
 fn is_typed() -> bool {
     TASK_HELPERS.load() == 1
+}
+
+/// Whether this is a kernel of aarch64; else it is one of x86_64, whose registers have no such field. The verifier knows
+/// the constant here, too.
+#[inline(always)]
+pub fn is_aarch64() -> bool {
+    REGS_SYSCALLNO.load() >= 0
 }
 
 /// The current `task_struct`.
@@ -74,16 +81,11 @@ pub fn is_last_thread() -> bool {
 /// The registers that the current task entered the kernel with.
 #[inline(always)]
 pub fn current_regs() -> Address {
-    /// x86_64's since 3.16, without KASAN
-    /// (<https://elixir.bootlin.com/linux/v5.10/source/arch/x86/include/asm/page_64_types.h#L15>).
-    const THREAD_SIZE: u64 = 16 << 10;
-    /// Size of x86_64's `struct pt_regs`, which is at the end of the stack.
-    const PT_REGS: u64 = 168;
     if is_typed() {
         // SAFETY: the argument is the current task.
         return unsafe { bpf_task_pt_regs(current() as *mut _) as Address };
     }
-    read(current(), &TASK_STACK).map_or(0, |stack: Address| stack + THREAD_SIZE - PT_REGS)
+    read(current(), &TASK_STACK).map_or(0, |stack: Address| stack + REGS_ON_STACK.load() as u64)
 }
 
 /// A word of a `struct pt_regs` that the kernel handed out.
@@ -99,18 +101,60 @@ fn register(regs: Address, offset: usize) -> u64 {
 
 /// The number that a call was made with.
 #[inline(always)]
-pub fn orig_ax(regs: Address) -> i64 {
+pub fn number(regs: Address) -> i64 {
     /// Offset in x86_64's `struct pt_regs`, which is user-space ABI (`ptrace(2)`).
     const ORIG_AX: usize = 120;
-    register(regs, ORIG_AX) as i64
+    if !is_aarch64() {
+        return register(regs, ORIG_AX) as i64;
+    }
+    let syscallno = if is_typed() {
+        let at = regs + REGS_SYSCALLNO.load() as u64;
+        // SAFETY: the verifier has typed the struct, and the offset comes from this kernel's BTF.
+        unsafe { (at as *const i32).read_volatile() }
+    } else {
+        read(regs, &REGS_SYSCALLNO).unwrap_or(-1)
+    };
+    i64::from(syscallno)
 }
 
-/// The user stack pointer of a native call.
+/// The number of the call that a filter ended the current task for. On the way to its end aarch64 forgets it
+/// (<https://elixir.bootlin.com/linux/v6.12/source/arch/arm64/kernel/signal.c>, `forget_syscall`), but not the register that it was given in.
 #[inline(always)]
-pub fn stack_pointer(regs: Address) -> Address {
-    /// Offset in x86_64's `struct pt_regs`, as with `orig_ax`.
+pub fn last_number(regs: Address) -> i64 {
+    let nr = number(regs);
+    if is_aarch64() && nr == -1 { i64::from(given_number(regs)) } else { nr }
+}
+
+/// The register in which aarch64 is given a call's number. The kernel leaves it as it is, but for a program that it executes: all
+/// of its registers are 0.
+#[inline(always)]
+pub fn given_number(regs: Address) -> i32 {
+    const NATIVE: usize = 8 * 8; // x8
+    const COMPAT: usize = 7 * 8; // r7
+    register(regs, if is_mode32(regs) { COMPAT } else { NATIVE }) as i32
+}
+
+/// Whether an aarch64 kernel was entered by a 32-bit program.
+#[inline(always)]
+fn is_mode32(regs: Address) -> bool {
+    /// Offset in arm64's `struct user_pt_regs`, which is user-space ABI, and `PSR_MODE32_BIT` of the field
+    /// (<https://elixir.bootlin.com/linux/v6.12/source/arch/arm64/include/uapi/asm/ptrace.h#L36>).
+    const PSTATE: usize = 264;
+    const MODE32: u64 = 0x10;
+    register(regs, PSTATE) & MODE32 != 0
+}
+
+/// Where a native call returns to, if the function that makes it has no frame.
+#[inline(always)]
+pub fn caller(regs: Address) -> Address {
+    /// Offset in x86_64's `struct pt_regs`, as with [`number`].
     const SP: usize = 152;
-    register(regs, SP)
+    /// Offset of x30, in which arm64 keeps the address.
+    const LINK: usize = 30 * 8;
+    if is_aarch64() {
+        return register(regs, LINK);
+    }
+    read_user(register(regs, SP)).unwrap_or(0)
 }
 
 /// Where the stack of the current program begins: another place after each execve. 0 when unknown.
@@ -122,39 +166,44 @@ pub fn program() -> Address {
 /// An argument of a call.
 #[inline(always)]
 pub fn argument(regs: Address, abi: u8, index: usize) -> u64 {
-    /// Offsets in `struct pt_regs`, as with `orig_ax`.
+    /// Offsets in x86_64's `struct pt_regs`, as with [`number`].
     const NATIVE: [usize; ARGUMENTS] = [112, 104, 96, 56, 72, 64]; // di, si, dx, r10, r8, r9
     const COMPAT: [usize; ARGUMENTS] = [40, 88, 96, 104, 112, 32]; // bx, cx, dx, si, di, bp
-    let offset = if abi == abi::COMPAT { COMPAT[index] } else { NATIVE[index] };
+    let offset = if is_aarch64() {
+        // arm64's begin with x0 to x30; the first holds the result when the call returns
+        if index == 0 { REGS_ORIG_X0.load() as usize } else { 8 * index }
+    } else if abi == abi::COMPAT {
+        COMPAT[index]
+    } else {
+        NATIVE[index]
+    };
     register(regs, offset)
 }
 
-/// Whether a call is execve or execveat.
+/// An argument of the function that a kprobe is at the beginning of.
 #[inline(always)]
-pub fn is_exec(abi: u8, nr: u32) -> bool {
-    match abi {
-        abi::COMPAT => matches!(nr, 11 | 358),
-        abi::X32 => matches!(nr, 520 | 545),
-        _ => matches!(nr, 59 | 322),
-    }
+pub fn parameter(ctx: &impl EbpfContext, index: usize) -> Option<u64> {
+    /// Offsets in x86_64's `struct pt_regs`: di, si, dx, cx.
+    const X86_64: [usize; 4] = [112, 104, 96, 88];
+    let offset = if is_aarch64() { 8 * index } else { X86_64[index] };
+    read_at(ctx.as_ptr() as u64 + offset as u64)
 }
 
-/// Whether a call is prctl or seccomp.
+/// The result of the function that a return probe is at the end of.
 #[inline(always)]
-pub fn may_load_filter(abi: u8, nr: u32) -> bool {
-    match abi {
-        abi::COMPAT => matches!(nr, 172 | 354),
-        _ => matches!(nr, 157 | 317),
-    }
+pub fn result(ctx: &impl EbpfContext) -> Option<u64> {
+    /// Offset in x86_64's `struct pt_regs`.
+    const AX: u64 = 80;
+    read_at(ctx.as_ptr() as u64 + if is_aarch64() { 0 } else { AX })
 }
 
-/// Number space and number of a native `orig_ax`-like value.
+/// Number space and number of a call, by the number that it was made with.
 #[inline(always)]
-pub fn call_of(task: Address, nr: i64) -> (u8, u32) {
+pub fn call_of(task: Address, regs: Address, nr: i64) -> (u8, u32) {
     let nr = nr as u32;
-    if is_compat(task) {
+    if is_compat(task, regs) {
         (abi::COMPAT, nr)
-    } else if nr & X32_BIT != 0 && (nr as i32) > 0 {
+    } else if nr & X32_BIT != 0 && (nr as i32) > 0 && !is_aarch64() {
         (abi::X32, nr & !X32_BIT)
     } else {
         (abi::NATIVE, nr)
@@ -164,17 +213,17 @@ pub fn call_of(task: Address, nr: i64) -> (u8, u32) {
 /// Whether the current syscall came through a 32-bit entry.
 ///
 /// The two offsets that x86 kernels have had (5.10: 8, since 5.11: 16) are plain loads; the verifier
-/// knows the injected constant and drops the other branches.
+/// knows the injected constant and drops the other branches. arm64 kernels have none, but the mode is in the registers.
 #[inline(always)]
-fn is_compat(task: Address) -> bool {
+fn is_compat(task: Address, regs: Address) -> bool {
     let offset = if is_typed() { TASK_STATUS.load() } else { i32::MAX };
     let task = task as *const u8;
     // SAFETY: `task` is the current task_struct, and the offset comes from this kernel's BTF.
     let status = match offset {
         16 => unsafe { task.add(16).cast::<u32>().read_volatile() },
         8 => unsafe { task.add(8).cast::<u32>().read_volatile() },
-        0.. => read(task as Address, &TASK_STATUS).unwrap_or(0),
-        _ => 0,
+        _ if is_aarch64() => return is_mode32(regs),
+        _ => read(task as Address, &TASK_STATUS).unwrap_or(0),
     };
     status & TS_COMPAT != 0
 }

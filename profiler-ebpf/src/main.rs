@@ -10,6 +10,7 @@
 
 mod arguments;
 mod attribution;
+mod calls;
 mod capability;
 mod entries;
 mod files;

@@ -5,7 +5,10 @@
 
 use profiler_common::evidence::abi;
 
-use crate::kernel::{self, Address, NO_ID};
+use crate::{
+    calls::{self, Call},
+    kernel::{self, Address, NO_ID},
+};
 
 const CAP_FSETID: i32 = 4;
 const CAP_SETGID: i32 = 6;
@@ -28,11 +31,13 @@ pub fn is(capability: i32, cred: Address, user_ns: Address, abi: u8, nr: u32) ->
 #[inline(always)]
 fn is_chmod_without_setgid(abi: u8, nr: u32) -> bool {
     const S_ISGID: u64 = 0o2000;
-    let mode = match nr {
-        _ if abi == abi::COMPAT => return false,
-        90 | 91 => argument(abi, 1),   // chmod, fchmod
-        268 | 452 => argument(abi, 2), // fchmodat, fchmodat2
-        _ => return false,
+    let is = |call: Call| abi != abi::COMPAT && call.is(abi, nr);
+    let mode = if is(calls::CHMOD) || is(calls::FCHMOD) {
+        argument(abi, 1)
+    } else if is(calls::FCHMODAT) || is(calls::FCHMODAT2) {
+        argument(abi, 2)
+    } else {
+        return false;
     };
     mode & S_ISGID == 0
 }
@@ -51,18 +56,17 @@ fn changes_no_id(capability: i32, cred: Address, user_ns: Address, abi: u8, nr: 
         (id(&kernel::CRED_GID), id(&kernel::CRED_EGID), id(&kernel::CRED_SGID))
     };
     let ids = Ids { user_ns, is_user, real, effective, saved };
-    match (capability, abi == abi::COMPAT, nr) {
-        // setuid, setgid; of ia32 in their 32-bit and their 16-bit form
-        (CAP_SETUID, false, 105) | (CAP_SETGID, false, 106) => ids.are_all(wide(abi, 0)),
-        (CAP_SETUID, true, 213) | (CAP_SETGID, true, 214) => ids.are_all(wide(abi, 0)),
-        (CAP_SETUID, true, 23) | (CAP_SETGID, true, 46) => ids.are_all(narrow(abi, 0)),
-        // setresuid, setresgid
-        (CAP_SETUID, false, 117) | (CAP_SETGID, false, 119) => ids.have_wide(abi),
-        (CAP_SETUID, true, 208) | (CAP_SETGID, true, 210) => ids.have_wide(abi),
-        (CAP_SETUID, true, 164) | (CAP_SETGID, true, 170) => {
-            ids.have(narrow(abi, 0)) && ids.have(narrow(abi, 1)) && ids.have(narrow(abi, 2))
-        }
-        _ => false,
+    let is = |user: Call, group: Call| if is_user { user.is(abi, nr) } else { group.is(abi, nr) };
+    if is(calls::SETUID, calls::SETGID) {
+        ids.are_all(wide(abi, 0))
+    } else if is(calls::SETUID16, calls::SETGID16) {
+        ids.are_all(narrow(abi, 0))
+    } else if is(calls::SETRESUID, calls::SETRESGID) {
+        ids.have_wide(abi)
+    } else if is(calls::SETRESUID16, calls::SETRESGID16) {
+        ids.have(narrow(abi, 0)) && ids.have(narrow(abi, 1)) && ids.have(narrow(abi, 2))
+    } else {
+        false
     }
 }
 
@@ -120,8 +124,7 @@ fn narrow(abi: u8, index: usize) -> u32 {
 fn is_small_queue(abi: u8, nr: u32) -> bool {
     /// `struct mq_attr` of mqueue.h, which is user-space ABI.
     type Attributes = [u64; 3]; // flags, messages, their size
-    const MQ_OPEN: u32 = 240;
-    if abi != abi::NATIVE || nr != MQ_OPEN {
+    if abi != abi::NATIVE || !calls::MQ_OPEN.is(abi, nr) {
         return false;
     }
     let Some(proxy) = kernel::read::<Address>(kernel::current(), &kernel::TASK_NSPROXY) else {

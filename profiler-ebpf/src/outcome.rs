@@ -11,12 +11,12 @@
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::BtfTracePointContext};
 use profiler_common::{
-    evidence::{ARGUMENTS, CallKey, CheckKey, Denial, DenialKey, KILLED, PENDING_CHECKS},
+    evidence::{ARGUMENTS, CallKey, CheckKey, Denial, DenialKey, KILLED, PENDING_CHECKS, abi},
     scope::{Slot, loss, slot_of},
 };
 
 use crate::{
-    attribution, joined,
+    attribution, calls, joined,
     kernel::{self, Address},
     maps::{CHECKS, DENIALS, INSIDE, PENDING, PENDING_ZERO, add, control, get_or_insert, lost},
     scope, syscall,
@@ -173,8 +173,8 @@ fn is_restart(ret: i64) -> bool {
 #[inline(always)]
 fn answered(regs: Address, slot: Slot, ret: i64) {
     let task = kernel::current();
-    let (abi, nr) = kernel::call_of(task, kernel::orig_ax(regs));
-    if ret == 0 && kernel::is_exec(abi, nr) {
+    let (abi, nr) = kernel::call_of(task, regs, kernel::number(regs));
+    if has_executed(regs, abi, nr, ret) {
         return; // a thread that executed takes over the id of its leader, which never returned
     }
     if kernel::is_killed_by_seccomp(task) {
@@ -194,9 +194,9 @@ fn answered(regs: Address, slot: Slot, ret: i64) {
 #[inline(always)]
 fn look_again(regs: Address, slot: Slot, ret: i64) {
     let task = kernel::current();
-    let (abi, nr) = kernel::call_of(task, kernel::orig_ax(regs));
+    let (abi, nr) = kernel::call_of(task, regs, kernel::number(regs));
     // a program that was just executed, or a return from a signal's handler, has made no call
-    let is_none = kernel::is_exec(abi, nr) && ret == 0 || nr == u32::MAX;
+    let is_none = has_executed(regs, abi, nr, ret) || nr == u32::MAX;
     if is_none || kernel::is_killed_by_seccomp(task) {
         return;
     }
@@ -206,6 +206,17 @@ fn look_again(regs: Address, slot: Slot, ret: i64) {
     if !syscall::is_known(slot, abi, nr) {
         syscall::returned(regs, slot, abi, nr);
     }
+}
+
+/// Whether what returns is a program that was just executed. On aarch64 it may be one of the other number space than its
+/// execve was.
+#[inline(always)]
+fn has_executed(regs: Address, abi: u8, nr: u32, ret: i64) -> bool {
+    let is_other = || {
+        let other = if abi == abi::COMPAT { abi::NATIVE } else { abi::COMPAT };
+        kernel::is_aarch64() && calls::is_exec(other, nr) && kernel::given_number(regs) as u32 != nr
+    };
+    ret == 0 && (calls::is_exec(abi, nr) || is_other())
 }
 
 /// Whether a filter may have answered: it gives an error, and hardly another than these; or SIGSYS, for which the registers are as
@@ -221,7 +232,8 @@ fn may_be_denied(task: Address, nr: u32, ret: i64) -> bool {
 
 #[inline(never)]
 fn denied(regs: Address, slot: Slot, phase: u8, errno: i32) {
-    let (abi, nr) = kernel::call_of(kernel::current(), kernel::orig_ax(regs));
+    let nr = if errno == KILLED { kernel::last_number(regs) } else { kernel::number(regs) };
+    let (abi, nr) = kernel::call_of(kernel::current(), regs, nr);
     let call = CallKey { slot: slot_of(scope::evidence(slot)), nr, abi, phase, reserved: 0 };
     let key = DenialKey { call, errno };
     let new = Denial { count: 0, makers: 0, arguments: [0; ARGUMENTS] };

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user, generated::bpf_get_stack},
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_get_stack},
     programs::BtfTracePointContext,
 };
 use profiler_common::{
@@ -40,8 +40,7 @@ fn keep(ctx: &BtfTracePointContext, key: &CallKey) {
         }
         (*stack).program = kernel::program();
         if key.abi != abi::COMPAT {
-            let sp = kernel::stack_pointer(kernel::current_regs());
-            (*stack).top = bpf_probe_read_user(sp as *const u64).unwrap_or(0);
+            (*stack).top = kernel::caller(kernel::current_regs());
         }
         (*stack).tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
         // last: user space waits for it

@@ -9,7 +9,7 @@ use profiler_common::{
 use crate::{
     arguments,
     attribution::{self, Maker},
-    implied, joined,
+    calls, implied, joined,
     kernel::{self, Address},
     maps::{COUNTS, SEEN, SPARSE, add, control, get_or_insert, lost},
     outcome, scope, stack,
@@ -19,12 +19,12 @@ use crate::{
 #[inline(always)]
 pub fn enter(ctx: &BtfTracePointContext, task: Address, slot: Slot) {
     let regs: Address = ctx.arg(0);
-    let (abi, nr) = kernel::call_of(task, ctx.arg(1));
+    let (abi, nr) = kernel::call_of(task, regs, ctx.arg(1));
     let denials = control().denials;
     if denials != 0 {
         outcome::entered(denials);
     }
-    if implied::is_wanted(abi, nr) {
+    if calls::may_need_capabilities(abi, nr) {
         implied::called(slot, abi, nr);
     }
     let mut key = CallKey {
@@ -90,7 +90,7 @@ pub fn returned(regs: Address, slot: Slot, abi: u8, nr: u32) {
         phase: joined::noted_phase(),
         reserved: 0,
     };
-    if key.phase == phase::HANDOVER && kernel::may_load_filter(abi, nr) {
+    if key.phase == phase::HANDOVER && calls::may_load_filter(abi, nr) {
         return; // it was made in set-up
     }
     let maker = attribution::maker(kernel::current());
@@ -104,6 +104,15 @@ pub fn returned(regs: Address, slot: Slot, abi: u8, nr: u32) {
     joined::called(slot, &key);
     if let Some(makers) = cell(seen, &key) {
         arguments::note(makers, &key, &maker, regs);
+        // the verifier of Linux 7.3 takes both for unused while functions that are called with them read them, unless they
+        // are read after these, too
+        // SAFETY: both are there, and whole.
+        unsafe {
+            (
+                (&raw const key).read_volatile(),
+                (&raw const maker).cast::<[u64; 2]>().read_volatile(),
+            )
+        };
     }
 }
 

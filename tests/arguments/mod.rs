@@ -36,7 +36,7 @@ fn facts(recording: &Recording) -> Result<BTreeSet<Fact>> {
 }
 
 /// What one call was seen with.
-fn of(recording: &Recording, abi: &str, nr: u64) -> Result<BTreeSet<Values>> {
+pub fn of(recording: &Recording, abi: &str, nr: u64) -> Result<BTreeSet<Values>> {
     let facts = facts(recording)?.into_iter();
     Ok(facts.filter(|fact| (fact.0.as_str(), fact.1) == (abi, nr)).map(|fact| fact.2).collect())
 }

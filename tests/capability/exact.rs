@@ -92,7 +92,7 @@ pub fn tests() -> Vec<Test> {
         let test = Test::new(name, &HOST, move |m| on_host(m, what, argument, capability));
         // the rest are in `ways` together, which takes less time
         let everywhere = matches!(*what, "kill_other" | "ptrace" | "alloc_only");
-        tests.push(if everywhere { test.on_every_kernel() } else { test });
+        tests.push(if everywhere { test.on_every_machine() } else { test });
     }
     for (args, capability) in CONTAINERS {
         let name = format!("capability::container_{}", args[0]);
@@ -100,12 +100,12 @@ pub fn tests() -> Vec<Test> {
     }
     tests.extend([
         Test::new("capability::host_denial_that_is_ignored", &HOST, shrug_on_host)
-            .on_every_kernel(),
+            .on_every_machine(),
         Test::new("capability::container_denial_that_is_ignored", &ENGINE, shrug_in_container),
         Test::new("capability::container_that_allocates", &ENGINE, |m| {
             in_container(m, &["alloc_only"], "")
         }),
-        Test::new("capability::shell_script_needs_none", &HOST, shell_script).on_every_kernel(),
+        Test::new("capability::shell_script_needs_none", &HOST, shell_script).on_every_machine(),
         Test::new("capability::success_after_outcomes_are_watched", &HOST, late_success),
     ]);
     tests

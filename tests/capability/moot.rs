@@ -9,6 +9,7 @@ use crate::harness::{
     machine::{Machine, Need, Scratch},
     program,
     record::{Record, Recorded},
+    syscalls::{self, NATIVE},
     test::Test,
 };
 
@@ -26,10 +27,10 @@ const PROGRAMS: [(&[&str], &[&str], &[&str]); 4] = [
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![
-        Test::new("capability::own_ids_need_none", &HOST, own_ids).on_every_kernel(),
+        Test::new("capability::own_ids_need_none", &HOST, own_ids).on_every_machine(),
         Test::new("capability::own_ids_of_ia32_need_none", &HOST, own_ids_of_ia32)
             .on_every_kernel(),
-        Test::new("capability::a_small_queue_needs_none", &HOST, queues).on_every_kernel(),
+        Test::new("capability::a_small_queue_needs_none", &HOST, queues).on_every_machine(),
         Test::new("capability::explain_says_what_was_asked_first", &HOST, explained),
     ];
     for (args, needs, probed) in PROGRAMS {
@@ -49,7 +50,7 @@ fn own_ids(machine: &Machine) -> Result<()> {
     let effective = shell(machine, &other, &format!("{caps} setuid_of_effective"))?;
     expect(&effective, &["SETUID"], &[])?;
     let recording = effective.recording()?;
-    let audits = recording.checks("x86_64", 7, 105, "audit");
+    let audits = recording.checks(NATIVE, 7, syscalls::number("setuid")?, "audit");
     ensure!(audits == names(&["audited"]), "the real id is another: {audits:?}");
     Ok(())
 }

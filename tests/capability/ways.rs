@@ -46,7 +46,7 @@ const PROGRAMS: [(&str, &str, &str); 21] = [
 
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
-    vec![Test::new("capability::ways_agree", &NEEDS, agree).on_every_kernel()]
+    vec![Test::new("capability::ways_agree", &NEEDS, agree).on_every_machine()]
 }
 
 /// Each way that the kernel offers, and the one that is chosen unasked. PROFILER_WAYS says which it must offer.

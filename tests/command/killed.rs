@@ -1,11 +1,13 @@
 //! A call for which a filter ends the thread or the process is a denial, on every kernel, although nothing returns.
 
 use anyhow::{Result, ensure};
+use camino::Utf8Path;
 use serde_json::json;
 
 use crate::harness::{
     machine::{Machine, Need},
     record::Record,
+    syscalls::{self, NATIVE},
     test::Test,
 };
 
@@ -16,17 +18,20 @@ pub fn tests() -> Vec<Test> {
     ["process", "thread"]
         .map(|what| {
             let name = format!("command::a_killed_{what}_is_a_denial");
-            Test::new(name, &NEEDS, move |machine| killed(machine, what)).on_every_kernel()
+            Test::new(name, &NEEDS, move |machine| {
+                let refused = machine.fixture("refused")?;
+                killed(machine, &refused, what, NATIVE, syscalls::number("vmsplice")?)
+            })
+            .on_every_machine()
         })
         .into()
 }
 
-/// vmsplice is number 278.
-fn killed(machine: &Machine, what: &str) -> Result<()> {
+/// `refused` makes vmsplice, which is number `nr` of `abi`.
+pub fn killed(machine: &Machine, refused: &Utf8Path, what: &str, abi: &str, nr: u32) -> Result<()> {
     let scratch = machine.scratch()?;
-    let refused = machine.fixture("refused")?;
     let recorded = Record::new(machine, scratch.join("out"))
-        .workload([refused.as_str(), what, "278"])
+        .workload([refused.as_str(), what, &nr.to_string()])
         .run()?
         .expect(0)?;
     ensure!(recorded.output.stdout == "killed\n", "it says {}", recorded.output.stdout);
@@ -34,8 +39,8 @@ fn killed(machine: &Machine, what: &str) -> Result<()> {
     let denials: Vec<_> = recording.facts("denials").collect();
     let [denial] = denials.as_slice() else { anyhow::bail!("not one denial: {denials:?}") };
     for (key, value) in [
-        ("nr", json!(278)),
-        ("abi", json!("x86_64")),
+        ("nr", json!(nr)),
+        ("abi", json!(abi)),
         ("phase", json!("workload")),
         ("killed", json!(true)),
     ] {
@@ -51,7 +56,7 @@ fn killed(machine: &Machine, what: &str) -> Result<()> {
         seen["arguments"]
     );
     let program = &seen["sighting"]["programs"][0];
-    ensure!(program["comm"] == "refused", "the program is {program}");
+    ensure!(refused.file_name() == program["comm"].as_str(), "the program is {program}");
     ensure!(!recording.names("workload")?.contains("vmsplice"), "the call was not made");
     recorded.says("killed")
 }

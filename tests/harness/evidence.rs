@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
-use crate::harness::syscalls;
+use crate::harness::syscalls::{self, NATIVE};
 
 /// The files that are committed to a repository: of a command, and what is added of a container.
 const COMMITTED: [&str; 2] = ["profile.json", "seccomp.json"];
@@ -39,20 +39,20 @@ impl Recording {
             .collect()
     }
 
-    /// The names of the x86_64 calls in one phase.
+    /// The names of the machine's own calls in one phase.
     ///
     /// # Errors
     /// When this machine has no syscall headers.
     pub fn names(&self, phase: &str) -> Result<BTreeSet<String>> {
-        self.numbers("x86_64", phase).into_iter().map(syscalls::name).collect()
+        self.numbers(NATIVE, phase).into_iter().map(syscalls::name).collect()
     }
 
-    /// Fails unless the workload made each of these x86_64 calls.
+    /// Fails unless the workload made each of these calls of the machine's own.
     ///
     /// # Errors
     /// When one is missing; all missing ones are named.
     pub fn expect_numbers(&self, expected: &[u32]) -> Result<()> {
-        let seen = self.numbers("x86_64", "workload");
+        let seen = self.numbers(NATIVE, "workload");
         let missing: Vec<_> = expected.iter().filter(|nr| !seen.contains(nr)).collect();
         if !missing.is_empty() {
             bail!("not in the recording: {missing:?}; there are {seen:?}");
@@ -68,13 +68,13 @@ impl Recording {
             .collect()
     }
 
-    /// The x86_64 calls that a filter answered in the workload, with the error it gave.
+    /// The machine's own calls that a filter answered in the workload, with the error it gave.
     ///
     /// # Errors
     /// When this machine has no syscall headers.
     pub fn denied(&self) -> Result<BTreeMap<String, i64>> {
         self.facts("denials")
-            .filter(|fact| fact["abi"] == "x86_64" && fact["phase"] == "workload")
+            .filter(|fact| fact["abi"] == NATIVE && fact["phase"] == "workload")
             .filter_map(|fact| Some((number(&fact["nr"])?, fact["errno"].as_i64()?)))
             .map(|(nr, errno)| Ok((syscalls::name(nr)?, errno)))
             .collect()

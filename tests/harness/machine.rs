@@ -48,8 +48,7 @@ impl Machine {
     /// # Errors
     /// When no binary was built.
     pub fn find() -> Result<Self> {
-        let here = Utf8Path::new(env!("CARGO_MANIFEST_DIR"));
-        let root = here.parent().context("the tests lie in the workspace")?.to_owned();
+        let root = Self::root()?;
         let profiler = match env::var("PROFILER_BIN") {
             Ok(path) => Utf8PathBuf::from(path),
             Err(_) => newest_build(&root)?,
@@ -58,6 +57,15 @@ impl Machine {
             bail!("no binary at `{profiler}`\nhint: cargo build --release -p profiler");
         }
         Ok(Self { root, profiler, engine: OnceLock::new(), lacks: OnceLock::new() })
+    }
+
+    /// The workspace.
+    ///
+    /// # Errors
+    /// When the tests do not lie in one.
+    pub fn root() -> Result<Utf8PathBuf> {
+        let here = Utf8Path::new(env!("CARGO_MANIFEST_DIR"));
+        here.parent().context("the tests lie in the workspace").map(Utf8Path::to_owned)
     }
 
     /// Why `need` is not met, or nothing when it is.
@@ -101,19 +109,6 @@ impl Machine {
     /// When the compiler refuses it.
     pub fn fixture(&self, name: &str) -> Result<Utf8PathBuf> {
         fixtures::build(&self.root, name)
-    }
-
-    /// Builds every fixture program.
-    ///
-    /// # Errors
-    /// When the compiler refuses one.
-    pub fn all_fixtures(&self) -> Result<()> {
-        for entry in self.root.join("tests/fixtures").read_dir_utf8()? {
-            if let Some(name) = entry?.file_name().strip_suffix(".c") {
-                self.fixture(name)?;
-            }
-        }
-        Ok(())
     }
 
     /// The recording profile that the project ships.

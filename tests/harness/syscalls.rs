@@ -4,7 +4,15 @@ use std::{collections::BTreeMap, sync::OnceLock};
 
 use anyhow::{Context as _, Result};
 
-const HEADERS: &str = "/usr/include/x86_64-linux-gnu/asm";
+/// What recordings call this machine's own number space.
+pub const NATIVE: &str = std::env::consts::ARCH;
+
+/// `cargo xtask vm` writes such a file for aarch64, too.
+const HEADER: &str = if cfg!(target_arch = "aarch64") {
+    "/usr/include/aarch64-linux-gnu/asm/unistd_64.h"
+} else {
+    "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"
+};
 
 /// x86_64 calls that a container may make with every argument -1 and nothing happens: no table knows the file, the
 /// timer, the queue or the address, or the kernel has no such call (any more). No program makes them by chance.
@@ -16,15 +24,23 @@ pub const RARE: [u32; 100] = [
     331, 333, 424, 426, 429, 431, 432, 433, 434, 438, 440, 441, 442, 443, 444, 445, 446, 447, 448,
 ];
 
-/// The number of an x86_64 call.
+/// The number of a call of this machine.
 ///
 /// # Errors
 /// When the headers do not know it.
 pub fn number(name: &str) -> Result<u32> {
-    table()?.get(name).copied().with_context(|| format!("no syscall `{name}` in {HEADERS}"))
+    table()?.get(name).copied().with_context(|| format!("no syscall `{name}` in {HEADER}"))
 }
 
-/// The name of an x86_64 call, as strace writes it when there is none.
+/// The numbers of calls of this machine.
+///
+/// # Errors
+/// When the headers do not know one.
+pub fn numbers(names: &[&str]) -> Result<Vec<u32>> {
+    names.iter().map(|name| number(name)).collect()
+}
+
+/// The name of a call of this machine, as strace writes it when there is none.
 ///
 /// # Errors
 /// When there are no headers.
@@ -36,8 +52,8 @@ pub fn name(number: u32) -> Result<String> {
 fn table() -> Result<&'static BTreeMap<String, u32>> {
     static TABLE: OnceLock<Result<BTreeMap<String, u32>, String>> = OnceLock::new();
     let table = TABLE.get_or_init(|| {
-        let path = format!("{HEADERS}/unistd_64.h");
-        let text = std::fs::read_to_string(&path).map_err(|error| format!("`{path}`: {error}"))?;
+        let text =
+            std::fs::read_to_string(HEADER).map_err(|error| format!("`{HEADER}`: {error}"))?;
         let defines = text.lines().filter_map(|line| line.strip_prefix("#define __NR_"));
         Ok(defines
             .filter_map(|define| define.split_once(' '))

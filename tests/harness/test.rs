@@ -16,6 +16,7 @@ pub struct Test {
     needs: Vec<Need>,
     alone: bool,
     everywhere: bool,
+    on_aarch64: bool,
     run: Body,
 }
 
@@ -31,6 +32,7 @@ impl Test {
             needs: needs.to_vec(),
             alone: false,
             everywhere: false,
+            on_aarch64: false,
             run: Box::new(run),
         }
     }
@@ -41,9 +43,15 @@ impl Test {
         self
     }
 
-    /// Whether it belongs to the kernel half.
+    /// It belongs to the kernel half, also on aarch64: it names calls, or numbers of either machine.
+    pub fn on_every_machine(mut self) -> Self {
+        self.on_aarch64 = true;
+        self.on_every_kernel()
+    }
+
+    /// Whether it belongs to this machine's kernel half.
     pub fn is_of_kernel_half(&self) -> bool {
-        self.everywhere
+        if cfg!(target_arch = "aarch64") { self.on_aarch64 } else { self.everywhere }
     }
 
     /// No other test runs beside this one: it looks at the whole machine.

@@ -7,10 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use camino::Utf8PathBuf;
 use profiler::{
     kernel::cgroup,
-    model::{
-        arch::Abi,
-        recording::{Missing, Phase, Verdict},
-    },
+    model::recording::{Missing, Phase, Verdict},
     observe::{
         ebpf::{Observer, Options, SlotKind},
         evidence::Evidence,
@@ -21,25 +18,28 @@ use rustix::process::Signal;
 use crate::harness::{
     machine::{Machine, Need},
     program,
+    syscalls::{self, NATIVE},
     test::Test,
 };
 
 const NEEDS: [Need; 2] = [Need::Bpf, Need::Tool("gcc", "gcc")];
 const SOON: Duration = Duration::from_secs(60);
 
-/// getpmsg, which the filter refuses; vmsplice, which it does not; and how the program ends.
-const DENIED: u32 = 181;
-const ALLOWED: u32 = 278;
-const EXIT_GROUP: u32 = 231;
-const EXECVE: u32 = 59;
+/// What the filter refuses, what it does not, and how the program ends.
+const DENIED: &str = "tee";
+const ALLOWED: &str = "vmsplice";
 const EPERM: i32 = 1;
 
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
-    vec![Test::new("kernel::phases_of_a_join", &NEEDS, phases).on_every_kernel()]
+    vec![Test::new("kernel::phases_of_a_join", &NEEDS, phases).on_every_machine()]
 }
 
 fn phases(machine: &Machine) -> Result<()> {
+    let number = syscalls::number;
+    let (refused, allowed) = (number(DENIED)?, number(ALLOWED)?);
+    let (exit_group, execve, unshare) =
+        (number("exit_group")?, number("execve")?, number("unshare")?);
     let (calls, filtered) = (machine.fixture("calls")?, machine.fixture("filtered")?);
     let cgroup = Cgroup::create()?;
     let mut observer = Observer::start(Path::new("/sys"), Options::default())?;
@@ -47,7 +47,7 @@ fn phases(machine: &Machine) -> Result<()> {
     observer.watch_exits(true, true)?;
 
     let script =
-        format!("kill -STOP $$; exec {filtered} -m {DENIED} -- {calls} -q {DENIED} {ALLOWED}");
+        format!("kill -STOP $$; exec {filtered} -m {refused} -- {calls} -q {refused} {allowed}");
     let joining = program::start(&mut program::command("/bin/sh", ["-c", &script]), &[])?;
     let status = format!("/proc/{}/status", joining.pid());
     program::until("the process stops", SOON, || {
@@ -60,26 +60,29 @@ fn phases(machine: &Machine) -> Result<()> {
     let evidence = observer.evidence(&[slot], "run", 0, 0)?;
 
     let setup = calls_in(&evidence, Phase::Setup);
-    for (nr, what) in [(EXECVE, "execve"), (272, "unshare"), (157, "prctl")] {
-        ensure!(setup.contains(&nr), "{what} is not in the set-up: {setup:?}");
+    for what in ["execve", "unshare", "prctl"] {
+        ensure!(setup.contains(&number(what)?), "{what} is not in the set-up: {setup:?}");
     }
     let handover = calls_in(&evidence, Phase::Handover);
-    ensure!(handover == [EXECVE].into(), "between filter and program is execve, not {handover:?}");
+    ensure!(handover == [execve].into(), "between filter and program is execve, not {handover:?}");
     let workload = calls_in(&evidence, Phase::Workload);
     ensure!(
-        workload == [ALLOWED, EXIT_GROUP].into(),
-        "the program makes {ALLOWED} and {EXIT_GROUP}, not {workload:?}"
+        workload == [allowed, exit_group].into(),
+        "the program makes {ALLOWED} and exit_group, not {workload:?}"
     );
-    let denials: Vec<_> =
-        evidence.denials.iter().map(|fact| (fact.abi, fact.nr, fact.errno, fact.phase)).collect();
+    let denials: Vec<_> = evidence
+        .denials
+        .iter()
+        .map(|fact| (fact.abi.name(), fact.nr, fact.errno, fact.phase))
+        .collect();
     ensure!(
-        denials == [(Abi::X86_64, DENIED, EPERM, Phase::Workload)],
+        denials == [(NATIVE, refused, EPERM, Phase::Workload)],
         "the filter refuses {DENIED}, not {denials:?}"
     );
     // CAP_SYS_ADMIN (21), for the mount namespace
     let asked = evidence.capabilities.iter().any(|fact| {
         fact.capability == 21
-            && fact.nr == 272
+            && fact.nr == unshare
             && (fact.phase, fact.verdict) == (Phase::Setup, Verdict::Granted)
     });
     ensure!(asked, "unshare's check is not in the set-up: {:?}", evidence.capabilities);

@@ -56,6 +56,7 @@ pub fn extract_from(release: &str, packages: &[&str], dir: &Utf8Path) -> Result<
 /// The packages of another Debian release, as this machine's mirror has them.
 pub struct Release {
     apt: Utf8PathBuf,
+    options: Vec<String>,
 }
 
 impl Release {
@@ -64,13 +65,35 @@ impl Release {
     /// # Errors
     /// When no mirror is configured or it does not answer.
     pub fn open(release: &str, dir: &Utf8Path) -> Result<Self> {
+        let list = format!("deb [signed-by={KEYRING}] {} {release} main\n", mirror()?);
+        Self::with(&list, &[], dir)
+    }
+
+    /// The same of another of Debian's architectures, with the release's security updates where this machine's sources
+    /// name their archive.
+    ///
+    /// # Errors
+    /// As [`Release::open`].
+    pub fn open_for(release: &str, arch: &str, dir: &Utf8Path) -> Result<Self> {
+        let options = format!("[arch={arch} signed-by={KEYRING}]");
+        let mut list = format!("deb {options} {} {release} main\n", mirror()?);
+        // backports have no updates of their own
+        if !release.contains('-')
+            && let Ok(security) = archive("/debian-security")
+        {
+            list.push_str(&format!("deb {options} {security} {release}-security main\n"));
+        }
+        let options = [format!("APT::Architecture={arch}"), format!("APT::Architectures::={arch}")];
+        Self::with(&list, &options, dir)
+    }
+
+    fn with(list: &str, options: &[String], dir: &Utf8Path) -> Result<Self> {
         let apt = dir.join("apt");
         for part in ["lists/partial", "archives/partial"] {
             fs_err::create_dir_all(apt.join(part))?;
         }
-        let list = format!("deb [signed-by={KEYRING}] {} {release} main\n", mirror()?);
         fs_err::write(apt.join("sources.list"), list)?;
-        let release = Self { apt };
+        let release = Self { apt, options: options.to_vec() };
         release.with_lists(get()).arg("update").run()?;
         Ok(release)
     }
@@ -112,6 +135,7 @@ impl Release {
             .arg(format!("Dir::Cache::archives={apt}/archives"))
             .args(["-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="])
             .args(["-o", "APT::Sandbox::User=root", "-o", "Acquire::Languages=none"])
+            .args(self.options.iter().flat_map(|option| ["-o", option.as_str()]))
     }
 }
 
@@ -128,6 +152,11 @@ impl Drop for Release {
 /// # Errors
 /// When no source names one.
 pub fn mirror() -> Result<String> {
+    archive("/debian")
+}
+
+/// The first archive of this machine's sources whose address ends so.
+fn archive(end: &str) -> Result<String> {
     let mut texts = Vec::new();
     if let Ok(entries) = fs_err::read_dir(SOURCE_PARTS) {
         for entry in entries {
@@ -139,13 +168,13 @@ pub fn mirror() -> Result<String> {
     }
     texts.extend(fs_err::read_to_string(SOURCES));
     texts.sort();
-    texts.iter().find_map(|text| archive_of(text)).context(format!(
-        "no Debian archive in `{SOURCES}` or `{SOURCE_PARTS}`\nhint: apt-cache policy"
+    texts.iter().find_map(|text| archive_of(text, end)).context(format!(
+        "no archive `{end}` in `{SOURCES}` or `{SOURCE_PARTS}`\nhint: apt-cache policy"
     ))
 }
 
-/// The first archive of a sources file, in either format, that is Debian's main one.
-fn archive_of(text: &str) -> Option<String> {
+/// The first archive of a sources file, in either format, whose address ends so.
+fn archive_of(text: &str, end: &str) -> Option<String> {
     let mut uris = Vec::new();
     for line in text.lines().map(str::trim) {
         if let Some(rest) = line.strip_prefix("URIs:") {
@@ -157,7 +186,7 @@ fn archive_of(text: &str) -> Option<String> {
             uris.extend(rest.split_whitespace().next());
         }
     }
-    let is_main = |uri: &&str| uri.trim_end_matches('/').ends_with("/debian");
+    let is_main = |uri: &&str| uri.trim_end_matches('/').ends_with(end);
     uris.into_iter().find(is_main).map(str::to_owned)
 }
 
@@ -233,10 +262,10 @@ mod tests {
     fn the_archive_is_found_in_either_format() {
         let deb822 = "Types: deb\nURIs: http://m.invalid/debian-security\nSuites: x\n\n\
                       Types: deb\nURIs: http://m.invalid/debian\nSuites: bookworm\n";
-        assert_eq!(archive_of(deb822).as_deref(), Some("http://m.invalid/debian"));
+        assert_eq!(archive_of(deb822, "/debian").as_deref(), Some("http://m.invalid/debian"));
         let list = "# deb http://old.invalid/debian x main\n\
                     deb [arch=amd64 signed-by=/k] http://m.invalid/debian/ bookworm main\n";
-        assert_eq!(archive_of(list).as_deref(), Some("http://m.invalid/debian/"));
-        assert_eq!(archive_of("deb http://m.invalid/other x main"), None);
+        assert_eq!(archive_of(list, "/debian").as_deref(), Some("http://m.invalid/debian/"));
+        assert_eq!(archive_of("deb http://m.invalid/other x main", "/debian"), None);
     }
 }

@@ -152,6 +152,12 @@ impl<'a> Btf<'a> {
         Some(offset)
     }
 
+    /// Bytes of a struct.
+    #[must_use]
+    pub fn size(&self, of: &str) -> Option<u32> {
+        u32_at(self.bytes, self.resolve(*self.structs.get(of)?)? + 8).ok()
+    }
+
     fn member(&self, id: u32, name: &str, depth: u32) -> Option<(u32, u32)> {
         let at = self.resolve(id)?;
         let info = u32_at(self.bytes, at + 4).ok()?;
@@ -250,6 +256,7 @@ mod tests {
         assert_eq!(btf.offset("outer", "inner.c"), Some(8));
         assert_eq!(btf.offset("outer", "c"), None);
         assert_eq!(btf.offset("missing", "a"), None);
+        assert_eq!((btf.size("outer"), btf.size("missing")), (Some(12), None));
         assert!(btf.has_tracepoint("x") && !btf.has_tracepoint("y"));
     }
 

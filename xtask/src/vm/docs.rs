@@ -2,11 +2,17 @@
 
 use anyhow::{Result, bail};
 
-use super::{guest::Report, kernels::Kernel};
+use super::{
+    arch::{AARCH64, Arch, X86_64},
+    guest::Report,
+    kernels::Kernel,
+};
 use crate::sh::{root, say};
 
 /// A column, and the tests that stand for it.
-const COLUMNS: [(&str, &[&str]); 5] = [
+type Column = (&'static str, &'static [&'static str]);
+
+const COMMON: [Column; 4] = [
     ("record a command", &["command::first_call", "command::short_lived_children"]),
     ("same calls as strace", &["command::strace_agrees_on_children"]),
     ("phases of a join from outside", &["kernel::phases_of_a_join"]),
@@ -18,13 +24,25 @@ const COLUMNS: [(&str, &[&str]); 5] = [
             "command::a_killed_thread_is_a_denial",
         ],
     ),
+];
+
+const OF_X86_64: [Column; 1] = [(
+    "x86_64, ia32, x32",
+    &["command::int80_is_ia32", "command::real_32_bit_program", "command::numbers_without_names"],
+)];
+
+const OF_AARCH64: [Column; 2] = [
     (
-        "x86_64, ia32, x32",
+        "aarch64, arm",
         &[
-            "command::int80_is_ia32",
-            "command::real_32_bit_program",
-            "command::numbers_without_names",
+            "arm::a_static_program_of_32_bits",
+            "arm::a_real_32_bit_program",
+            "arm::both_in_one_shell",
         ],
+    ),
+    (
+        "a command under its own profile",
+        &["arm::a_command_lacks_a_call", "arm::a_command_of_32_bits_is_confined"],
     ),
 ];
 
@@ -33,8 +51,18 @@ const HEAD: &str = "\
 
 Made by `cargo xtask vm --write-docs`, which boots Debian's kernels under emulation and runs the part of the test suite
 there that needs no container engine. A cell says yes when its tests passed.
-
 ";
+
+const MACHINES: [(&Arch, &str); 2] = [
+    (&X86_64, ""),
+    (
+        &AARCH64,
+        "
+On aarch64 (`cargo xtask vm aarch64`), with the same object for the kernel. 32-bit programs are ARM's. Recorder and suite are built here by Debian's cross compilers; no
+container engine has been tried there.
+",
+    ),
+];
 
 const TAIL: &str = "
 Needed everywhere: BTF (`CONFIG_DEBUG_INFO_BTF=y`), the tracepoints that `profiler doctor` lists, cgroup v2 (also beside v1).
@@ -68,15 +96,18 @@ helper, which makes each recorded call slower.
 /// When a kernel has no report, or the file cannot be written.
 pub fn write(kernels: &[&Kernel], reports: &[Result<Report>]) -> Result<()> {
     let mut text = HEAD.to_owned();
-    let titles: Vec<&str> = COLUMNS.iter().map(|(title, _)| *title).collect();
-    text.push_str(&format!(
-        "| kernel | Debian | {} | capability checks by |\n",
-        titles.join(" | ")
-    ));
-    text.push_str(&format!("|---|---|{}\n", "---|".repeat(COLUMNS.len() + 1)));
-    for (kernel, report) in kernels.iter().zip(reports) {
-        let Ok(report) = report else { bail!("no report of {}: nothing is written", kernel.name) };
-        text.push_str(&row(kernel, report));
+    for (arch, about) in MACHINES {
+        let titles: Vec<&str> = columns(arch).map(|(title, _)| title).collect();
+        let (titles, rules) = (titles.join(" | "), "---|".repeat(titles.len() + 1));
+        text.push_str(about);
+        text.push_str(&format!("\n| kernel | Debian | {titles} | capability checks by |\n"));
+        text.push_str(&format!("|---|---|{rules}\n"));
+        for (kernel, report) in kernels.iter().zip(reports).filter(|(k, _)| k.arch == arch) {
+            let Ok(report) = report else {
+                bail!("no report of {}: nothing is written", kernel.name)
+            };
+            text.push_str(&row(kernel, report));
+        }
     }
     text.push_str(TAIL);
     let path = root().join("docs/kernel-support.md");
@@ -85,10 +116,16 @@ pub fn write(kernels: &[&Kernel], reports: &[Result<Report>]) -> Result<()> {
     Ok(())
 }
 
+/// The columns of a machine's table, but for the first and the last.
+fn columns(arch: &Arch) -> impl Iterator<Item = Column> {
+    let own = if *arch == AARCH64 { OF_AARCH64.as_slice() } else { &OF_X86_64 };
+    COMMON.iter().chain(own).copied()
+}
+
 fn row(kernel: &Kernel, report: &Report) -> String {
     let passed = |test: &&str| report.tests.get(*test).is_some_and(|outcome| outcome == "ok");
     let mut cells = vec![report.release.clone(), kernel.release.to_owned()];
-    for (_, tests) in COLUMNS {
+    for (_, tests) in columns(kernel.arch) {
         cells.push(if tests.iter().all(passed) { "yes" } else { "no" }.to_owned());
     }
     let agree = if passed(&"capability::ways_agree") {
@@ -108,8 +145,8 @@ mod tests {
     #[test]
     fn a_cell_says_yes_only_when_all_its_tests_passed() {
         let mut report = Report { release: "6.1.0".to_owned(), ..Report::default() };
-        for test in COLUMNS.iter().flat_map(|(_, tests)| *tests).chain(&["capability::ways_agree"])
-        {
+        let tests = columns(&X86_64).flat_map(|(_, tests)| tests);
+        for test in tests.chain(&["capability::ways_agree"]) {
             report.tests.insert((*test).to_owned(), "ok".to_owned());
         }
         let all = "| 6.1.0 | bookworm | yes | yes | yes | yes | yes | fexit, kprobe |\n";

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use camino::Utf8Path;
 
-use super::{initramfs::command_line, kernels::Kernel};
+use super::{arch::Arch, initramfs::command_line, kernels::Kernel};
 use crate::sh::{cmd, say};
 
 /// How often a machine that does not come up is booted.
@@ -110,17 +110,21 @@ impl Machine {
         initrd: &Utf8Path,
         console: &Utf8Path,
     ) -> Result<Self> {
-        // five-level page tables, several processors, and cmpxchg16b under load are where this emulator goes wrong
-        let child = cmd("qemu-system-x86_64")
-            .args(["-accel", "tcg", "-cpu", "max,la57=off,cx16=off", "-smp", "1", "-m", "1024"])
+        let arch = kernel.arch;
+        let child = cmd(arch.emulator)
+            .args(arch.options)
+            .args(["-accel", "tcg", "-smp", "1", "-m", "1024"])
             .args(["-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"])
             .args(["-kernel", image.as_str(), "-initrd", initrd.as_str(), "-append"])
-            .arg(command_line(kernel.ways))
+            .arg(command_line(kernel))
             .into_command()
             .stdin(Stdio::null())
             .stdout(fs_err::File::create(console)?.into_parts().0)
             .spawn()
-            .context("cannot start `qemu-system-x86_64`\nhint: apt-get install qemu-system-x86")?;
+            .with_context(|| {
+                let Arch { emulator, package, .. } = arch;
+                format!("cannot start `{emulator}`\nhint: apt-get install {package}")
+            })?;
         Ok(Self { child })
     }
 

@@ -6,7 +6,10 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::kernels::WAYS;
+use super::{
+    cross::{self, Cross},
+    kernels::{Kernel, WAYS},
+};
 use crate::sh::{cmd, root};
 
 /// Tools of this machine; the rest is busybox's.
@@ -14,6 +17,7 @@ const TOOLS: [&str; 3] = ["/usr/bin/setpriv", "/usr/bin/strace", "/usr/bin/unsha
 
 /// The suite's oracle for names of calls.
 const HEADER: &str = "/usr/include/x86_64-linux-gnu/asm/unistd_64.h";
+const HEADER_AARCH64: &str = "/usr/include/aarch64-linux-gnu/asm/unistd_64.h";
 
 /// The first process. It speaks to the host in lines that begin with `vm: `.
 const INIT: &str = r#"#!/bin/busybox sh
@@ -37,7 +41,7 @@ echo "vm: end $?"
 poweroff -f
 "#;
 
-/// Packs everything into `home`; the path of the archive.
+/// Packs everything for x86_64 into `home`; the path of the archive.
 ///
 /// # Errors
 /// When something is not there or cannot be copied.
@@ -53,30 +57,26 @@ pub fn pack(suite: &Utf8Path, home: &Utf8Path) -> Result<Utf8PathBuf> {
         cmd("strip").arg(tree.at(program)).run()?;
     }
     tree.copy(Utf8Path::new(HEADER))?;
-    for dir in ["tests/fixtures", "target/fixtures"] {
-        for entry in root().join(dir).read_dir_utf8()? {
-            tree.copy(entry?.path())?;
-        }
+    tree.finish(&profiler, suite, &root().join("target/fixtures"), home)
+}
+
+/// The same for aarch64, with programs that were built for it.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_aarch64(cross: &Cross, suite: &Utf8Path, home: &Utf8Path) -> Result<Utf8PathBuf> {
+    let tree = Tree::begin(home.join("root"))?;
+    // documentation and character sets are most of it
+    let script =
+        "tar c --exclude ./usr/share --exclude gconv . | tar x --keep-directory-symlink -C \"$1\"";
+    cmd("sh").args(["-c", script, "sh", tree.dir.as_str()]).dir(&cross.system).run()?;
+    let profiler = cross::profiler();
+    for program in [profiler.as_path(), suite] {
+        tree.copy(program)?;
+        cmd("aarch64-linux-gnu-strip").arg(tree.at(program)).run()?;
     }
-    // the fixtures are built; a test that wants another one is to fail
-    tree.script("/bin/gcc", "#!/bin/busybox sh\necho there is no compiler here\nexit 1\n")?;
-    let environment = format!(
-        "export ROOT={} PROFILER_BIN={profiler} SUITE={suite} PROFILER_KERNEL_HALF=1\n",
-        root()
-    );
-    tree.script(
-        "/init",
-        &INIT.replacen("mount -t proc", &format!("{environment}mount -t proc"), 1),
-    )?;
-    for file in ["etc/passwd", "etc/group"] {
-        fs_err::write(tree.dir.join(file), "root:x:0:\n")?;
-    }
-    let archive = home.join("initramfs");
-    cmd("sh")
-        .args(["-c", "find . | cpio --quiet -o -H newc > \"$1\"", "sh", archive.as_str()])
-        .dir(&tree.dir)
-        .run()?;
-    Ok(archive)
+    tree.write(HEADER_AARCH64, &cross::header()?)?;
+    tree.finish(&profiler, suite, &root().join("target/fixtures/aarch64"), home)
 }
 
 /// The machine's file system while it is put together.
@@ -103,7 +103,12 @@ impl Tree {
 
     /// Copies a file to the path that it has here.
     fn copy(&self, path: &Utf8Path) -> Result<()> {
-        let to = self.at(path);
+        self.copy_to(path, path)
+    }
+
+    /// Copies a file to the path that another one has here.
+    fn copy_to(&self, path: &Utf8Path, to: &Utf8Path) -> Result<()> {
+        let to = self.at(to);
         fs_err::create_dir_all(to.parent().context("a file has a directory")?)?;
         fs_err::copy(path, to)?;
         Ok(())
@@ -120,11 +125,56 @@ impl Tree {
         Ok(())
     }
 
-    fn script(&self, path: &str, text: &str) -> Result<()> {
+    fn write(&self, path: &str, text: &str) -> Result<()> {
         let path = self.at(Utf8Path::new(path));
+        fs_err::create_dir_all(path.parent().context("a file has a directory")?)?;
         fs_err::write(&path, text)?;
+        Ok(())
+    }
+
+    fn script(&self, path: &str, text: &str) -> Result<()> {
+        self.write(path, text)?;
+        let path = self.at(Utf8Path::new(path));
         fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
         Ok(())
+    }
+
+    /// Adds fixtures and what the machine does first; the path of the archive, in `home`.
+    fn finish(
+        &self,
+        profiler: &Utf8Path,
+        suite: &Utf8Path,
+        fixtures: &Utf8Path,
+        home: &Utf8Path,
+    ) -> Result<Utf8PathBuf> {
+        let here = root().join("tests/fixtures");
+        for (from, to) in [(here.as_path(), &here), (fixtures, &root().join("target/fixtures"))] {
+            for entry in from.read_dir_utf8()? {
+                let entry = entry?;
+                if entry.file_type()?.is_file() {
+                    self.copy_to(entry.path(), &to.join(entry.file_name()))?;
+                }
+            }
+        }
+        // the fixtures are built; a test that wants another one is to fail
+        self.script("/bin/gcc", "#!/bin/busybox sh\necho there is no compiler here\nexit 1\n")?;
+        let environment = format!(
+            "export ROOT={} PROFILER_BIN={profiler} SUITE={suite} PROFILER_KERNEL_HALF=1\n",
+            root()
+        );
+        self.script(
+            "/init",
+            &INIT.replacen("mount -t proc", &format!("{environment}mount -t proc"), 1),
+        )?;
+        for file in ["etc/passwd", "etc/group"] {
+            fs_err::write(self.dir.join(file), "root:x:0:\n")?;
+        }
+        let archive = home.join("initramfs");
+        cmd("sh")
+            .args(["-c", "find . | cpio --quiet -o -H newc > \"$1\"", "sh", archive.as_str()])
+            .dir(&self.dir)
+            .run()?;
+        Ok(archive)
     }
 }
 
@@ -133,14 +183,11 @@ fn libraries_of(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
 }
 
-/// The kernel's command line for a machine that offers these ways.
-pub fn command_line(ways: &str) -> String {
-    debug_assert!(ways.split(' ').all(|way| WAYS.contains(&way)));
-    // a busy host is late with timer interrupts, which must not count as a broken timer
-    format!(
-        "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check ways={}",
-        ways.replace(' ', ",")
-    )
+/// The kernel's command line.
+pub fn command_line(kernel: &Kernel) -> String {
+    debug_assert!(kernel.ways.split(' ').all(|way| WAYS.contains(&way)));
+    let ways = kernel.ways.replace(' ', ",");
+    format!("{} quiet panic=-1 ways={ways}", kernel.arch.command_line)
 }
 
 #[cfg(test)]

@@ -1,11 +1,17 @@
 //! Arguments, order, and the sum over all kernels.
 
-use std::{collections::VecDeque, sync::Mutex, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Mutex,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 
 use super::{
+    arch::{AARCH64, Arch, X86_64},
+    cross::{self, Cross},
     docs,
     guest::{self, Report},
     initramfs,
@@ -13,21 +19,20 @@ use super::{
 };
 use crate::{
     apt,
-    sh::{cmd, root, say},
+    sh::{Cmd, cmd, root, say},
 };
 
 /// Machines that run at a time; each is one emulated processor.
 const AT_A_TIME: usize = 2;
 
 /// What the machines are made of. The fixtures are built as `cargo xtask test` does.
-const PACKAGES: [&str; 9] = [
+const PACKAGES: [&str; 8] = [
     "busybox-static",
     "cpio",
     "gcc",
     "lib32gcc-12-dev",
     "libc6-dev",
     "libc6-dev-i386",
-    "qemu-system-x86",
     "strace",
     "util-linux",
 ];
@@ -35,13 +40,14 @@ const PACKAGES: [&str; 9] = [
 /// Arguments of `vm`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Kernels to boot: 5.10, 6.1, 6.12, newest (default: all).
+    /// Kernels to boot: 5.10, 6.1, 6.12, newest, or x86_64 for all of these, which is the default; aarch64-6.1, aarch64-6.12,
+    /// aarch64-newest, or aarch64 for all three.
     #[arg(value_name = "KERNEL")]
     kernels: Vec<String>,
     /// Give a machine this many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     timeout: u64,
-    /// Write docs/kernel-support.md from the results; takes all kernels.
+    /// Write docs/kernel-support.md from the results; boots all kernels of both machines.
     #[arg(long, conflicts_with = "kernels")]
     write_docs: bool,
 }
@@ -56,11 +62,9 @@ pub fn home() -> Utf8PathBuf {
 /// # Errors
 /// When something cannot be built or fetched, or a check fails on a kernel; all failures are told.
 pub fn run(args: &Args) -> Result<()> {
-    let chosen = chosen(&args.kernels)?;
-    apt::ensure(&PACKAGES)?;
-    let suite = build()?;
-    let initrd = initramfs::pack(&suite, &home())?;
-    let reports = boot_all(&chosen, &initrd, Duration::from_secs(args.timeout));
+    let chosen = if args.write_docs { KERNELS.iter().collect() } else { chosen(&args.kernels)? };
+    let initrds = initrds(&chosen)?;
+    let reports = boot_all(&chosen, &initrds, Duration::from_secs(args.timeout));
     let mut failures = Vec::new();
     for (kernel, report) in chosen.iter().zip(&reports) {
         let found = match report {
@@ -93,41 +97,75 @@ pub fn run(args: &Args) -> Result<()> {
     bail!("{} failures, see above; the consoles are in {}", failures.len(), home())
 }
 
+/// The kernels of these names; a machine's name is for all of its kernels.
 fn chosen(names: &[String]) -> Result<Vec<&'static Kernel>> {
-    if names.is_empty() {
-        return Ok(KERNELS.iter().collect());
+    let is_meant = |name: &str, kernel: &Kernel| kernel.name == name || kernel.arch.name == name;
+    for name in names {
+        if !KERNELS.iter().any(|kernel| is_meant(name, kernel)) {
+            let known: Vec<&str> = KERNELS.iter().map(|kernel| kernel.name).collect();
+            bail!("no kernel `{name}`\nhint: one of {}, x86_64, aarch64", known.join(", "));
+        }
     }
-    names
-        .iter()
-        .map(|name| {
-            KERNELS.iter().find(|kernel| kernel.name == name).with_context(|| {
-                let known: Vec<&str> = KERNELS.iter().map(|kernel| kernel.name).collect();
-                format!("no kernel `{name}`\nhint: one of {}", known.join(", "))
-            })
-        })
-        .collect()
+    let is_chosen = |kernel: &&Kernel| match names {
+        [] => is_meant(X86_64.name, kernel),
+        names => names.iter().any(|name| is_meant(name, kernel)),
+    };
+    Ok(KERNELS.iter().filter(is_chosen).collect())
 }
 
-/// Builds recorder, suite and fixtures; the path of the suite.
-fn build() -> Result<Utf8PathBuf> {
-    let cargo = || cmd("cargo").dir(root());
-    cargo().args(["build", "--release", "-p", "profiler"]).run()?;
-    let built = cargo()
-        .args(["test", "-p", "profiler-tests", "--test", "suite", "--no-run"])
-        .args(["--message-format=json"])
-        .stdout()?;
-    let suite = built
+/// What each machine finds, by its name. Everything that it is made of is installed, fetched and built.
+fn initrds(kernels: &[&Kernel]) -> Result<BTreeMap<&'static str, Utf8PathBuf>> {
+    let is_wanted = |arch: &Arch| kernels.iter().any(|kernel| kernel.arch == arch);
+    let mut packages = PACKAGES.to_vec();
+    packages.extend(kernels.iter().map(|kernel| kernel.arch.package));
+    if is_wanted(&AARCH64) {
+        packages.extend(cross::PACKAGES);
+    }
+    packages.sort_unstable();
+    packages.dedup();
+    apt::ensure(&packages)?;
+    let mut initrds = BTreeMap::new();
+    let cargo = |args: &[&str]| cmd("cargo").args(args).dir(root());
+    // on this machine it builds the programs of the other one, too
+    let suite = built(cargo(&SUITE))?;
+    if is_wanted(&X86_64) {
+        cargo(&RECORDER).run()?;
+        cmd(&suite).arg("--fixtures").dir(root()).run()?;
+        initrds.insert(X86_64.name, initramfs::pack(&suite, &home())?);
+    }
+    if is_wanted(&AARCH64) {
+        let home = home().join(AARCH64.name);
+        let cross = Cross::fetch(&home)?;
+        cross.cargo(&RECORDER).run()?;
+        cmd(&suite).args(["--fixtures", AARCH64.name]).dir(root()).run()?;
+        let suite = built(cross.cargo(&SUITE))?;
+        initrds.insert(AARCH64.name, initramfs::pack_aarch64(&cross, &suite, &home)?);
+    }
+    Ok(initrds)
+}
+
+/// How cargo builds the recorder, and the suite.
+const RECORDER: [&str; 4] = ["build", "--release", "-p", "profiler"];
+const SUITE: [&str; 7] =
+    ["test", "-p", "profiler-tests", "--test", "suite", "--no-run", "--message-format=json"];
+
+/// The path of the suite that this builds.
+fn built(cargo: Cmd) -> Result<Utf8PathBuf> {
+    let built = cargo.stdout()?;
+    built
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .filter(|message| message["target"]["name"] == "suite")
         .find_map(|message| message["executable"].as_str().map(Utf8PathBuf::from))
-        .context("cargo built no suite")?;
-    cmd(&suite).arg("--fixtures").dir(root()).run()?;
-    Ok(suite)
+        .context("cargo built no suite")
 }
 
 /// Boots each kernel, some at a time; the reports in the order of `kernels`.
-fn boot_all(kernels: &[&Kernel], initrd: &Utf8Path, limit: Duration) -> Vec<Result<Report>> {
+fn boot_all(
+    kernels: &[&Kernel],
+    initrds: &BTreeMap<&str, Utf8PathBuf>,
+    limit: Duration,
+) -> Vec<Result<Report>> {
     let queue: Mutex<VecDeque<usize>> = Mutex::new((0..kernels.len()).collect());
     let next = || queue.lock().ok()?.pop_front();
     let mut reports: Vec<(usize, Result<Report>)> = std::thread::scope(|scope| {
@@ -135,6 +173,7 @@ fn boot_all(kernels: &[&Kernel], initrd: &Utf8Path, limit: Duration) -> Vec<Resu
             let mut done = Vec::new();
             while let Some(number) = next() {
                 let kernel = kernels[number];
+                let initrd = &initrds[kernel.arch.name];
                 let report = kernels::fetch(kernel, &home())
                     .and_then(|image| guest::run(kernel, &image, initrd, &home(), limit));
                 done.push((number, report));
@@ -197,9 +236,17 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_is_named_or_all_are_meant() {
-        assert_eq!(chosen(&[]).expect("all").len(), KERNELS.len());
-        assert_eq!(chosen(&["6.1".to_owned()]).expect("one")[0].name, "6.1");
-        assert!(chosen(&["2.6".to_owned()]).is_err());
+    fn a_kernel_is_named_or_a_machines_are_meant() {
+        let names = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            chosen(&words)
+                .map(|kernels| kernels.iter().map(|kernel| kernel.name).collect::<Vec<_>>())
+        };
+        let x86_64 = ["5.10", "6.1", "6.12", "newest"];
+        assert_eq!(names(&[]).expect("those of x86_64"), x86_64);
+        assert_eq!(names(&["6.1"]).expect("one"), ["6.1"]);
+        let aarch64 = ["aarch64-6.1", "aarch64-6.12", "aarch64-newest"];
+        assert_eq!(names(&["aarch64"]).expect("those of aarch64"), aarch64);
+        assert!(names(&["6.1", "2.6"]).is_err());
     }
 }

@@ -172,6 +172,15 @@ pub fn has_task_helpers(btf: &Btf<'_>) -> bool {
         .all(|helper| btf.has_constant("bpf_func_id", helper))
 }
 
+/// Where a task's registers begin on its kernel stack, at whose end they are: `task_pt_regs`. Stacks have 16 KiB, on aarch64 a page
+/// where that is more (<https://elixir.bootlin.com/linux/v5.10/source/arch/x86/include/asm/page_64_types.h#L15>,
+/// <https://elixir.bootlin.com/linux/v5.10/source/arch/arm64/include/asm/memory.h#L119>).
+pub fn regs_on_stack(btf: &Btf<'_>, page_bytes: u64) -> i32 {
+    const STACK_BYTES: u64 = 16 << 10;
+    let regs_bytes = u64::from(btf.size("pt_regs").unwrap_or(0));
+    STACK_BYTES.max(page_bytes).saturating_sub(regs_bytes) as i32
+}
+
 /// What the last argument of `cap_capable` means: one of [`opts`], or 0 for not known. Its name tells; distributions have
 /// ported the change of 5.1 back.
 pub fn capable_opts(btf: &Btf<'_>) -> i32 {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use aya::Ebpf;
 use profiler_common::{
     evidence::{
-        CALLERS, CallKey, Check, CheckKey, Denial, DenialKey, EXECVE, KILLED, MakerKey, Makers,
-        Seen, Sighting as RawSighting, abi, check, phase,
+        CALLERS, CallKey, Check, CheckKey, Denial, DenialKey, KILLED, MakerKey, Makers, Seen,
+        Sighting as RawSighting, abi, check, phase,
     },
     scope::{Slot, Target, loss, slot_kind, slot_of},
 };
@@ -29,6 +29,7 @@ use crate::{
             ArgumentFact, AuditClass, CapabilityFact, CheckSighting, DenialFact, DenialSighting,
             Missing, Phase, Program, Sighting, SyscallFact, UserNamespace, Verdict,
         },
+        syscall,
     },
     observe::evidence::{Evidence, Found},
 };
@@ -332,8 +333,9 @@ fn capability_facts(
             };
             let (verdict, audit) = (Verdict::Granted, AuditClass::Implied);
             let (namespace, abi) = (namespace_of(key.flags), abi_of(abi::NATIVE));
+            let Some(execve) = syscall::number(abi, "execve") else { continue };
             let key =
-                (capability, phase, verdict, audit, namespace, false, abi, EXECVE, String::new());
+                (capability, phase, verdict, audit, namespace, false, abi, execve, String::new());
             found.entry(key).and_modify(|sum| sum.add(&seen)).or_insert(seen);
         }
     }

@@ -10,7 +10,10 @@ use aya::{
 use aya_log::EbpfLogger;
 use fs_err as fs;
 use profiler_common::{
-    globals::{CAPABLE_OPTS, COUNTS_WANTED, FILTERS_WANTED, OFFSETS, STACKS_WANTED, TASK_HELPERS},
+    globals::{
+        CAPABLE_OPTS, COUNTS_WANTED, FILTERS_WANTED, OFFSETS, REGS_ON_STACK, STACKS_WANTED,
+        TASK_HELPERS,
+    },
     scope::{Control, Slot},
 };
 
@@ -81,6 +84,7 @@ impl Observer {
         }
         let offsets = offsets(&btf)?;
         let helpers = i32::from(attach::has_task_helpers(&btf));
+        let regs = attach::regs_on_stack(&btf, procfs::page_size());
         let opts = attach::capable_opts(&btf);
 
         let mut loader = EbpfLoader::new();
@@ -88,6 +92,7 @@ impl Observer {
             loader.override_global(offset.global, value, false);
         }
         loader.override_global(TASK_HELPERS, &helpers, false);
+        loader.override_global(REGS_ON_STACK, &regs, false);
         loader.override_global(CAPABLE_OPTS, &opts, false);
         let optional = [
             (STACKS_WANTED, "STACKS", i32::from(options.stacks)),
@@ -476,6 +481,8 @@ fn load_and_attach(program: &mut Program, to: &str, btf: &aya::Btf) -> Result<()
 
 /// Why a way was refused, in a few words: the system call's own, where one failed.
 fn reason(error: &ProgramError) -> String {
+    /// The kernel's own number for what the machine does not have.
+    const ENOTSUPP: i32 = 524;
     let io = match error {
         ProgramError::IOError(io) => io,
         ProgramError::SyscallError(call) => &call.io_error,
@@ -484,6 +491,7 @@ fn reason(error: &ProgramError) -> String {
     match io.kind() {
         std::io::ErrorKind::PermissionDenied => "not permitted".to_owned(),
         std::io::ErrorKind::NotFound => "this kernel offers none".to_owned(),
+        _ if io.raw_os_error() == Some(ENOTSUPP) => "this kernel offers none".to_owned(),
         _ => io.to_string(),
     }
 }
@@ -521,7 +529,12 @@ fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use object::{
+        Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, read::elf::ElfFile64,
+    };
+
     use super::*;
+    use crate::model::{arch::Abi, syscall};
 
     #[test]
     fn a_kernel_that_lacks_what_is_needed_is_refused_with_a_way_out() {
@@ -538,11 +551,54 @@ mod tests {
         }
     }
 
+    /// The kernel side knows some calls by number, on both machines.
+    #[test]
+    fn the_numbers_of_the_kernel_side_are_those_of_the_tables() {
+        let source = include_str!("../../../../profiler-ebpf/src/calls.rs");
+        let rows = source
+            .lines()
+            .filter_map(|line| line.trim_start_matches("pub ").strip_prefix("const "));
+        let rows: Vec<(&str, &str)> =
+            rows.filter_map(|row| row.strip_suffix(");")?.split_once(": Call = call(")).collect();
+        assert_eq!(rows.len(), 19, "{rows:?}");
+        for (name, numbers) in rows {
+            let name = name.to_lowercase();
+            let expected = [Abi::X86_64, Abi::Ia32, Abi::Aarch64, Abi::Arm].map(|abi| {
+                let is_wide = matches!(abi, Abi::X86_64 | Abi::Aarch64);
+                let number = match name.strip_suffix("16") {
+                    Some(_) if is_wide => None,
+                    Some(name) => syscall::number(abi, name),
+                    None => syscall::number(abi, &format!("{name}32"))
+                        .or_else(|| syscall::number(abi, &name)),
+                };
+                number.map_or_else(|| "NONE".to_owned(), |number| number.to_string())
+            });
+            assert_eq!(numbers, expected.join(", "), "{name}");
+        }
+    }
+
+    /// The programs that read registers ask which machine they are on.
+    #[test]
+    fn the_object_is_for_both_machines() {
+        let file: ElfFile64 = ElfFile64::parse(OBJECT).expect("an object");
+        for name in ["tp_btf/sys_enter", "tp_btf/sys_exit", "tp_btf/cap_capable", "kprobe", ".text"]
+        {
+            let section = file.section_by_name(name).expect(name);
+            let asks = section.relocations().any(|(_, relocation)| match relocation.target() {
+                RelocationTarget::Symbol(index) => file
+                    .symbol_by_index(index)
+                    .is_ok_and(|symbol| symbol.name() == Ok("REGS_SYSCALLNO")),
+                _ => false,
+            });
+            assert!(asks, "{name}");
+        }
+    }
+
     #[test]
     fn a_refusal_is_told_in_a_few_words() {
         let of = |number| reason(&ProgramError::IOError(std::io::Error::from_raw_os_error(number)));
         assert_eq!(of(1), "not permitted");
-        assert_eq!(of(2), "this kernel offers none");
+        assert_eq!([of(2), of(524)], ["this kernel offers none"; 2]);
         assert_eq!(reason(&ProgramError::UnexpectedProgramType), "unexpected program type");
     }
 }
