@@ -30,14 +30,16 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let entries = match &args.name {
-        Some(name) => subject.named(name)?,
-        None => subject.ranked(),
+    let (entries, left_out) = match &args.name {
+        Some(name) => (subject.named(name)?, Vec::new()),
+        None => (subject.ranked(), subject.left_out()),
     };
     match (args.format, &args.name) {
-        (Format::Json, _) => explain::json(&explain::Entries { entries: &entries }, &mut out)?,
+        (Format::Json, _) => {
+            explain::json(&explain::Entries { entries: &entries, left_out: &left_out }, &mut out)?;
+        }
         (Format::Human, Some(_)) => explain::detailed(&entries, &mut out)?,
-        (Format::Human, None) => explain::ranked(&entries, &mut out)?,
+        (Format::Human, None) => explain::ranked(&entries, &left_out, &mut out)?,
     }
     Ok(ExitCode::SUCCESS)
 }

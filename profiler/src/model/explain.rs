@@ -16,7 +16,7 @@ use crate::model::{
     facts::{self, Risk},
     narrow,
     near::near,
-    profile::{CapabilityReason, CapabilityRule, Profile, SyscallReason},
+    profile::{CapabilityReason, CapabilityRule, DeniedCall, Profile, SyscallReason},
     seccomp::SeccompFile,
     syscall,
 };
@@ -90,6 +90,20 @@ pub enum Standing {
     Unknown,
 }
 
+/// What a recording says of a capability: which list of `profile.json` it is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// A call succeeded by it: added.
+    Required,
+    /// Granted, but no call is known to have succeeded by it: not added.
+    Probed,
+    /// Asked for and refused, and the program went on: not added.
+    Denied,
+    /// Asked for by the OCI runtime only, which has it from the engine: not added.
+    Runtime,
+}
+
 /// Everything about one call or capability.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Entry {
@@ -120,6 +134,12 @@ pub struct Entry {
     pub arguments: Vec<String>,
     /// Only the OCI runtime needs it.
     pub runtime_only: bool,
+    /// The list that a capability is in; from `profile.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
+    /// Refusals of the call while recording; from `profile.json`. Hostile text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<DeniedCall>,
     /// Why a call is allowed; from `profile.json`. Hostile text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<SyscallReason>,
@@ -203,6 +223,25 @@ impl Subject<'_> {
             .filter(|entry| entry.standing != Standing::Denied)
             .chain(required.map(|rule| self.capability(&rule.name)))
             .collect();
+        entries.sort_by(|a, b| key(a).cmp(&key(b)));
+        entries
+    }
+
+    /// What was asked for and is not in the policy, the riskiest first: refused calls, and capabilities that are not added.
+    #[must_use]
+    pub fn left_out(&self) -> Vec<Entry> {
+        let effective = self.effective();
+        let profiles = || self.profile.iter();
+        let number = |call: &DeniedCall| Some((call.abi, syscall::parse(call.abi, &call.name)?));
+        let calls: BTreeSet<(Abi, u32)> =
+            profiles().flat_map(|profile| &profile.denied).filter_map(number).collect();
+        let calls = calls.into_iter().map(|(abi, nr)| self.call(&effective, abi, nr));
+        let lists = profiles().map(|profile| &profile.capabilities);
+        let rules = lists.flat_map(|lists| [&lists.probed, &lists.denied, &lists.runtime]);
+        let names: BTreeSet<&String> = rules.flatten().map(|rule| &rule.name).collect();
+        let capabilities = names.into_iter().map(|name| self.capability(name));
+        let mut entries: Vec<Entry> =
+            calls.chain(capabilities).filter(|entry| entry.standing == Standing::Denied).collect();
         entries.sort_by(|a, b| key(a).cmp(&key(b)));
         entries
     }
@@ -292,6 +331,14 @@ impl Subject<'_> {
             arguments: combinations.map(|it| narrow::words(&name, it)).unwrap_or_default(),
             runtime_only: !reasons.is_empty() && reasons.iter().all(is_runtimes),
             reasons,
+            class: None,
+            denied: self
+                .profile
+                .iter()
+                .flat_map(|profile| &profile.denied)
+                .filter(|call| call.abi == abi && call.name == name)
+                .cloned()
+                .collect(),
             capability_reasons: Vec::new(),
             asked_first: Vec::new(),
             needed: None,
@@ -302,13 +349,20 @@ impl Subject<'_> {
     fn capability(&self, name: &str) -> Entry {
         let facts = facts::capability(name);
         let lists = self.profile.map(|profile| &profile.capabilities);
-        let in_list = |rules: &[CapabilityRule]| rules.iter().any(|rule| rule.name == name);
-        let of_name: Vec<&CapabilityRule> = lists
+        let of_name: Vec<(Class, &CapabilityRule)> = lists
             .iter()
-            .flat_map(|lists| [&lists.required, &lists.probed, &lists.denied, &lists.runtime])
-            .flatten()
-            .filter(|rule| rule.name == name)
+            .flat_map(|lists| {
+                [
+                    (Class::Required, &lists.required),
+                    (Class::Probed, &lists.probed),
+                    (Class::Denied, &lists.denied),
+                    (Class::Runtime, &lists.runtime),
+                ]
+            })
+            .flat_map(|(class, rules)| rules.iter().map(move |rule| (class, rule)))
+            .filter(|(_, rule)| rule.name == name)
             .collect();
+        let class = of_name.first().map(|(class, _)| *class);
         let granted = facts.is_some_and(|facts| facts.is_docker_default());
         let required = lists.and_then(|lists| lists.required.iter().find(|rule| rule.name == name));
         Entry {
@@ -327,13 +381,15 @@ impl Subject<'_> {
             },
             verdict: Vec::new(),
             arguments: Vec::new(),
-            runtime_only: required.is_none() && lists.is_some_and(|lists| in_list(&lists.runtime)),
+            runtime_only: class == Some(Class::Runtime),
+            class,
+            denied: Vec::new(),
             asked_first: required.map(other_ways).unwrap_or_default(),
             reasons: Vec::new(),
-            needed: of_name.iter().find_map(|rule| rule.needed.clone()),
+            needed: of_name.iter().find_map(|(_, rule)| rule.needed.clone()),
             capability_reasons: of_name
                 .iter()
-                .flat_map(|rule| rule.reasons.iter().cloned())
+                .flat_map(|(_, rule)| rule.reasons.iter().cloned())
                 .collect(),
         }
     }

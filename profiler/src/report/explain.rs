@@ -8,9 +8,10 @@ use serde::Serialize;
 use crate::{
     model::{
         arguments::call,
-        explain::{DecidedBy, Entry, Kind, Standing, WhyNot},
+        error_number,
+        explain::{Class, DecidedBy, Entry, Kind, Standing, WhyNot},
         facts::Risk,
-        profile::{CapabilityReason, Outcome, SyscallReason},
+        profile::{CapabilityReason, DeniedCall, Outcome, SyscallReason},
     },
     report::{
         escape,
@@ -28,6 +29,8 @@ const IN_A_LINE: usize = 3;
 pub struct Entries<'a> {
     /// The riskiest first.
     pub entries: &'a [Entry],
+    /// Of the whole policy: what was asked for while recording and is not in it.
+    pub left_out: &'a [Entry],
 }
 
 /// The JSON form of answers; more fields may come, none goes.
@@ -49,11 +52,11 @@ pub fn json(document: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{}", escape::json(&serde_json::to_string_pretty(document)?))
 }
 
-/// Writes the whole policy, a line for each entry, grouped by risk.
+/// Writes the whole policy, a line for each entry, grouped by risk, and then what was asked for and is not in it.
 ///
 /// # Errors
 /// When `out` takes no more.
-pub fn ranked(entries: &[Entry], out: &mut impl Write) -> io::Result<()> {
+pub fn ranked(entries: &[Entry], left_out: &[Entry], out: &mut impl Write) -> io::Result<()> {
     // A call of several ABIs is one line, named after the first.
     let groups = entries.chunk_by(|a, b| (a.kind, &a.name) == (b.kind, &b.name));
     let native = entries.iter().filter_map(|entry| entry.abi).min();
@@ -86,7 +89,32 @@ pub fn ranked(entries: &[Entry], out: &mut impl Write) -> io::Result<()> {
             writeln!(out, "  {name}  {}{some}{by}", entry.what)?;
         }
     }
+    if left_out.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nnot in it {}", paint(FAINT, "asked for while recording"))?;
+    let names: Vec<String> =
+        left_out.iter().map(|entry| label(entry, entry.abi != native)).collect();
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    for (entry, name) in left_out.iter().zip(names) {
+        let name = paint(HEADING, &format!("{name:width$}"));
+        let by = short_reasons(entry);
+        let by = if by.is_empty() { by } else { paint(FAINT, &format!("  {by}")) };
+        writeln!(out, "  {name}  {}{by}", class(entry))?;
+    }
     Ok(())
+}
+
+/// Why an entry is not in the policy, or is.
+fn class(entry: &Entry) -> &'static str {
+    match entry.class {
+        Some(Class::Required) => "required: a call succeeded by it",
+        Some(Class::Probed) => "probed: granted, and no call is known to have succeeded by it",
+        Some(Class::Denied) => "denied: asked for in vain, and the program went on",
+        Some(Class::Runtime) => "runtime: only the OCI runtime asked for it, and has it anyway",
+        None if !entry.denied.is_empty() => "refused by the filter that was in force",
+        None => "nothing asked for it",
+    }
 }
 
 /// Writes all that is known about single entries.
@@ -103,8 +131,8 @@ pub fn detailed(entries: &[Entry], out: &mut impl Write) -> io::Result<()> {
         field(out, "Docker default", &entry.docker_default)?;
         let policy = match (entry.standing, entry.verdict.as_slice()) {
             (Standing::Unknown, _) => "a seccomp file has no capabilities".to_owned(),
-            (Standing::Allowed, []) => "required".to_owned(),
-            (_, []) => "not added".to_owned(),
+            (Standing::Allowed, []) => class(entry).to_owned(),
+            (_, []) => format!("not added; {}", class(entry)),
             // the file's rules are these, written out
             (Standing::Conditional, _) if !entry.arguments.is_empty() => {
                 "some arguments only".to_owned()
@@ -118,6 +146,8 @@ pub fn detailed(entries: &[Entry], out: &mut impl Write) -> io::Result<()> {
         reasons.extend(entry.capability_reasons.iter().map(capability_reason));
         reasons.extend(entry.needed.as_deref().map(proven));
         field(out, "because", &reasons.join("\n"))?;
+        let refused: Vec<String> = entry.denied.iter().map(refusal).collect();
+        field(out, "refused", &refused.join("\n"))?;
         let ways: Vec<String> =
             entry.asked_first.iter().map(|way| escape::short(way, 200)).collect();
         field(out, "without it", &ways.join("\n"))?;
@@ -211,6 +241,7 @@ fn short_reasons(entry: &Entry) -> String {
             }
             _ => &[],
         })
+        .chain(entry.denied.iter().flat_map(|denied| &denied.programs))
         .chain(entry.capability_reasons.iter().flat_map(|reason| &reason.programs))
         .map(String::as_str)
         .collect();
@@ -274,6 +305,15 @@ fn reason(reason: &SyscallReason) -> String {
         }
         SyscallReason::Needed { output } => proven(output),
     }
+}
+
+fn refusal(denied: &DeniedCall) -> String {
+    let how = match denied.errno {
+        _ if denied.killed => "the caller was ended".to_owned(),
+        0 => "a success was claimed".to_owned(),
+        errno => error_number::display(errno.unsigned_abs()).into_owned(),
+    };
+    format!("{how} while recording, asked for by {}", users(&denied.programs, &denied.tests))
 }
 
 fn proven(output: &str) -> String {

@@ -43,7 +43,7 @@ fn a_profile_with_reasons() {
     let file = ingest::seccomp::parse(&render::seccomp::render(&profile)).expect("own output");
     let context = context(&[]);
     let subject = Subject { file: &file, profile: Some(&profile), context: &context };
-    let mut all = plain(|out| explain::ranked(&subject.ranked(), out));
+    let mut all = plain(|out| explain::ranked(&subject.ranked(), &subject.left_out(), out));
     for name in ["setgroups", "CAP_SETGID", "sys_admin", "execve", "mount"] {
         let entries = subject.named(name).expect(name);
         all.push_str(&format!("\n# {name}\n{}", plain(|out| explain::detailed(&entries, out))));

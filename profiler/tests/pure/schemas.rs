@@ -80,7 +80,12 @@ fn what_is_written_follows_its_schema() {
         let entries = subject.ranked();
         follows(
             "explain.schema.json",
-            &written(|out| explain::json(&explain::Entries { entries: &entries }, out)),
+            &written(|out| {
+                explain::json(
+                    &explain::Entries { entries: &entries, left_out: &subject.left_out() },
+                    out,
+                )
+            }),
         );
     }
     let context = context();
