@@ -328,10 +328,14 @@ const fn mixed(hash: u64, word: u64) -> u64 {
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Watch {
+    /// The second argument is kept only where the first is one of these, as bits below 64; 0: always.
+    pub of: u64,
     /// The bits that are kept of each argument.
     pub masks: [u32; ARGUMENTS],
     /// One of [`watch`].
     pub kind: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Values of [`Watch::kind`].
@@ -387,7 +391,7 @@ const _: () = assert!(size_of::<Seen>() == 24_576 && size_of::<CallKey>() == 12)
 const _: () = assert!(size_of::<Sighting>() == 96 && size_of::<CheckKey>() == 80);
 const _: () = assert!(size_of::<Check>() == 40 && size_of::<DenialKey>() == 16);
 const _: () = assert!(size_of::<Denial>() == 64 && size_of::<MakerKey>() == 20);
-const _: () = assert!(size_of::<ArgumentsKey>() == 36 && size_of::<Watch>() == 28);
+const _: () = assert!(size_of::<ArgumentsKey>() == 36 && size_of::<Watch>() == 40);
 
 #[cfg(feature = "user")]
 mod pod {

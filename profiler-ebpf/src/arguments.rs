@@ -123,7 +123,17 @@ fn read(watch: &Watch, key: &mut ArgumentsKey, regs: Address) -> bool {
         }
         key.values[i] = value as u32 & watch.masks[i];
     }
+    // not in the loop, in which each branch is another state for the verifier
+    if watch.of != 0 && !is_kept(watch, key.values[0]) {
+        key.values[1] = 0;
+    }
     true
+}
+
+/// Whether the second argument is kept, beside this first one.
+#[inline(always)]
+fn is_kept(watch: &Watch, first: u32) -> bool {
+    first < 64 && watch.of >> first & 1 != 0
 }
 
 /// The flags of a `struct clone_args`, with [`watch::BEYOND`] for what clone(2) has no way to say: a cgroup to start in, and

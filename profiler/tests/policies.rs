@@ -8,11 +8,13 @@ use profiler::{
     ingest,
     model::{
         arch::Abi,
+        arguments::Masked,
         merge::{self, merge},
         policy::{self, Options},
+        profile::Arguments,
         recording::{
-            AuditClass, CapabilityFact, CheckSighting, Phase, Program, Recording, Sighting,
-            SyscallFact, UserNamespace, Verdict,
+            ArgumentFact, AuditClass, CapabilityFact, CheckSighting, Phase, Program, Recording,
+            Sighting, SyscallFact, UserNamespace, Verdict,
         },
     },
     render,
@@ -155,6 +157,7 @@ fn another(run: &str, call: u32, capability: u8, program: &str, test: &str) -> R
 
 const MOUNT: u32 = 165;
 const PTRACE: u32 = 101;
+const SOCKETPAIR: u32 = 53;
 
 fn mounts() -> Recording {
     another("00000000000000b1", MOUNT, 21, "import", "test_upload")
@@ -581,6 +584,38 @@ fn a_profile_only_grows_unless_it_is_pruned() {
         place.read("out/seccomp.json"),
         render::seccomp::render(&policy::derive(&backend(), &Options::default()))
     );
+}
+
+#[test]
+fn how_narrow_a_profile_is_stays_as_it_was_chosen() {
+    let place = Place::new();
+    let mut sockets = another("00000000000000b3", SOCKETPAIR, 13, "pairs", "test_pair");
+    let seen = sockets.syscalls.last().expect("a call").seen.clone();
+    let int = |index, value| Masked { index, mask: 0xffff_ffff, value };
+    sockets.arguments.push(ArgumentFact {
+        abi: Abi::X86_64,
+        nr: SOCKETPAIR,
+        phase: Phase::Workload,
+        values: vec![int(0, 1), int(1, 1), int(2, 0)],
+        seen,
+    });
+    let generate = |recording: &Recording, flags: &[&str]| {
+        place.write("recording.json", &render::json::recording(recording));
+        let args = [&["generate", "recording.json", "--into", "out"], flags].concat();
+        place.profiler(&args).with(0);
+        let profile = ingest::profile::parse(&place.read("out/profile.json")).expect("a profile");
+        let rule = profile.syscalls.iter().find(|rule| rule.name == "socketpair").expect("a rule");
+        (profile.made_for.arguments, rule.arguments.as_ref().expect("narrow").len())
+    };
+    assert_eq!(generate(&sockets, &["--arguments", "strict"]), (Arguments::Strict, 1));
+    // a recording is held against a profile by what that looks into
+    place.profiler(&["diff", "recording.json", "out"]).with(0);
+    assert_eq!(generate(&sockets, &[]), (Arguments::Strict, 1));
+    assert_eq!(generate(&sockets, &["--prune"]), (Arguments::Strict, 1));
+    // any type of AF_UNIX comes with the other choice
+    let wider = ["--arguments", "attack-surface"];
+    assert_eq!(generate(&sockets, &wider), (Arguments::AttackSurface, 2));
+    place.profiler(&["diff", "recording.json", "out"]).with(0);
 }
 
 #[test]

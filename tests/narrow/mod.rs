@@ -31,7 +31,7 @@ const STRICT: [(&str, &str, &str); 21] = [
     ("memfd_create", "319:0,dead0000ffff", "319:0,fffe"),
     ("mount", "165:0,0,0,dead00001000,0", "165:0,0,0,1001,0"),
     ("personality", "135:ffffffffffffffff", "135:40000"),
-    ("prctl", "157:dead00007fff", "157:7ffe"),
+    ("prctl", "157:23,dead00000063", "157:23,62"),
     ("ptrace", "101:dead00000063,7ffffffe", "101:62,7ffffffe"),
     ("seccomp", "317:dead00000063", "317:62"),
     ("setns", "308:ffffffff,dead40000000", "308:ffffffff,10000000"),

@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use profiler::{
-    model::{arch::Abi, lint::libseccomp::Version, policy, purpose::RuntimeChoice},
+    model::{arch::Abi, lint::libseccomp::Version, profile, purpose::RuntimeChoice},
     observe::ebpf::Way,
 };
 
@@ -352,9 +352,10 @@ fn libseccomp(text: &str) -> Result<Version, String> {
 #[derive(Debug, Args)]
 pub struct NarrowArgs {
     /// Refuse by their arguments, of calls that are allowed: nothing (off), known attack surface that no run used
-    /// (attack-surface), all that no run used, harmless or not (strict)
-    #[arg(long, value_enum, value_name = "RISK", default_value_t = Arguments::AttackSurface)]
-    pub arguments: Arguments,
+    /// (attack-surface), all that no run used, harmless or not (strict) [default: attack-surface, with --into what the
+    /// committed profile was made with]
+    #[arg(long, value_enum, value_name = "RISK")]
+    arguments: Option<Arguments>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -365,13 +366,14 @@ pub enum Arguments {
     Strict,
 }
 
-impl From<Arguments> for policy::Arguments {
-    fn from(choice: Arguments) -> Self {
-        match choice {
-            Arguments::Off => policy::Arguments::Off,
-            Arguments::AttackSurface => policy::Arguments::AttackSurface,
-            Arguments::Strict => policy::Arguments::Strict,
-        }
+impl NarrowArgs {
+    /// What was asked for.
+    pub fn choice(&self) -> Option<profile::Arguments> {
+        self.arguments.map(|choice| match choice {
+            Arguments::Off => profile::Arguments::Off,
+            Arguments::AttackSurface => profile::Arguments::AttackSurface,
+            Arguments::Strict => profile::Arguments::Strict,
+        })
     }
 }
 

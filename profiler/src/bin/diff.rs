@@ -90,12 +90,18 @@ pub fn run(args: &DiffArgs) -> Result<ExitCode> {
         allowlist: args.allow.as_deref().map(allowlist).transpose()?.unwrap_or_default(),
         today: today()?,
     };
-    let pairs = match (&args.new, args.paths.as_slice()) {
+    let mut pairs = match (&args.new, args.paths.as_slice()) {
         (Some(new), []) => {
             vec![(Some(Policy::named(&args.old)?), Some(Policy::named(new)?), String::new())]
         }
         (new, paths) => revisions(&args.old, new.as_deref(), paths)?,
     };
+    for (old, new, _) in &mut pairs {
+        let made = [&*old, &*new].into_iter().flatten().find_map(Policy::arguments);
+        if let Some(arguments) = made {
+            old.iter_mut().chain(new).for_each(|policy| policy.look_into(arguments));
+        }
+    }
     let mut diffs = Vec::new();
     for (old, new, place) in &pairs {
         let policies: Vec<&Policy> = old.iter().chain(new).collect();

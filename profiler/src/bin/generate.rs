@@ -33,12 +33,13 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
         purpose,
         portable: args.portable,
         arch: args.arch,
-        arguments: args.narrow.arguments.into(),
+        ..policy::Options::default()
     };
+    let choices = output::Choices { options, arguments: args.narrow.choice() };
     let (dir, committed) = args.into.destination(args.output.as_deref());
     let dir =
         dir.context("no directory to write to\nhint: profiler generate RECORDING... -o DIR")?;
-    let recording = output::write(&recording, dir, &options, committed)?;
+    let recording = output::write(&recording, dir, &choices, committed)?;
     Ok(args.least.status(&coverage::coverage(&recording)))
 }
 

@@ -8,7 +8,7 @@ use profiler::{
     ingest,
     model::{
         merge, policy,
-        profile::{CapabilityRule, Profile, SyscallRule},
+        profile::{Arguments, CapabilityRule, Profile, SyscallRule},
         recording::Recording,
         union,
     },
@@ -27,6 +27,23 @@ pub enum Committed {
     Grow,
     /// It is replaced, and what it allowed and the new one does not is told.
     Prune,
+}
+
+/// What the user asked for.
+#[derive(Debug, Default)]
+pub struct Choices {
+    /// The arguments aside.
+    pub options: policy::Options,
+    /// Which arguments the profile looks into; when absent, those that the committed one does.
+    pub arguments: Option<Arguments>,
+}
+
+impl Choices {
+    fn options(&self, committed: Option<&Profile>) -> policy::Options {
+        let known = committed.map(|profile| profile.made_for.arguments);
+        let arguments = self.arguments.or(known).unwrap_or_default();
+        policy::Options { arguments, ..self.options.clone() }
+    }
 }
 
 /// The evidence and the profile that a directory has. A profile is committed, a recording is not: either may be missing,
@@ -75,15 +92,18 @@ pub fn check(dir: &Path, committed: Committed) -> Result<()> {
 pub fn write(
     recording: &Recording,
     dir: &Path,
-    options: &policy::Options,
+    choices: &Choices,
     committed: Committed,
 ) -> Result<Recording> {
     let (recording, profile) = match committed {
-        Committed::Replace => (recording.clone(), policy::derive(recording, options)),
-        Committed::Grow => grown(recording, &Known::read(dir)?, options)?,
+        Committed::Replace => {
+            (recording.clone(), policy::derive(recording, &choices.options(None)))
+        }
+        Committed::Grow => grown(recording, &Known::read(dir)?, choices)?,
         Committed::Prune => {
-            let profile = policy::derive(recording, options);
-            pruned(recording, &profile, &Known::read(dir)?)?;
+            let known = Known::read(dir)?;
+            let profile = policy::derive(recording, &choices.options(known.profile.as_ref()));
+            pruned(recording, &profile, &known)?;
             (recording.clone(), profile)
         }
     };
@@ -94,13 +114,9 @@ pub fn write(
     Ok(recording)
 }
 
-fn grown(
-    recording: &Recording,
-    known: &Known,
-    options: &policy::Options,
-) -> Result<(Recording, Profile)> {
+fn grown(recording: &Recording, known: &Known, choices: &Choices) -> Result<(Recording, Profile)> {
     let recording = merge::merge(known.recording.iter().chain([recording]).cloned())?;
-    let fresh = policy::derive(&recording, options);
+    let fresh = policy::derive(&recording, &choices.options(known.profile.as_ref()));
     let Some(committed) = &known.profile else { return Ok((recording, fresh)) };
     let (calls, capabilities) = union::unseen(committed, &fresh);
     let calls = calls.into_iter().map(|rule| format!("{} {}", rule.abi, rule.name));

@@ -11,7 +11,8 @@ use profiler::{
         diff::Side,
         effective::{self, Context, Engine},
         policy,
-        profile::Profile,
+        profile::{Arguments, Profile},
+        recording::Recording,
         seccomp::SeccompFile,
     },
     render,
@@ -32,8 +33,9 @@ pub struct Policy {
 }
 
 enum Kind {
-    /// A profile, or what a recording comes to.
     Profile(Box<Profile>),
+    /// A recording, and what it comes to.
+    Recording(Box<Recording>, Box<Profile>),
     Filter(Box<SeccompFile>),
     Upstream(Upstream),
 }
@@ -66,7 +68,9 @@ impl Policy {
 
     /// Refuses a profile whose renderings, which `read` finds beside it, are not what it gives.
     pub fn hold(&self, read: impl Fn(&str) -> Result<Option<String>>) -> Result<()> {
-        let (Kind::Profile(profile), Some((path, _))) = (&self.kind, &self.file) else {
+        let (Kind::Profile(profile) | Kind::Recording(_, profile), Some((path, _))) =
+            (&self.kind, &self.file)
+        else {
             return Ok(());
         };
         let name = path.rsplit('/').next().unwrap_or(path);
@@ -84,10 +88,25 @@ impl Policy {
         Ok(Policy { label, file: Some((path, text)), kind })
     }
 
+    /// Which arguments its profile was made to look into; absent where there is none that was made.
+    pub fn arguments(&self) -> Option<Arguments> {
+        match &self.kind {
+            Kind::Profile(profile) => Some(profile.made_for.arguments),
+            _ => None,
+        }
+    }
+
+    /// Makes the profile of a recording look into the same arguments as the one that it is compared with.
+    pub fn look_into(&mut self, arguments: Arguments) {
+        if let Kind::Recording(recording, profile) = &mut self.kind {
+            **profile = derive(recording, arguments);
+        }
+    }
+
     /// The ABIs that it lists.
     pub fn architectures(&self) -> Vec<Abi> {
         match &self.kind {
-            Kind::Profile(profile) => profile.architectures.clone(),
+            Kind::Profile(profile) | Kind::Recording(_, profile) => profile.architectures.clone(),
             Kind::Filter(file) => {
                 let listed =
                     |abi: &Abi| file.architectures.iter().any(|name| name == abi.scmp_arch());
@@ -106,7 +125,7 @@ impl Policy {
         };
         let label = self.label.clone();
         Ok(match &self.kind {
-            Kind::Profile(profile) => {
+            Kind::Profile(profile) | Kind::Recording(_, profile) => {
                 let file = ingest::seccomp::parse(&render::seccomp::render(profile))?;
                 Side::of_profile(label, profile, decide(&file, Engine::Oci))
             }
@@ -136,10 +155,15 @@ fn parse(text: &str) -> Result<Kind> {
         Kind::Filter(Box::new(ingest::seccomp::parse(text)?))
     } else if value.get("runs").is_some() {
         let recording = ingest::recording::parse(text)?;
-        Kind::Profile(Box::new(policy::derive(&recording, &policy::Options::default())))
+        let profile = derive(&recording, Arguments::default());
+        Kind::Recording(Box::new(recording), Box::new(profile))
     } else {
         Kind::Profile(Box::new(ingest::profile::parse(text)?))
     })
+}
+
+fn derive(recording: &Recording, arguments: Arguments) -> Profile {
+    policy::derive(recording, &policy::Options { arguments, ..policy::Options::default() })
 }
 
 /// Whose keys a file has.

@@ -10,10 +10,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use profiler::{
-    model::{
-        policy,
-        recording::{Missing, Phase, Recording, Target, TargetKind},
-    },
+    model::recording::{Missing, Phase, Recording, Target, TargetKind},
     observe::ebpf::{Options, Way},
     session::{self, CgroupPlan, Confinement, ContainerPlan, Event, Named, Outcome, Plan, store},
     target::docker::{Docker, Endpoint, Environment},
@@ -22,7 +19,7 @@ use profiler::{
 use crate::{
     args::{EnterArgs, RecordArgs},
     exit,
-    output::{self, Committed},
+    output::{self, Choices, Committed},
     ready,
     tell::{self, Teller},
 };
@@ -100,9 +97,8 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
         Ok(session::record_containers(plan, containers, &docker, tell).await?)
     });
     teller.end();
-    let options =
-        policy::Options { arguments: args.narrow.arguments.into(), ..policy::Options::default() };
-    Ok(write(&outcome?, &dirs, &options, committed).into())
+    let choices = Choices { arguments: args.narrow.choice(), ..Choices::default() };
+    Ok(write(&outcome?, &dirs, &choices, committed).into())
 }
 
 /// Serves the hidden `__enter`.
@@ -157,16 +153,11 @@ impl ResultDirs {
 
 /// Writes what was recorded, each target by itself: one that cannot be written costs no other its result. The exit
 /// status says the gravest: the command's failure, then a result that was not written, then incomplete evidence.
-fn write(
-    outcome: &Outcome,
-    dirs: &ResultDirs,
-    options: &policy::Options,
-    committed: Committed,
-) -> u8 {
+fn write(outcome: &Outcome, dirs: &ResultDirs, choices: &Choices, committed: Committed) -> u8 {
     let mut unwritten = false;
     for recorded in &outcome.recordings {
         let dir = dirs.of(&recorded.name);
-        if let Err(error) = output::write(&recorded.recording, &dir, options, committed) {
+        if let Err(error) = output::write(&recorded.recording, &dir, choices, committed) {
             tell::error(&error);
             unwritten = true;
         }
@@ -261,20 +252,17 @@ mod tests {
         };
         let dirs = ResultDirs { several: true, dir: dir.path().to_owned() };
         assert_eq!(
-            write(&outcome(Some(0)), &dirs, &policy::Options::default(), Committed::Replace),
+            write(&outcome(Some(0)), &dirs, &Choices::default(), Committed::Replace),
             exit::USAGE
         );
         assert!(dir.path().join("b/seccomp.json").exists());
         assert_eq!(
-            write(&outcome(Some(7)), &dirs, &policy::Options::default(), Committed::Replace),
+            write(&outcome(Some(7)), &dirs, &Choices::default(), Committed::Replace),
             7,
             "the tests' failure is not hidden"
         );
         std::fs::remove_file(dir.path().join("a")).expect("removes");
-        assert_eq!(
-            write(&outcome(Some(0)), &dirs, &policy::Options::default(), Committed::Replace),
-            0
-        );
+        assert_eq!(write(&outcome(Some(0)), &dirs, &Choices::default(), Committed::Replace), 0);
         assert!(dir.path().join("a/seccomp.json").exists());
     }
 

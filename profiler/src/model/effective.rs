@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     arch::Abi,
+    arguments::Masked,
     capability, error_number,
     seccomp::{Action, Arg, KernelVersion, Op, Rule, SeccompFile},
     syscall,
@@ -148,6 +149,28 @@ impl Decision {
         };
         let rule = self.rules.iter().find(|(conditions, _)| holds(conditions));
         rule.map_or(self.otherwise, |&(_, outcome)| outcome)
+    }
+
+    /// What happens to the call where only these bits of its arguments are known; `None` when it depends on others.
+    #[must_use]
+    pub fn of_known(&self, known: &[Masked]) -> Option<Outcome> {
+        let holds = |condition: &Condition| {
+            let is_seen = |it: &&Masked| {
+                it.index == condition.index
+                    && condition.op == Op::MaskedEq
+                    && condition.value & !it.mask == 0
+            };
+            known.iter().find(is_seen).map(|it| condition.holds(it.value))
+        };
+        for (conditions, outcome) in &self.rules {
+            if conditions.iter().all(|condition| holds(condition) == Some(true)) {
+                return Some(*outcome);
+            }
+            if conditions.iter().all(|condition| holds(condition) != Some(false)) {
+                return None;
+            }
+        }
+        Some(self.otherwise)
     }
 
     /// Every outcome that some rule, or none, leads to.

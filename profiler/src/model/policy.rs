@@ -12,7 +12,7 @@ use crate::model::{
     merge, narrow,
     needs::{self, Users},
     notes, portable,
-    profile::{self, DeniedCall, MadeFor, Profile, SyscallReason, SyscallRule},
+    profile::{self, Arguments, DeniedCall, MadeFor, Profile, SyscallReason, SyscallRule},
     purpose::{self, Purpose},
     recording::{Missing, Phase, Recording, Run, RunId, SeccompSetting, TargetKind},
     syscall,
@@ -46,18 +46,6 @@ pub struct Options {
     pub arch: Option<Abi>,
     /// Which arguments it looks into.
     pub arguments: Arguments,
-}
-
-/// How narrow a policy is within a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum Arguments {
-    /// A call is allowed with any arguments: what was recorded never fails by an argument, and all that the call reaches is open.
-    Off,
-    /// Known attack surface is cut off: what no run used of it is refused, within the calls that are allowed.
-    #[default]
-    AttackSurface,
-    /// Only what was seen: an argument that no test used is refused, harmless or not.
-    Strict,
 }
 
 /// The ABI of a machine's own programs, by `uname -m`.
@@ -135,6 +123,7 @@ pub fn derive(recording: &Recording, options: &Options) -> Profile {
         recorded_under: distinct(
             recording.runs.values().filter_map(|run| Some(run.container.as_ref()?.seccomp)),
         ),
+        arguments: options.arguments,
     };
     let mut notes = notes::derive(recording, &syscalls, &made_for);
     notes.extend(notes::any_arguments(&narrowed));

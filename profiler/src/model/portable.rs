@@ -9,8 +9,7 @@ use crate::model::{
     arch::Abi,
     families::{self, LIBC},
     narrow,
-    policy::Arguments,
-    profile::{Combination, Note, NoteKind, Profile, SyscallReason, SyscallRule},
+    profile::{Arguments, Combination, Note, NoteKind, Profile, SyscallReason, SyscallRule},
     syscall,
 };
 

@@ -48,6 +48,35 @@ pub struct MadeFor {
     pub runtimes: Vec<RuntimeUse>,
     /// The filters that the target ran under while it was recorded; empty for commands. Sorted.
     pub recorded_under: Vec<SeccompSetting>,
+    /// Which arguments it looks into: the user's choice.
+    #[serde(default)]
+    pub arguments: Arguments,
+}
+
+/// How narrow a policy is within a call. From wide to narrow.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arguments {
+    /// A call is allowed with any arguments: what was recorded never fails by an argument, and all that the call reaches is open.
+    Off,
+    /// Known attack surface is cut off: what no run used of it is refused, within the calls that are allowed.
+    #[default]
+    AttackSurface,
+    /// Only what was seen: an argument that no test used is refused, harmless or not.
+    Strict,
 }
 
 impl Profile {

@@ -44,6 +44,7 @@ pub fn union(a: &Profile, b: &Profile) -> Result<Profile, UnionError> {
     let made_for = MadeFor {
         runtimes: distinct(&a.made_for.runtimes, &b.made_for.runtimes),
         recorded_under: distinct(&a.made_for.recorded_under, &b.made_for.recorded_under),
+        arguments: a.made_for.arguments.min(b.made_for.arguments), // the wider
     };
     let syscalls = syscalls(a, b, &made_for);
     let denied = denied(a, b);

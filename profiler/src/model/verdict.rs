@@ -13,14 +13,13 @@ use serde::Serialize;
 use crate::model::{
     arch::Abi,
     capability,
-    effective::{Condition, Effective},
+    effective::Effective,
     errno, error_number, floor, narrow,
     profile::Profile,
     recording::{
         ArgumentFact, AuditClass, Missing, Phase, Recording, Sighting, SyscallFact,
         Verdict as Answer,
     },
-    seccomp::Op,
     syscall,
 };
 
@@ -184,28 +183,21 @@ impl Basis<'_> {
             return Judged::Passes;
         }
         let decision = self.effective.decision(abi, nr);
-        let conditions = || decision.rules.iter().flat_map(|(conditions, _)| conditions);
         let facts = recording.arguments.iter();
         let facts = facts.filter(|it| (it.abi, it.nr, it.phase) == (abi, nr, call.phase));
         let (mut runs, mut unknown) = (BTreeSet::new(), false);
         for ArgumentFact { values, seen, .. } in facts {
             runs.extend(seen.keys());
-            let is_known = |condition: &Condition| {
-                condition.op == Op::MaskedEq
-                    && values
-                        .iter()
-                        .any(|it| it.index == condition.index && condition.value & !it.mask == 0)
-            };
-            if !conditions().all(is_known) {
-                unknown = true;
-                continue;
-            }
-            let mut registers = [0; 6];
-            for value in values {
-                registers[usize::from(value.index) % 6] = value.value;
-            }
-            if !decision.verdict(&registers).may_pass() {
-                return Judged::Refused(Some(registers));
+            match decision.of_known(values) {
+                None => unknown = true,
+                Some(outcome) if outcome.may_pass() => {}
+                Some(_) => {
+                    let mut registers = [0; 6];
+                    for value in values {
+                        registers[usize::from(value.index) % 6] = value.value;
+                    }
+                    return Judged::Refused(Some(registers));
+                }
             }
         }
         let all = call.seen.keys().all(|run| runs.contains(run));
@@ -438,6 +430,35 @@ mod tests {
             let first = denials.first().and_then(|it| it.arguments).map(|it| it[0]);
             assert_eq!(first, refused, "{mask:#x} {value}");
             assert_eq!(!undecided(&recording, basis).is_empty(), open, "{mask:#x} {value}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_recorded_matters_only_where_it_decides() {
+        let text = r#"{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_X86_64"],"syscalls":[
+            {"names":["prctl"],"action":"SCMP_ACT_ALLOW","args":[
+             {"index":0,"value":4294967295,"valueTwo":35,"op":"SCMP_CMP_MASKED_EQ"},
+             {"index":1,"value":4294967295,"valueTwo":8,"op":"SCMP_CMP_MASKED_EQ"}]},
+            {"names":["prctl"],"action":"SCMP_ACT_ALLOW","args":[
+             {"index":0,"value":4294967295,"valueTwo":15,"op":"SCMP_CMP_MASKED_EQ"}]}]}"#;
+        let file: SeccompFile = serde_json::from_str(text).expect("a filter");
+        let effective = decide(&file, &context());
+        let of = |values: &[u64]| {
+            let values = values.iter().zip(0..);
+            let known: Vec<Masked> =
+                values.map(|(&value, index)| Masked { index, mask: 0xffff_ffff, value }).collect();
+            let prctl = effective.decision(crate::model::arch::Abi::X86_64, 157);
+            prctl.of_known(&known).map(|outcome| outcome.may_pass())
+        };
+        for (values, passes) in [
+            (&[15][..], Some(true)),
+            (&[16], Some(false)),
+            (&[35, 8], Some(true)),
+            (&[35, 9], Some(false)),
+            (&[35], None),
+            (&[], None),
+        ] {
+            assert_eq!(of(values), passes, "{values:?}");
         }
     }
 

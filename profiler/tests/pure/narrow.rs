@@ -6,13 +6,13 @@ use profiler::{
     ingest,
     model::{
         arch::Abi,
-        arguments::Masked,
+        arguments::{Masked, watched},
         effective::{self, Context, Effective, Engine},
         lint,
         merge::merge,
         minimise::{Entry, Wanted, candidates, made, without},
-        policy::{self, Arguments, Options},
-        profile::{Combination, NoteKind, Profile},
+        policy::{self, Options},
+        profile::{Arguments, Combination, NoteKind, Profile},
         recording::{ArgumentFact, Phase, Recording, Sighting, SyscallFact},
         seccomp::KernelVersion,
         syscall,
@@ -40,7 +40,8 @@ fn drawn(call: &str) -> Vec<(u8, u64, Vec<u64>)> {
                 (2, INT, vec![0, 6, 17, 132]),
             ]
         }
-        "prctl" => vec![(0, INT, vec![15, 35, 38, 53])],
+        // the second one is kept where the first is 35 or 53
+        "prctl" => vec![(0, INT, vec![15, 35, 38, 53]), (1, INT, vec![8, 9])],
         "ioctl" => vec![(1, INT, vec![0x5401, 0x5412, 0x541c, 0x5413])],
         "clone" => vec![(0, NAMESPACES, vec![0, NEWUSER, 0x2_0000])],
         // 1: what clone cannot do
@@ -97,6 +98,16 @@ fn sight(runs: Vec<u8>) -> impl Strategy<Value = Sight> {
     )
 }
 
+/// Of values for all arguments of a call those that the recorder keeps.
+fn kept(call: &str, mut values: Vec<Masked>) -> Vec<Masked> {
+    let row = watched(call).expect("it is watched");
+    let first = values.first().map_or(0, |it| it.value);
+    let is_kept =
+        |it: &Masked| row.arguments.iter().all(|of| of.index != it.index || of.is_kept(first));
+    values.retain(is_kept);
+    values
+}
+
 /// A recording of runs that watch arguments.
 fn watching(runs: Vec<u8>) -> impl Strategy<Value = Recording> {
     (recording(runs.clone()), vec(sight(runs), 0..10)).prop_map(|(mut recording, sights)| {
@@ -111,7 +122,8 @@ fn watching(runs: Vec<u8>) -> impl Strategy<Value = Recording> {
                     value: values[at % values.len()] & mask,
                 });
                 // one in many is more than was kept
-                let values = if combination == [5, 5, 5] { vec![] } else { values.collect() };
+                let values =
+                    if combination == [5, 5, 5] { vec![] } else { kept(call, values.collect()) };
                 recording.arguments.push(fact(abi, call, phase, values, &run));
             }
         }
@@ -250,7 +262,7 @@ pub fn command(calls: &[(&str, &[&[u64]])]) -> Recording {
                 Abi::X86_64,
                 call,
                 Phase::Workload,
-                values.collect(),
+                kept(call, values.collect()),
                 &run,
             ));
         }
@@ -323,6 +335,9 @@ fn dangerous_options_and_terminal_input_are_cut_off_unless_seen() {
         !passes(&profile, "ioctl", &[0, 0x5412]) && !passes(&profile, "ioctl", &[1, 0x1_0000_541c])
     );
     assert!(passes(&profile, "prctl", &[38, 1]) && !passes(&profile, "prctl", &[35]));
+    let mapped = derive(&command(&[("prctl", &[&[35, 8]])]), Arguments::AttackSurface);
+    assert!(passes(&mapped, "prctl", &[35, 8]) && passes(&mapped, "prctl", &[15, 8]));
+    assert!(!passes(&mapped, "prctl", &[35, 9]) && !passes(&mapped, "prctl", &[53, 8]));
     assert!(
         passes(&profile, "personality", &[INT]) && !passes(&profile, "personality", &[0x40_0000])
     );

@@ -26,6 +26,18 @@ const BEYOND_CLONE: u64 = 1;
 /// `PROT_EXEC` of mmap(2) and mprotect(2).
 const PROT_EXEC: u64 = 4;
 
+/// Options of prctl(2) whose next argument decides what they do, as bits: all are below 64. Not those that take a capability or an
+/// address: a program that drops each of its capabilities would lose the precision of all others.
+const DECIDED: u64 = bits(&[
+    4,  // PR_SET_DUMPABLE
+    22, // PR_SET_SECCOMP: the mode
+    28, // PR_SET_SECUREBITS
+    35, // PR_SET_MM: what of the memory map
+    47, // PR_CAP_AMBIENT: raise, lower, ask
+    53, // PR_SET_SPECULATION_CTRL: which mitigation
+    59, // PR_SET_SYSCALL_USER_DISPATCH
+]);
+
 /// A call whose arguments are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watched {
@@ -51,6 +63,16 @@ pub struct Argument {
     /// They are read when the call begins; the kernel reads them again, and another thread may have changed them
     /// meanwhile. So this says what a program does that does not hide it, and no more.
     pub pointed: bool,
+    /// It is kept only where the first argument is one of these, as bits below 64; 0: always.
+    pub of: u64,
+}
+
+impl Argument {
+    /// Whether it is kept where the first argument is `first`.
+    #[must_use]
+    pub const fn is_kept(&self, first: u64) -> bool {
+        self.of == 0 || first < 64 && self.of >> first & 1 != 0
+    }
 }
 
 /// Which choice of `--arguments` makes a rule of what was recorded.
@@ -66,7 +88,7 @@ pub enum Rule {
 }
 
 const fn some(index: u8, mask: u64) -> Argument {
-    Argument { index, mask, pointed: false }
+    Argument { index, mask, pointed: false, of: 0 }
 }
 
 const fn all(index: u8) -> Argument {
@@ -75,7 +97,21 @@ const fn all(index: u8) -> Argument {
 
 /// What the first argument points to.
 const fn pointed(mask: u64) -> Argument {
-    Argument { index: 0, mask, pointed: true }
+    Argument { index: 0, mask, pointed: true, of: 0 }
+}
+
+/// Where the first argument is one of these.
+const fn only_of(index: u8, of: u64) -> Argument {
+    Argument { index, mask: INT, pointed: false, of }
+}
+
+const fn bits(places: &[u32]) -> u64 {
+    let (mut bits, mut i) = (0, 0);
+    while i < places.len() {
+        bits |= 1 << places[i];
+        i += 1;
+    }
+    bits
 }
 
 macro_rules! watched {
@@ -111,7 +147,7 @@ watched! {
     "mount": [all(3)] Strict "a bind mount is another thing than a new file system";
     "mprotect": [some(2, PROT_EXEC)] Never "whether memory becomes executable";
     "personality": [all(0)] AttackSurface "ADDR_NO_RANDOMIZE and READ_IMPLIES_EXEC take protections away";
-    "prctl": [all(0)] AttackSurface "options from harmless names to memory maps and speculation";
+    "prctl": [all(0), only_of(1, DECIDED)] AttackSurface "options from harmless names to memory maps and speculation";
     "ptrace": [all(0)] AttackSurface "which requests";
     "seccomp": [all(0)] Strict "a filter, or a question";
     "setns": [all(1)] AttackSurface "which namespaces";
@@ -155,7 +191,8 @@ mod tests {
             assert_eq!(indexes.len(), row.arguments.len(), "{}", row.call);
             assert!(!indexes.is_empty(), "{}", row.call);
             for argument in row.arguments {
-                let Argument { index, mask, pointed } = *argument;
+                let Argument { index, mask, pointed, of } = *argument;
+                assert!(of == 0 || index == 1, "{}", row.call);
                 assert!(index < 6 && mask != 0 && mask & !INT == 0, "{}", row.call);
                 assert!(!pointed || index == 0 && row.rule == Rule::Never, "{}", row.call);
             }
@@ -167,10 +204,15 @@ mod tests {
         let docs = include_str!("../../../../docs/arguments.md");
         for Watched { call, arguments, rule, reason } in WATCHED {
             let kept = arguments.iter().map(|argument| match argument {
-                Argument { index, mask: INT, pointed: false } => index.to_string(),
-                Argument { index, mask, pointed: false } => format!("{index} & {mask:#x}"),
-                Argument { index, mask, pointed: true } => {
+                Argument { index, mask: INT, pointed: false, of: 0 } => index.to_string(),
+                Argument { index, mask, pointed: false, of: 0 } => format!("{index} & {mask:#x}"),
+                Argument { index, mask, pointed: true, .. } => {
                     format!("what {index} points to & {mask:#x}")
+                }
+                Argument { index, of, .. } => {
+                    let options = (0..64).filter(|bit| of >> bit & 1 != 0);
+                    let options: Vec<String> = options.map(|bit| bit.to_string()).collect();
+                    format!("{index} where 0 is {}", options.join(" "))
                 }
             });
             let kept: Vec<String> = kept.collect();

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     arch::Abi,
-    arguments::call,
+    arguments::{Masked, call},
     diff::{
         Change, Diff, Entry, Extent, Grants, Kind, Relation, Side, Subject, Users, compare, risk,
     },
-    effective::{Decision, word_mask},
+    effective::{Condition, Decision, Outcome, word_mask},
     facts::Risk,
+    narrow::{self, Cube},
+    seccomp::Op,
     syscall,
 };
 
@@ -203,7 +205,11 @@ fn calls(abi: Abi, old: &Side, new: &Side) -> Vec<Entry> {
             let side = if kind == Kind::Removed { old } else { new };
             Some(Entry {
                 subject: Subject::syscall(abi, nr),
-                change: Change { kind, old: told(abi, nr, &was), new: told(abi, nr, &is) },
+                change: Change {
+                    kind,
+                    old: told(abi, nr, &was, &is),
+                    new: told(abi, nr, &is, &was),
+                },
                 grows: !matches!(kind, Kind::Action | Kind::Removed | Kind::Narrower),
                 risk,
                 risk_reason,
@@ -229,27 +235,66 @@ fn users(side: &Side, abi: Abi, nr: u32) -> Users {
     Users { others, ..Users::default() }
 }
 
-/// A decision in words.
-fn told(abi: Abi, nr: u32, decision: &Decision) -> String {
+/// A decision in words: of conditions that `other` has, too, only how many they are.
+fn told(abi: Abi, nr: u32, decision: &Decision, other: &Decision) -> String {
     let name = syscall::display(abi, nr);
+    let words =
+        |conditions: &[Condition]| call::conditions(Some(abi), &name, conditions).join(" and ");
+    let decision = &turned(decision).unwrap_or_else(|| decision.clone());
+    let other = turned(other).unwrap_or_else(|| other.clone());
+    let is_common = other.otherwise == decision.otherwise;
     // Outcomes in the order of their first rule.
-    let mut cases: Vec<(String, Vec<String>)> = Vec::new();
-    for (conditions, outcome) in &decision.rules {
-        let (outcome, conditions) =
-            (outcome.to_string(), call::conditions(Some(abi), &name, conditions).join(" and "));
-        match cases.last_mut() {
-            Some(case) if case.0 == outcome => case.1.push(conditions),
-            _ => cases.push((outcome, vec![conditions])),
+    let mut cases: Vec<(Outcome, Vec<String>, usize)> = Vec::new();
+    for rule in &decision.rules {
+        let (conditions, outcome) = rule;
+        if cases.last().is_none_or(|case| case.0 != *outcome) {
+            cases.push((*outcome, Vec::new(), 0));
+        }
+        let Some(case) = cases.last_mut() else { continue };
+        if is_common && other.rules.contains(rule) {
+            case.2 += 1;
+        } else {
+            case.1.push(words(conditions));
         }
     }
     let mut text = String::new();
-    for (outcome, mut conditions) in cases {
+    for (outcome, mut conditions, common) in cases {
         let more = conditions.len().saturating_sub(MAX_TOLD);
         conditions.truncate(MAX_TOLD);
-        let more = if more > 0 { format!(" or {more} more") } else { String::new() };
-        text.push_str(&format!("{outcome} if {}{more}, else ", conditions.join(" or ")));
+        if more > 0 {
+            conditions.push(format!("{more} more"));
+        }
+        if common > 0 {
+            conditions.push(format!("{common} that both have"));
+        }
+        text.push_str(&format!("{outcome} if {}, else ", conditions.join(" or ")));
     }
     text + &decision.otherwise.to_string()
+}
+
+/// The same decision by what its rules leave out, where that is less: all but two requests are some dozen conditions.
+fn turned(decision: &Decision) -> Option<Decision> {
+    let (_, outcome) = decision.rules.first()?;
+    let cube = |(conditions, of): &(Vec<Condition>, Outcome)| -> Option<Cube> {
+        let masked = |it: &Condition| {
+            let Condition { index, op, value, value_two } = *it;
+            (op == Op::MaskedEq).then_some(Masked { index, mask: value, value: value_two })
+        };
+        conditions.iter().map(masked).collect::<Option<Cube>>().filter(|_| of == outcome)
+    };
+    let cubes: Vec<Cube> = decision.rules.iter().map(cube).collect::<Option<_>>()?;
+    let rest = narrow::rest(&cubes, cubes.len() / 2)?;
+    let rule = |cube: Cube| {
+        let condition = |it: &Masked| Condition {
+            index: it.index,
+            op: Op::MaskedEq,
+            value: it.mask,
+            value_two: it.value,
+        };
+        (cube.iter().map(condition).collect(), decision.otherwise)
+    };
+    let rules: Vec<_> = rest.into_iter().map(rule).collect();
+    (!rules.is_empty()).then_some(Decision { rules, otherwise: *outcome })
 }
 
 fn capabilities(old: &Grants, new: &Grants) -> Vec<Entry> {

@@ -25,6 +25,19 @@ pub fn all_but(index: u8, values: &[u64]) -> Vec<Cube> {
     values.iter().map(value).fold(vec![Vec::new()], |left, value| minus_each(&left, &value))
 }
 
+/// All arguments that are in none of `cubes`, as at most `most` cubes; `None` when they would be more.
+#[must_use]
+pub fn rest(cubes: &[Cube], most: usize) -> Option<Vec<Cube>> {
+    let mut left = vec![Cube::new()];
+    for (steps, cube) in cubes.iter().enumerate() {
+        left = minus_each(&left, cube);
+        if left.len() > MOST || steps > MOST {
+            return None;
+        }
+    }
+    (left.len() <= most).then_some(left)
+}
+
 /// The same set of arguments, as cubes of which no two hold at once, unless they would be more than [`MOST`], or that
 /// takes more than [`MOST_STEPS`]. Those that need fewest bits stay as they are.
 #[must_use]
@@ -120,6 +133,9 @@ mod tests {
     fn two_requests_of_terminals_take_34_rules() {
         assert_eq!(all_but(1, &[0x5412, 0x541c]).len(), 34);
         assert_eq!(all_but(1, &[]), vec![Cube::new()]);
+        let two = |value| vec![Masked { index: 1, mask: INT, value }];
+        assert_eq!(rest(&all_but(1, &[0x5412, 0x541c]), 2), Some([0x5412, 0x541c].map(two).into()));
+        assert_eq!(rest(&all_but(1, &[0x5412, 0x541c]), 1), None);
     }
 
     fn cube() -> impl Strategy<Value = Cube> {

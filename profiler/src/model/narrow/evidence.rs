@@ -12,8 +12,7 @@ use crate::model::{
         join::{is_bounded, join, sorted},
         shape::{self, unseen},
     },
-    policy::Arguments,
-    profile::{Combination, SyscallReason, SyscallRule},
+    profile::{Arguments, Combination, SyscallReason, SyscallRule},
     recording::{ArgumentFact, Phase, Recording, RunId, Sighting},
     syscall,
 };

@@ -11,8 +11,7 @@ use crate::model::{
         join::extend,
         shape::refused,
     },
-    policy::Arguments,
-    profile::{Combination, Profile, SyscallRule},
+    profile::{Arguments, Combination, Profile, SyscallRule},
     syscall,
 };
 

@@ -10,7 +10,7 @@ mod join;
 mod shape;
 mod words;
 
-pub use cube::{Cube, all_but, disjoint};
+pub use cube::{Cube, all_but, disjoint, rest};
 pub use evidence::{Narrowed, is_plain, narrow};
 pub use file::{Named, by_name, cubes, goes_round, is_well_formed};
 pub use join::{MOST_COMBINATIONS, MOST_WITH_BUT, is_bounded, join};

@@ -9,8 +9,7 @@ use crate::model::{
     arguments::{Masked, Rule, watched},
     effective::Effective,
     narrow::cube::Cube,
-    policy::Arguments,
-    profile::Combination,
+    profile::{Arguments, Combination},
     syscall,
 };
 
@@ -78,6 +77,12 @@ pub(super) fn of_seen(call: &str, choice: Arguments, values: &[Masked]) -> Vec<C
     }
     match call {
         "socket" | "socketpair" => socket(values),
+        // with any second argument
+        "prctl" => {
+            let is_harmless = |value: &Masked| value.index == 0 && HARMLESS.contains(&value.value);
+            let harmless = values.iter().find(|value| is_harmless(value));
+            vec![harmless.map_or_else(|| values.to_vec(), |&option| vec![option])]
+        }
         "ioctl" => values
             .iter()
             .any(|value| TERMINAL_INPUT.contains(&value.value))

@@ -16,7 +16,7 @@ use super::{
     slots::{array, hash, map_error},
 };
 use crate::model::{
-    arguments::{BOUND, Masked, Watched, watched_number},
+    arguments::{Argument, BOUND, Masked, Watched, watched_number},
     syscall,
 };
 
@@ -48,6 +48,7 @@ fn kept(row: &Watched) -> Watch {
         if argument.pointed {
             kept.kind = watch::POINTED;
         }
+        kept.of |= argument.of;
     }
     kept
 }
@@ -87,17 +88,14 @@ impl Combinations {
             return Some(vec![(Vec::new(), 0)]);
         }
         let masked = |key: &ArgumentsKey| {
-            row.arguments
-                .iter()
-                .map(|argument| Masked {
-                    index: argument.index,
-                    mask: argument.mask,
-                    value: key
-                        .values
-                        .get(usize::from(argument.index))
-                        .map_or(0, |value| (*value).into()),
-                })
-                .collect()
+            let value = |index: usize| key.values.get(index).map_or(0, |value| u64::from(*value));
+            let kept = row.arguments.iter().filter(|argument| argument.is_kept(value(0)));
+            kept.map(|&Argument { index, mask, .. }| Masked {
+                index,
+                mask,
+                value: value(index.into()),
+            })
+            .collect()
         };
         Some(keys.iter().map(|key| (masked(key), key.about())).collect())
     }

@@ -174,11 +174,21 @@ impl Job for Holder {
     }
 }
 
-/// Lets the thread run before others: a process may be gone soon.
+/// Lets the thread run before others, on a busy machine too: a process may be gone soon. It never runs for long.
 fn be_quick(is_quick: &mut bool) {
     if !std::mem::replace(is_quick, true) {
         // not being let is no reason to stop
         let _ = rustix::process::setpriority_process(None, -20);
+        let lowest = libc::sched_param { sched_priority: 1 };
+        #[expect(unsafe_code, reason = "rustix has no scheduling policies")]
+        // SAFETY: the calling thread, and a structure that lives as long as the call.
+        unsafe {
+            libc::sched_setscheduler(
+                0,
+                libc::SCHED_RR | libc::SCHED_RESET_ON_FORK,
+                &raw const lowest,
+            );
+        }
     }
 }
 
