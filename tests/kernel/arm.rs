@@ -30,7 +30,8 @@ const BOTH: [&str; 2] = ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"];
 
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
-    let tests: [(&str, fn(&Machine) -> Result<()>); 7] = [
+    type Body = fn(&Machine) -> Result<()>;
+    let tests: [(&str, Body); 7] = [
         ("a_static_program_of_32_bits", small),
         ("a_real_32_bit_program", real),
         ("both_in_one_shell", both),

@@ -25,7 +25,7 @@ pub struct Kernel {
 }
 
 /// The matrix, oldest first.
-pub const KERNELS: [Kernel; 7] = [
+pub const KERNELS: [Kernel; 6] = [
     Kernel { name: "5.10", release: "bullseye", arch: &X86_64, ways: "fexit" },
     Kernel { name: "6.1", release: "bookworm", arch: &X86_64, ways: "fexit kprobe" },
     Kernel { name: "6.12", release: "trixie", arch: &X86_64, ways: "fexit kprobe" },
@@ -37,12 +37,6 @@ pub const KERNELS: [Kernel; 7] = [
     },
     Kernel { name: "aarch64-6.1", release: "bookworm", arch: &AARCH64, ways: "kprobe" },
     Kernel { name: "aarch64-6.12", release: "trixie", arch: &AARCH64, ways: "fexit kprobe" },
-    Kernel {
-        name: "aarch64-newest",
-        release: "trixie-backports",
-        arch: &AARCH64,
-        ways: "tracepoint fexit kprobe",
-    },
 ];
 
 /// The image of a kernel, downloaded once.
