@@ -50,6 +50,14 @@ pub enum IngestError {
         /// What was expected.
         what: &'static str,
     },
+    /// A file of another kind.
+    #[error("a {is}, not a {what}\nhint: {}", hint(.what))]
+    OtherKind {
+        /// What was expected.
+        what: &'static str,
+        /// What it is.
+        is: &'static str,
+    },
     /// Written by a newer profiler. Nothing else in the file was looked at.
     #[error(
         "the {what} has schema version `{found}`, and this profiler reads up to `{known}`\n\
@@ -110,4 +118,12 @@ pub enum IngestError {
         /// The value. Hostile text.
         value: String,
     },
+}
+
+/// Where a file of this kind comes from.
+fn hint(what: &str) -> &'static str {
+    match what {
+        "profile" => "make one of a recording: profiler generate RECORDING -o DIR",
+        _ => "give the `recording.json` that `profiler record` wrote",
+    }
 }

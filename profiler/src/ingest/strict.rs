@@ -25,10 +25,14 @@ pub(super) fn parse_versioned<T: DeserializeOwned + Serialize>(
     }
     let value = parse_value(what, text)?;
     let found = value.get("schema_version").and_then(Value::as_u64);
-    match found.ok_or(IngestError::NoVersion { what })? {
-        0 => return Err(IngestError::NoSuchVersion { what, found: 0 }),
-        found if found > u64::from(known) => return Err(IngestError::Newer { what, found, known }),
-        _ => {}
+    if let Some(found) = found.filter(|found| *found > u64::from(known)) {
+        return Err(IngestError::Newer { what, found, known });
+    }
+    if let Some(is) = other_kind(what, &value) {
+        return Err(IngestError::OtherKind { what, is });
+    }
+    if found.ok_or(IngestError::NoVersion { what })? == 0 {
+        return Err(IngestError::NoSuchVersion { what, found: 0 });
     }
     // From the text, not the value: the error then says where.
     let parsed: T =
@@ -39,6 +43,17 @@ pub(super) fn parse_versioned<T: DeserializeOwned + Serialize>(
         Some(key) => Err(IngestError::UnknownKey { what, key }),
         None => Ok(parsed),
     }
+}
+
+/// Kinds of files, each with a key that no other has.
+const KINDS: [(&str, &str); 3] =
+    [("recording", "runs"), ("profile", "made_for"), ("seccomp file", "defaultAction")];
+
+/// What a document is that lacks its own kind's key and has another's.
+fn other_kind(what: &str, value: &Value) -> Option<&'static str> {
+    let (_, own) = KINDS.iter().find(|(kind, _)| *kind == what)?;
+    let other = KINDS.iter().find(|(_, key)| value.get(key).is_some())?;
+    value.get(own).is_none().then_some(other.0)
 }
 
 /// The short way for a file as profiler writes it, of this version: written again it is the same but for white space, so nothing

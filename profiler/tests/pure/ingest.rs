@@ -31,6 +31,16 @@ fn edited(from: &str, to: &str) -> String {
 }
 
 #[test]
+fn a_file_of_another_kind_is_named() {
+    let profile = policy::derive(&parse(COMMAND), &Options::default());
+    let [profile, filter] = [render::json::profile(&profile), render::seccomp::render(&profile)];
+    assert!(recording_error(&profile).starts_with("a profile, not a recording\nhint: give"));
+    assert!(recording_error(&filter).starts_with("a seccomp file, not a recording\nhint: give"));
+    let error = ingest::profile::parse(COMMAND).expect_err("another kind").to_string();
+    assert!(error.starts_with("a recording, not a profile\nhint: make one"), "{error}");
+}
+
+#[test]
 fn recording_errors() {
     let cut: String = COMMAND.chars().take(100).collect();
     let cases = [
