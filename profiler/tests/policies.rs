@@ -619,6 +619,16 @@ fn how_narrow_a_profile_is_stays_as_it_was_chosen() {
 }
 
 #[test]
+fn a_seccomp_file_alone_is_not_replaced() {
+    let place = Place::new();
+    place.write("recording.json", &render::json::recording(&backend()));
+    place.write("out/seccomp.json", "{}");
+    let said = place.profiler(&["generate", "recording.json", "--into", "out"]).with(2);
+    assert!(said.stderr.contains("by which it could grow"), "{}", said.stderr);
+    assert_eq!(place.read("out/seccomp.json"), "{}");
+}
+
+#[test]
 fn recordings_are_merged() {
     let place = Place::new();
     for (name, recording) in [("a", backend()), ("b", mounts()), ("c", traces())] {

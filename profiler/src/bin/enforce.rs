@@ -379,22 +379,27 @@ fn next(args: &VerifyArgs, document: &Document) -> Vec<String> {
         true => args.profile.as_path(),
         false => args.profile.parent().unwrap_or(Path::new(".")),
     };
-    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir }.display();
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    // a seccomp file by itself has nothing to join with
+    let is_ours = dir.join("profile.json").exists();
+    let to = if is_ours { format!("--into {}", dir.display()) } else { "-o learned".to_owned() };
+    let dir = dir.display();
     let mut next = Vec::new();
     if !document.in_force.faults.is_empty() && args.run.container.is_some() {
         next.push(format!("docker compose -f compose.yaml -f {dir}/compose.yaml up -d"));
     }
     if document.denials.iter().any(|denial| denial.expected.is_none()) {
         match (&args.run.recording, document.mode) {
-            (Some(file), Mode::Enforced) => next
-                .push(format!("profiler generate {} --learn-denied --into {dir}", file.display())),
+            (Some(file), Mode::Enforced) => {
+                next.push(format!("profiler generate {} --learn-denied {to}", file.display()))
+            }
             (Some(file), Mode::LogOnly) => {
-                next.push(format!("profiler generate {} --into {dir}", file.display()));
+                next.push(format!("profiler generate {} {to}", file.display()));
             }
             (None, mode) => {
                 let learn = if mode == Mode::Enforced { " --learn-denied" } else { "" };
                 next.push(format!(
-                    "again with `--recording seen.json`, then: profiler generate seen.json{learn} --into {dir}"
+                    "again with `--recording seen.json`, then: profiler generate seen.json{learn} {to}"
                 ));
             }
         }

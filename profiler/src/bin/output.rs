@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use fs_err as fs;
 use profiler::{
     ingest,
@@ -55,6 +55,15 @@ struct Known {
 
 impl Known {
     fn read(dir: &Path) -> Result<Known> {
+        if dir.join("seccomp.json").exists()
+            && !["profile.json", "recording.json"].iter().any(|name| dir.join(name).exists())
+        {
+            bail!(
+                "`{}` has a seccomp.json and no profile.json, by which it could grow\n\
+                 hint: write elsewhere with `-o DIR`, and compare: profiler diff",
+                dir.display()
+            );
+        }
         Ok(Known {
             recording: text(&dir.join("recording.json"))?
                 .map(|text| ingest::recording::parse(&text))

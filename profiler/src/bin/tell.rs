@@ -185,6 +185,7 @@ fn policy_summary(recording: &Recording, profile: &Profile) -> PolicySummary {
         ("runtime", &capabilities.runtime),
     ];
     PolicySummary {
+        no_new_privileges: profile.made_for.no_new_privileges(),
         allowed: native.map_or(profile.syscalls.len(), |abi| profile.allowed_calls(abi)),
         by_runtime_only: profile.syscalls.iter().filter(|rule| for_runtime(&rule.reasons)).count(),
         narrowed: narrow::by_name(profile)

@@ -249,7 +249,8 @@ pub fn estimate(counts: &[usize], samples: usize) -> Option<Estimate> {
     } else {
         let missed = (-sightings / seen).exp();
         let (all, spread) = (seen / (1.0 - missed), (seen * missed).sqrt() / (1.0 - missed));
-        ((all - BOTH_ENDS * spread - seen).max(0.0), all + BOTH_ENDS * spread - seen)
+        // the estimate itself is 0, and in its interval
+        (0.0, all + BOTH_ENDS * spread - seen)
     };
 
     // without entries seen twice nothing corrects Good and Turing's own form

@@ -8,7 +8,12 @@ use crate::model::{
 };
 
 /// Starts the target under its profile.
-pub(super) fn enforce(recording: &Recording, dir: &str, capabilities: &[&str]) -> Vec<String> {
+pub(super) fn enforce(
+    recording: &Recording,
+    no_new_privileges: bool,
+    dir: &str,
+    capabilities: &[&str],
+) -> Vec<String> {
     if recording.target.kind == TargetKind::Command
         && let Some(run) = newest(recording).filter(|run| !run.command.is_empty())
     {
@@ -31,7 +36,7 @@ pub(super) fn enforce(recording: &Recording, dir: &str, capabilities: &[&str]) -
     }
     let engine = container.map_or("docker", |container| program(&container.engine));
     let mut words = vec![engine.to_owned(), "run".to_owned()];
-    if container.is_some_and(|container| container.no_new_privileges) {
+    if no_new_privileges {
         words.extend(["--security-opt", "no-new-privileges"].map(str::to_owned));
     }
     words.push("--security-opt".to_owned());

@@ -32,6 +32,8 @@ pub const REQUIRED: &str = "required";
 /// What was derived from the recording, in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PolicySummary {
+    /// Whether it is for containers with `no-new-privileges`.
+    pub no_new_privileges: bool,
     /// System calls that the profile allows.
     pub allowed: usize,
     /// Those of them that only the OCI runtime needs.
@@ -334,7 +336,9 @@ fn next_commands(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> 
     let lines = summary.policy.capabilities.iter();
     let required: Vec<&str> =
         lines.filter(|line| line.class == REQUIRED).map(|line| line.name.as_str()).collect();
-    for command in next::enforce(summary.recording, summary.dir, &required) {
+    for command in
+        next::enforce(summary.recording, summary.policy.no_new_privileges, summary.dir, &required)
+    {
         writeln!(out, "  {}", paint(COMMAND, &command))?;
     }
     Ok(())

@@ -265,6 +265,10 @@ fn filter(in_force: &InForce, mode: Mode, out: &mut impl Write) -> io::Result<()
         for example in &fault.examples {
             writeln!(out, "    {}", escape::line(example))?;
         }
+        let more = fault.number.saturating_sub(fault.examples.len());
+        if more > 0 && !fault.examples.is_empty() {
+            writeln!(out, "    and {more} more")?;
+        }
     }
     if let Some(reason) = &in_force.unread {
         writeln!(out, "  {}", paint(FAINT, &escape::line(reason)))?;

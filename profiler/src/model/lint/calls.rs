@@ -147,8 +147,9 @@ fn runtime(subject: &Subject<'_>, found: &mut Vec<Finding>) {
             }
             let missing: Vec<&str> = missing.into_iter().collect();
             let with = if usage.no_new_privileges { "even with" } else { "without" };
+            let whose = if usage.user == User::NonRoot { " of a user who is not root" } else { "" };
             let message = format!(
-                "{runtime} does not start a container {with} no-new-privileges: it needs {}",
+                "{runtime} does not start a container{whose} {with} no-new-privileges: it needs {}",
                 some_of(&missing)
             );
             // A hand-over that was recorded went well without.

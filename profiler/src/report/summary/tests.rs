@@ -78,6 +78,7 @@ fn policy() -> PolicySummary {
         reasons: reasons.iter().map(|reason| (*reason).to_owned()).collect(),
     };
     PolicySummary {
+        no_new_privileges: false,
         allowed: 87,
         by_runtime_only: 6,
         docker_default: 350,
@@ -147,8 +148,8 @@ fn a_running_container_under_the_default_filter() {
     run.command_status = Some(2);
     let container = run.container.as_mut().expect("the container");
     container.compose_service = Some("web".into());
-    container.no_new_privileges = true;
-    insta::assert_snapshot!(render(&recording, &policy(), "profiles/backend"));
+    let policy = PolicySummary { no_new_privileges: true, ..policy() };
+    insta::assert_snapshot!(render(&recording, &policy, "profiles/backend"));
 }
 
 #[test]
