@@ -62,7 +62,8 @@ const GIVEN: &[Given] = given! {
     "mprotect" 10 125: "1,0,5" => [(2, 4)], "1,0,3" => [(2, 0)];
     "personality" 135 136: "ffffffffffffffff" => [(0, 0xffff_ffff)];
     // PR_SET_MM has no such option, and PR_CAP_AMBIENT no such command; what comes after PR_GET_DUMPABLE is not kept
-    "prctl" 157 172: "dead00007fff" => [(0, 0x7fff)], "3,9" => [(0, 3)], "23,dead00000063" => [(0, 0x23), (1, 0x63)], "2f,9" => [(0, 0x2f), (1, 9)];
+    // 0x63 is 64 more than PR_SET_MM
+    "prctl" 157 172: "dead00000063,9" => [(0, 0x63)], "3,9" => [(0, 3)], "23,dead00000063" => [(0, 0x23), (1, 0x63)], "2f,9" => [(0, 0x2f), (1, 9)];
     "ptrace" 101 26: "dead00000063,7ffffffe" => [(0, 0x63)];
     "seccomp" 317 354: "dead00000063" => [(0, 0x63)];
     "setns" 308 346: "ffffffff,dead40000000" => [(1, 0x4000_0000)];

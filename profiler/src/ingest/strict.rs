@@ -45,15 +45,19 @@ pub(super) fn parse_versioned<T: DeserializeOwned + Serialize>(
     }
 }
 
-/// Kinds of files, each with a key that no other has.
-const KINDS: [(&str, &str); 3] =
-    [("recording", "runs"), ("profile", "made_for"), ("seccomp file", "defaultAction")];
+/// Kinds of files, each with keys that no other has together.
+const KINDS: [(&str, [&str; 2]); 3] = [
+    ("recording", ["runs", "denials"]),
+    ("profile", ["made_for", "syscalls"]),
+    ("seccomp file", ["defaultAction", "syscalls"]),
+];
 
-/// What a document is that lacks its own kind's key and has another's.
+/// What a document is that has the keys of another kind.
 fn other_kind(what: &str, value: &Value) -> Option<&'static str> {
-    let (_, own) = KINDS.iter().find(|(kind, _)| *kind == what)?;
-    let other = KINDS.iter().find(|(_, key)| value.get(key).is_some())?;
-    value.get(own).is_none().then_some(other.0)
+    let has = |keys: &[&str; 2]| keys.iter().all(|key| value.get(key).is_some());
+    let is = KINDS.iter().find(|(_, keys)| has(keys))?.0;
+    let is_kind = KINDS.iter().any(|(kind, _)| *kind == what);
+    (is_kind && is != what).then_some(is)
 }
 
 /// The short way for a file as profiler writes it, of this version: written again it is the same but for white space, so nothing

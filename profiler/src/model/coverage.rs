@@ -78,7 +78,7 @@ pub struct Estimate {
     pub unseen: f64,
     /// Its standard error.
     pub unseen_error: f64,
-    /// The lower end of its interval of 95 %.
+    /// The lower end of its interval of 95 %; 0 where it is 0.
     pub unseen_low: f64,
     /// The upper end.
     pub unseen_high: f64,

@@ -94,11 +94,11 @@ pub enum Standing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
-    /// A call succeeded by it: added.
+    /// A call that succeeded asked for it, or it is a need that shows no check: added.
     Required,
-    /// Granted, but no call is known to have succeeded by it: not added.
+    /// Asked for, but no call is known to have succeeded by it: not added.
     Probed,
-    /// Asked for and refused, and the program went on: not added.
+    /// Asked for and refused: not added.
     Denied,
     /// Asked for by the OCI runtime only, which has it from the engine: not added.
     Runtime,
@@ -227,7 +227,8 @@ impl Subject<'_> {
         entries
     }
 
-    /// What was asked for and is not in the policy, the riskiest first: refused calls, and capabilities that are not added.
+    /// What was asked for and is not in the policy, or not with all arguments, the riskiest first: refused calls, and capabilities
+    /// that are not added.
     #[must_use]
     pub fn left_out(&self) -> Vec<Entry> {
         let effective = self.effective();
@@ -240,8 +241,10 @@ impl Subject<'_> {
         let rules = lists.flat_map(|lists| [&lists.probed, &lists.denied, &lists.runtime]);
         let names: BTreeSet<&String> = rules.flatten().map(|rule| &rule.name).collect();
         let capabilities = names.into_iter().map(|name| self.capability(name));
-        let mut entries: Vec<Entry> =
-            calls.chain(capabilities).filter(|entry| entry.standing == Standing::Denied).collect();
+        let mut entries: Vec<Entry> = calls
+            .chain(capabilities)
+            .filter(|it| matches!(it.standing, Standing::Denied | Standing::Conditional))
+            .collect();
         entries.sort_by(|a, b| key(a).cmp(&key(b)));
         entries
     }

@@ -48,7 +48,8 @@ pub struct MadeFor {
     pub runtimes: Vec<RuntimeUse>,
     /// The filters that the target ran under while it was recorded; empty for commands. Sorted.
     pub recorded_under: Vec<SeccompSetting>,
-    /// Which arguments it looks into: the user's choice.
+    /// Which arguments it looks into: the user's choice. Of profiles that were joined the wider one; what only the narrower allows keeps
+    /// its conditions. When absent, the default.
     #[serde(default)]
     pub arguments: Arguments,
 }

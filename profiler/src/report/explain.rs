@@ -92,13 +92,19 @@ pub fn ranked(entries: &[Entry], left_out: &[Entry], out: &mut impl Write) -> io
     if left_out.is_empty() {
         return Ok(());
     }
-    writeln!(out, "\nnot in it {}", paint(FAINT, "asked for while recording"))?;
+    writeln!(
+        out,
+        "\nnot in it {}",
+        paint(FAINT, "asked for while recording, or with other arguments")
+    )?;
     let names: Vec<String> =
         left_out.iter().map(|entry| label(entry, entry.abi != native)).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     for (entry, name) in left_out.iter().zip(names) {
         let name = paint(HEADING, &format!("{name:width$}"));
-        let by = short_reasons(entry);
+        let asked = entry.denied.iter().flat_map(|denied| &denied.programs);
+        let asked = asked.chain(entry.capability_reasons.iter().flat_map(|it| &it.programs));
+        let by = by(asked.map(String::as_str).collect());
         let by = if by.is_empty() { by } else { paint(FAINT, &format!("  {by}")) };
         writeln!(out, "  {name}  {}{by}", class(entry))?;
     }
@@ -108,12 +114,15 @@ pub fn ranked(entries: &[Entry], left_out: &[Entry], out: &mut impl Write) -> io
 /// Why an entry is not in the policy, or is.
 fn class(entry: &Entry) -> &'static str {
     match entry.class {
-        Some(Class::Required) => "required: a call succeeded by it",
-        Some(Class::Probed) => "probed: granted, and no call is known to have succeeded by it",
-        Some(Class::Denied) => "denied: asked for in vain, and the program went on",
+        Some(Class::Required) => "required",
+        Some(Class::Probed) => "probed: asked for, and no call is known to have succeeded by it",
+        Some(Class::Denied) => "denied: asked for and refused",
         Some(Class::Runtime) => "runtime: only the OCI runtime asked for it, and has it anyway",
+        None if entry.standing == Standing::Conditional => {
+            "refused by the filter that was in force; with some arguments it is allowed"
+        }
         None if !entry.denied.is_empty() => "refused by the filter that was in force",
-        None => "nothing asked for it",
+        None => "no need of it is known",
     }
 }
 
@@ -232,7 +241,7 @@ fn field(out: &mut impl Write, name: &str, value: &str) -> io::Result<()> {
 }
 
 fn short_reasons(entry: &Entry) -> String {
-    let mut programs: Vec<&str> = entry
+    let programs: Vec<&str> = entry
         .reasons
         .iter()
         .flat_map(|reason| match reason {
@@ -241,15 +250,21 @@ fn short_reasons(entry: &Entry) -> String {
             }
             _ => &[],
         })
-        .chain(entry.denied.iter().flat_map(|denied| &denied.programs))
         .chain(entry.capability_reasons.iter().flat_map(|reason| &reason.programs))
         .map(String::as_str)
         .collect();
+    match by(programs) {
+        by if by.is_empty() && entry.runtime_only => "the runtime's".to_owned(),
+        by => by,
+    }
+}
+
+/// Programs in a line, each once.
+fn by(mut programs: Vec<&str>) -> String {
     programs.sort_unstable();
     programs.dedup();
     if programs.is_empty() {
-        let runtimes = if entry.runtime_only { "the runtime's" } else { "" };
-        return runtimes.to_owned();
+        return String::new();
     }
     let left = programs.len().saturating_sub(IN_A_LINE);
     let shown: Vec<String> =

@@ -309,7 +309,7 @@ proptest! {
         let Estimate { unseen, unseen_low, unseen_high, unseen_error, .. } = found;
         prop_assert!(unseen >= 0.0 && unseen_error >= 0.0 && unseen_high.is_finite(), "{found:?}");
         prop_assert!(0.0 <= unseen_low && unseen_low <= unseen_high, "{found:?}");
-        prop_assert!(unseen == 0.0 || (unseen_low <= unseen && unseen <= unseen_high), "{found:?}");
+        prop_assert!(unseen_low <= unseen && unseen <= unseen_high, "{found:?}");
         prop_assert!((0.0..1.0).contains(&found.sample_coverage_low), "{found:?}");
         prop_assert!(found.sample_coverage_low <= found.sample_coverage, "{found:?}");
         prop_assert!(found.curve.is_sorted() && found.curve.len() == samples);

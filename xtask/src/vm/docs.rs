@@ -50,7 +50,7 @@ const HEAD: &str = "\
 # Kernels
 
 Made by `cargo xtask vm --write-docs`, which boots Debian's kernels under emulation and runs the part of the test suite
-there that needs no container engine. A cell says yes when its tests passed.
+there that needs no container engine. A cell says yes when its tests passed, and no when one failed or did not come to its end in time.
 ";
 
 const MACHINES: [(&Arch, &str); 2] = [

@@ -26,16 +26,18 @@ const BEYOND_CLONE: u64 = 1;
 /// `PROT_EXEC` of mmap(2) and mprotect(2).
 const PROT_EXEC: u64 = 4;
 
-/// Options of prctl(2) whose next argument decides what they do, as bits: all are below 64. Not those that take a capability or an
-/// address: a program that drops each of its capabilities would lose the precision of all others.
+/// Options of prctl(2) whose next argument is one of a few and decides what they do, as bits: all are below 64. Not those that take a
+/// capability or an address: a program that drops each of its capabilities would lose the precision of all others.
 const DECIDED: u64 = bits(&[
     4,  // PR_SET_DUMPABLE
     22, // PR_SET_SECCOMP: the mode
     28, // PR_SET_SECUREBITS
+    33, // PR_MCE_KILL
     35, // PR_SET_MM: what of the memory map
     47, // PR_CAP_AMBIENT: raise, lower, ask
     53, // PR_SET_SPECULATION_CTRL: which mitigation
     59, // PR_SET_SYSCALL_USER_DISPATCH
+    62, // PR_SCHED_CORE: share, or ask
 ]);
 
 /// A call whose arguments are recorded.

@@ -147,7 +147,15 @@ fn runtime(subject: &Subject<'_>, found: &mut Vec<Finding>) {
             }
             let missing: Vec<&str> = missing.into_iter().collect();
             let with = if usage.no_new_privileges { "even with" } else { "without" };
-            let whose = if usage.user == User::NonRoot { " of a user who is not root" } else { "" };
+            // as root it may start
+            let root = RuntimeUse { user: User::Root, ..usage.clone() };
+            let is_same =
+                |of: &floor::Floor| (of.runtime, of.version) == (floor.runtime, floor.version);
+            let starts = floor::lookup(&root)
+                .iter()
+                .filter(|of| is_same(of))
+                .all(|of| of.always.union(&of.sometimes).all(|name| !missing.contains(name)));
+            let whose = if starts { " of a user who is not root" } else { "" };
             let message = format!(
                 "{runtime} does not start a container{whose} {with} no-new-privileges: it needs {}",
                 some_of(&missing)

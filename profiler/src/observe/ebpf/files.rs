@@ -46,7 +46,7 @@ const REST_MS: u64 = 20;
 /// The same, while a container is about to start.
 const SHORT_REST_MS: u64 = 5;
 
-/// How many roots are held at once, and for how long after their process has executed.
+/// How many roots are held at once, and for how long after their process has ended.
 const MAX_HELD: usize = 64;
 const HOLD: Duration = Duration::from_millis(100);
 
@@ -82,7 +82,12 @@ impl Files {
         let ring = RingBuf::try_from(ebpf.take_map("EXECUTIONS").ok_or_else(missing)?)
             .map_err(map_error("EXECUTIONS"))?;
         let (known, held) = (Arc::default(), Arc::default());
-        let holder = Holder { joined: joined(ebpf)?, held: Arc::clone(&held), is_quick: false };
+        let holder = Holder {
+            joined: joined(ebpf)?,
+            held: Arc::clone(&held),
+            is_quick: false,
+            is_soon: false,
+        };
         let reader = Reader {
             ring,
             known: Arc::clone(&known),
@@ -132,14 +137,39 @@ fn joined(ebpf: &mut Ebpf) -> Result<HashMap<MapData, u32, Joined>, ObserveError
         .map_err(map_error("JOINED"))
 }
 
-/// The roots of processes that execute an entry point soon, which may live for less than a millisecond.
+/// The roots of processes that a runtime made: what these and their children execute may live for less than a millisecond, and be the last
+/// of its container.
 type Roots = Arc<Mutex<BTreeMap<u32, Held>>>;
 
 /// A process's root, and the namespace without which nothing stays mounted in it.
 struct Held {
     root: Arc<OwnedFd>,
     _namespace: OwnedFd,
+    /// `/proc/PID`.
+    process: OwnedFd,
+    since: Instant,
+    /// When it was last seen alive.
     at: Instant,
+}
+
+impl Held {
+    /// `None` when the process is gone, or not for the recorder to see.
+    fn of(pid: u32) -> Option<Self> {
+        let namespace = format!("/proc/{pid}/ns/mnt");
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Some(Held {
+            process: dir(pid, "")?,
+            root: Arc::new(dir(pid, "root")?),
+            _namespace: rustix::fs::open(namespace, flags, Mode::empty()).ok()?,
+            since: Instant::now(),
+            at: Instant::now(),
+        })
+    }
+
+    /// Whether the process has a root still; one that has ended has none.
+    fn lives(&self) -> bool {
+        rustix::fs::readlinkat(&self.process, "root", Vec::new()).is_ok()
+    }
 }
 
 /// Takes hold of the roots of runtimes' processes. Between creating a container and starting it they wait in its root. Nothing of it
@@ -148,47 +178,58 @@ struct Holder {
     joined: HashMap<MapData, u32, Joined>,
     held: Roots,
     is_quick: bool,
+    /// Somebody executes an entry point soon.
+    is_soon: bool,
 }
 
 impl Job for Holder {
     fn work(&mut self) {
         be_quick(&mut self.is_quick);
         let mut held = lock(&self.held);
+        self.is_soon = false;
         for pid in self.joined.keys().flatten().take(MAX_HELD) {
-            let namespace = format!("/proc/{pid}/ns/mnt");
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            if let Some(root) = dir(pid, "root")
-                && let Ok(namespace) = rustix::fs::open(namespace, flags, Mode::empty())
+            self.is_soon = true;
+            // each time anew: it may have changed its root meanwhile
+            let Some(new) = Held::of(pid) else { continue };
+            held.insert(pid, new);
+            if held.len() > MAX_HELD
+                && let Some(oldest) = held.iter().min_by_key(|(_, held)| held.since)
             {
-                let root = Arc::new(root);
-                held.insert(pid, Held { root, _namespace: namespace, at: Instant::now() });
+                let oldest = *oldest.0;
+                held.remove(&oldest);
             }
+        }
+        for held in held.values_mut().filter(|held| held.lives()) {
+            held.at = Instant::now();
         }
         // not for long: a file system that is held cannot be removed
         held.retain(|_, held| held.at.elapsed() < HOLD);
     }
 
     fn rest(&mut self) {
-        let is_soon = !lock(&self.held).is_empty();
-        thread::sleep(Duration::from_millis(if is_soon { SHORT_REST_MS } else { REST_MS }));
+        thread::sleep(Duration::from_millis(if self.is_soon { SHORT_REST_MS } else { REST_MS }));
     }
 }
 
-/// Lets the thread run before others, on a busy machine too: a process may be gone soon. It never runs for long.
+/// When looking at one file takes longer, somebody made it so: from then on the thread runs as others do.
+const LONG: Duration = Duration::from_millis(5);
+
+/// Lets the thread run before others, on a busy machine too: a process may be gone soon.
 fn be_quick(is_quick: &mut bool) {
     if !std::mem::replace(is_quick, true) {
         // not being let is no reason to stop
         let _ = rustix::process::setpriority_process(None, -20);
-        let lowest = libc::sched_param { sched_priority: 1 };
-        #[expect(unsafe_code, reason = "rustix has no scheduling policies")]
-        // SAFETY: the calling thread, and a structure that lives as long as the call.
-        unsafe {
-            libc::sched_setscheduler(
-                0,
-                libc::SCHED_RR | libc::SCHED_RESET_ON_FORK,
-                &raw const lowest,
-            );
-        }
+        schedule(libc::SCHED_RR, 1);
+    }
+}
+
+/// Sets the calling thread's policy. Not being let is no reason to stop.
+fn schedule(policy: libc::c_int, sched_priority: libc::c_int) {
+    let parameters = libc::sched_param { sched_priority };
+    #[expect(unsafe_code, reason = "rustix has no scheduling policies")]
+    // SAFETY: the calling thread, and a structure that lives as long as the call.
+    unsafe {
+        libc::sched_setscheduler(0, policy | libc::SCHED_RESET_ON_FORK, &raw const parameters);
     }
 }
 
@@ -206,7 +247,12 @@ impl Job for Reader {
     fn work(&mut self) {
         be_quick(&mut self.is_quick);
         while let Some(execution) = self.next() {
-            if let Some(set) = self.read(&execution) {
+            let begun = Instant::now();
+            let set = self.read(&execution);
+            if begun.elapsed() > LONG {
+                schedule(libc::SCHED_OTHER, 0);
+            }
+            if let Some(set) = set {
                 let mut known = lock(&self.known);
                 // a file may get capabilities without looking different: file systems once forgot to say
                 if known.len() < MAX_FILES || known.contains_key(&execution.file) {
@@ -285,7 +331,7 @@ fn nameless() -> io::Result<u32> {
     Ok(rustix::fs::major(device) << 20 | rustix::fs::minor(device))
 }
 
-/// A process's `root` or `cwd`, as a name.
+/// A process's `root` or `cwd`, or its own directory, as a name.
 fn dir(pid: u32, which: &str) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(format!("/proc/{pid}/{which}"), flags, Mode::empty()).ok()
