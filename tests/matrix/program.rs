@@ -39,8 +39,9 @@ pub fn run(container: &mut Sandbox<'_>, options: &Options) -> Result<Vec<String>
     ensure!((1..=124).contains(&joined.status), "{}", joined.text());
     container.kill()?;
     let first = first.wait(Duration::from_secs(30))?.expect(137)?;
-    let mut told: Vec<String> =
-        first.stdout.lines().map(|line| line.trim_end().to_owned()).collect();
+    // the terminal of script(1) may echo a NUL before anything else
+    let line = |line: &str| line.trim_start_matches("^@").trim_end().to_owned();
+    let mut told: Vec<String> = first.stdout.lines().map(line).collect();
     told.push(format!("joined: {}", joined.status));
     Ok(told)
 }
