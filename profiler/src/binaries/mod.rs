@@ -2,10 +2,11 @@
 //! machine code and that of the libraries it loads. Nothing is executed.
 //!
 //! `elf` and `code` read one file, `body` and `values` find the constants behind its calls, `loader` finds what a program loads,
-//! and `bound` joins them. What the method cannot see is named in docs/bound.md and in the result.
+//! and `bound` joins them; `errors` and `callees` tell what runs on error paths only. What the method cannot see is named in docs/bound.md and in the result.
 
 mod body;
 pub mod bound;
+mod callees;
 pub mod code;
 pub mod elf;
 mod errors;

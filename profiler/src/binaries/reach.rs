@@ -8,9 +8,10 @@ use std::{
 };
 
 use crate::binaries::{
+    callees::ends,
     code::{Code, Edge, Use},
     elf::{Elf, ElfError},
-    errors::{Errors, Finder, ends},
+    errors::{Errors, Finder},
 };
 
 /// A file, read and decoded.
