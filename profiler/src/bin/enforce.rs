@@ -21,14 +21,14 @@ use profiler::{
         in_force::Difference,
         policy::native_abi,
         profile::Profile,
-        recording::Phase,
+        recording::{Phase, Recording, TargetKind},
         seccomp::{KernelVersion, PERMISSIVE, SeccompFile},
-        syscall,
+        shell, syscall,
         verdict::{self, Basis},
     },
     observe::ebpf::Options,
     render,
-    report::verify::{self as report, Document, Mode, Verdict},
+    report::verify::{self as report, Document, Mode, Ran, Verdict},
     session::{
         store,
         verify::{self, Evidence, Fault, Place, Policy, Verification, Verified},
@@ -132,10 +132,19 @@ fn known_call(text: &str) -> Result<String, String> {
 
 /// Runs the tests under the profile, prints what was seen, and says by the exit status whether it holds.
 pub fn run(args: &VerifyArgs, debug: bool) -> Result<ExitCode> {
-    let document = verified(args, debug)?;
+    if args.run.command.is_empty() {
+        bail!(
+            "nothing to run under the profile\nhint: profiler verify PROFILE --copy-of NAME -- COMMAND, or profiler verify --static PROFILE"
+        );
+    }
+    privileged()?;
+    let input = input::policy(&args.profile)?;
+    let document = verified(args, &input, debug)?;
     let mut out = anstream::stdout();
     match args.format {
-        Format::Human => report::human(&document, &next(args, &document), &mut out)?,
+        Format::Human => {
+            report::human(&document, Ran::Tests, &next(args, &input, &document), &mut out)?;
+        }
         Format::Json => report::json(&document, &mut out)?,
     }
     Ok(match document.verdict {
@@ -145,16 +154,9 @@ pub fn run(args: &VerifyArgs, debug: bool) -> Result<ExitCode> {
     })
 }
 
-/// Runs the tests under the profile; what was seen, and the verdict.
-pub fn verified(args: &VerifyArgs, debug: bool) -> Result<Document> {
-    if args.run.command.is_empty() {
-        bail!(
-            "nothing to run under the profile\nhint: profiler verify PROFILE --copy-of NAME -- COMMAND, or profiler verify --static PROFILE"
-        );
-    }
-    privileged()?;
-    let input = input::policy(&args.profile)?;
-    let policy = Subject::of(&input)?;
+/// Runs the tests under the profile; what was seen, and the verdict. Only root can.
+pub fn verified(args: &VerifyArgs, input: &PolicyInput, debug: bool) -> Result<Document> {
+    let policy = Subject::of(input)?;
     let enforced = if args.run.log_only { policy.permissive()? } else { policy.enforced()? };
     let plan = Verification {
         policy: enforced,
@@ -182,9 +184,22 @@ pub fn verified(args: &VerifyArgs, debug: bool) -> Result<Document> {
     teller.end();
     let verified = verified?;
     if let (Some(path), Some(recording)) = (&args.run.recording, &verified.recording) {
-        write(path, render::json::recording(recording))?;
+        let evidence = evidence(recording, input.profile.as_ref());
+        write(path, render::json::recording(&evidence)).context(
+            "cannot write what was recorded\nhint: name another file with `--recording FILE`",
+        )?;
     }
     Ok(policy.document(args, verified).judged())
+}
+
+/// What was recorded, as evidence for the profile that it was recorded under: of that one's target, for what ran may have
+/// another name, a copy's or a service's. What is no run of such a target, as a command under a container's profile, stays what it is.
+fn evidence(recording: &Recording, profile: Option<&Profile>) -> Recording {
+    let mut evidence = recording.clone();
+    if let Some(profile) = profile.filter(|profile| profile.target.kind == recording.target.kind) {
+        evidence.target = profile.target.clone();
+    }
+    evidence
 }
 
 /// Refuses whoever cannot put a profile in force.
@@ -293,8 +308,7 @@ impl<'a> Subject<'a> {
             incidents.push(left_running(&verified.in_force.left));
             missing.insert("shutdown".to_owned());
         }
-        let killed = verified.target.kind == profiler::model::recording::TargetKind::Command
-            && verified.status == Some(KILLED)
+        let killed = verified.target.kind == TargetKind::Command && verified.status == Some(KILLED)
             || verified.states.iter().any(|state| state.exit_code == i64::from(KILLED))
             || recording.is_some_and(|it| it.denials.iter().any(|fact| fact.killed));
         let refused = recording.map(|it| verdict::refused_capabilities(it, basis));
@@ -373,36 +387,99 @@ fn left_running(names: &[String]) -> String {
     format!("left running by the command, under the filter: {shown} (processes: {number})")
 }
 
+/// Adds what was recorded to a profile.
+fn generate(file: &str, mode: Mode, to: &str) -> String {
+    let learn = if mode == Mode::Enforced { " --learn-denied" } else { "" };
+    format!("profiler generate {}{learn} {to}", shell::quote(file))
+}
+
+/// Where the policy is, as it is typed.
+fn home(input: &PolicyInput) -> &Path {
+    let dir = input.path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    dir.unwrap_or(Path::new("."))
+}
+
+/// Where `generate` puts what was recorded of such a target: into the profile's directory where the two can be joined. A seccomp
+/// file has nothing to join with.
+fn destination(input: &PolicyInput, kind: TargetKind) -> String {
+    let is_joined = input.profile.as_ref().is_some_and(|profile| profile.target.kind == kind)
+        && input.path.file_name().is_some_and(|name| name == "profile.json");
+    match is_joined {
+        true => shell::join(["--into", &home(input).to_string_lossy()]),
+        false => "-o learned".to_owned(),
+    }
+}
+
 /// Command lines that lead on.
-fn next(args: &VerifyArgs, document: &Document) -> Vec<String> {
-    let dir = match args.profile.is_dir() {
-        true => args.profile.as_path(),
-        false => args.profile.parent().unwrap_or(Path::new(".")),
-    };
-    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    // a seccomp file by itself has nothing to join with
-    let is_ours = dir.join("profile.json").exists();
-    let to = if is_ours { format!("--into {}", dir.display()) } else { "-o learned".to_owned() };
-    let dir = dir.display();
+fn next(args: &VerifyArgs, input: &PolicyInput, document: &Document) -> Vec<String> {
+    let to = destination(input, document.target.kind);
     let mut next = Vec::new();
     if !document.in_force.faults.is_empty() && args.run.container.is_some() {
-        next.push(format!("docker compose -f compose.yaml -f {dir}/compose.yaml up -d"));
+        let compose = home(input).join("compose.yaml");
+        let compose = compose.to_string_lossy();
+        next.push(shell::join([
+            "docker",
+            "compose",
+            "-f",
+            "compose.yaml",
+            "-f",
+            &compose,
+            "up",
+            "-d",
+        ]));
     }
     if document.denials.iter().any(|denial| denial.expected.is_none()) {
         match (&args.run.recording, document.mode) {
-            (Some(file), Mode::Enforced) => {
-                next.push(format!("profiler generate {} --learn-denied {to}", file.display()))
-            }
-            (Some(file), Mode::LogOnly) => {
-                next.push(format!("profiler generate {} {to}", file.display()));
-            }
-            (None, mode) => {
-                let learn = if mode == Mode::Enforced { " --learn-denied" } else { "" };
-                next.push(format!(
-                    "again with `--recording seen.json`, then: profiler generate seen.json{learn} {to}"
-                ));
-            }
+            (Some(file), mode) => next.push(generate(&file.to_string_lossy(), mode, &to)),
+            (None, mode) => next.push(format!(
+                "again with `--recording seen.json`, then: {}",
+                generate("seen.json", mode, &to)
+            )),
         }
     }
     next
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use profiler::model::{
+        policy::{self, Options as Choices},
+        recording::Target,
+    };
+
+    use super::*;
+    use crate::{
+        args::{Cli, Verb},
+        generate,
+    };
+
+    #[test]
+    fn what_is_to_be_typed_joins_what_was_recorded_under_another_name() {
+        let place = tempfile::tempdir().expect("a directory");
+        let (dir, file) = (place.path().join("backend"), place.path().join("seen.json"));
+        let text = include_str!("../../tests/data/backend.json");
+        let backend = ingest::recording::parse(text).expect("a recording");
+        let profile = policy::derive(&backend, &Choices::default());
+        store::write(&dir, &[("profile.json", render::json::profile(&profile))]).expect("writes");
+        let input = input::policy(&dir).expect("a profile");
+
+        let of = |kind| {
+            let target = Target { kind, name: "shop-web-1".to_owned() };
+            evidence(&Recording { target, ..backend.clone() }, input.profile.as_ref())
+        };
+        write(&file, render::json::recording(&of(TargetKind::Container))).expect("writes");
+        let to = destination(&input, TargetKind::Container);
+        let typed = super::generate(&file.to_string_lossy(), Mode::Enforced, &to);
+        let cli = Cli::try_parse_from(typed.split(' ')).expect("it can be typed");
+        let Verb::Generate(args) = cli.verb else { panic!("{typed}") };
+        generate::run(&args).expect("it is of one target");
+        assert!(dir.join("seccomp.json").exists(), "{typed}");
+
+        // a command is no run of a container: it gets a directory of its own
+        assert_eq!(of(TargetKind::Command).target.name, "shop-web-1");
+        assert_eq!(destination(&input, TargetKind::Command), "-o learned");
+        let alone = input::policy(&dir.join("seccomp.json")).expect("a filter");
+        assert_eq!(destination(&alone, TargetKind::Container), "-o learned");
+    }
 }

@@ -24,13 +24,14 @@ use profiler::{
         },
         profile::Profile,
         recording::{Recording, SCHEMA_VERSION as RECORDING_VERSION, TargetKind},
+        shell,
     },
     observe::ebpf::Options,
     render::{self, bundle},
     report::minimise as report,
     session::{
         SessionError,
-        minimise::{Enforcing, Minimise, Original},
+        minimise::{Enforcing, Minimise, MinimiseError, Original},
         store,
         verify::{Place, Policy},
     },
@@ -209,7 +210,7 @@ pub fn run(args: &MinimiseArgs, debug: bool) -> Result<ExitCode> {
         Ok(())
     };
     let tidied = tidy();
-    let outcome = outcome?;
+    let outcome = outcome.map_err(|error| told(error, args, std::env::args_os()))?;
     tidied?;
     write(&minimised(profile, &outcome, &runs), &home, &dir)?;
     let document = report::Document::new(&outcome, &runs, &dir.to_string_lossy());
@@ -222,7 +223,48 @@ pub fn run(args: &MinimiseArgs, debug: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The error with what is to be typed next, whole: a search's target is in its flags. `typed` is the command line.
+fn told(
+    error: MinimiseError,
+    args: &MinimiseArgs,
+    typed: impl IntoIterator<Item = OsString>,
+) -> anyhow::Error {
+    let hint = match &error {
+        MinimiseError::Broken { .. } => format!("what is refused: {}", args.verification()),
+        MinimiseError::Session(SessionError::NotInForce { .. }) => {
+            format!("more of it: {}", args.verification())
+        }
+        MinimiseError::Interrupted { .. } => {
+            let words = typed.into_iter().map(|word| word.to_string_lossy().into_owned());
+            format!("the same command goes on from there: {}", shell::join(words))
+        }
+        MinimiseError::Session(_) => return error.into(),
+    };
+    let text = error.to_string();
+    let message = text.split("\nhint: ").next().unwrap_or_default();
+    let whole = format!("{message}\nhint: {hint}");
+    anyhow::Error::new(error).context(whole)
+}
+
 impl MinimiseArgs {
+    /// One run of the same under the whole profile, as it is typed.
+    fn verification(&self) -> String {
+        let profile = self.profile.to_string_lossy();
+        let mut words = vec!["profiler", "verify", &profile];
+        if let Some(name) = &self.copy_of {
+            words.extend(["--copy-of", name]);
+        }
+        if self.replace {
+            words.push("--replace");
+        }
+        if let Some(host) = &self.docker_host {
+            words.extend(["--docker-host", host]);
+        }
+        words.push("--");
+        let command: Vec<_> = self.command.iter().map(|word| word.to_string_lossy()).collect();
+        shell::join(words.into_iter().chain(command.iter().map(|word| &**word)))
+    }
+
     fn wanted(&self) -> Wanted {
         Wanted { syscalls: self.syscalls, arguments: self.arguments }
     }
@@ -382,4 +424,33 @@ fn write(profile: &Profile, home: &Path, dir: &Path) -> Result<()> {
     let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
     tell::note(&format!("written to `{}`: {}", dir.display(), names.join(", ")));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Cli, Verb};
+
+    #[test]
+    fn what_is_to_be_typed_next_has_the_target_and_can_be_typed() {
+        const TYPED: &str = "profiler minimise web --syscalls --copy-of backend --replace --docker-host unix:///d --jobs 1 -- make test";
+        let typed = || TYPED.split(' ').map(OsString::from);
+        let Verb::Minimise(args) = Cli::parse_from(typed()).verb else { panic!("{TYPED}") };
+        let next = |error: MinimiseError| {
+            let error = told(error, &args, typed()).to_string();
+            let (message, hint) = error.split_once("\nhint: ").expect("a hint");
+            let (_, command) = hint.split_once(": ").expect("a command");
+            assert!(!message.is_empty() && !message.contains("hint"), "{error}");
+            Cli::try_parse_from(command.split(' ')).expect("it can be typed");
+            command.to_owned()
+        };
+        assert_eq!(next(MinimiseError::Interrupted { runs: 3 }), TYPED);
+        let verify =
+            "profiler verify web --copy-of backend --replace --docker-host unix:///d -- make test";
+        assert_eq!(next(MinimiseError::Broken { output: "no".to_owned() }), verify);
+        let elsewhere = SessionError::NotInForce { why: "`x` ran without it".to_owned() };
+        assert_eq!(next(elsewhere.into()), verify);
+    }
 }

@@ -81,7 +81,10 @@ pub fn run(args: &VerifyArgs, debug: bool) -> Result<ExitCode> {
     };
     made::hand_over();
     let start = match info.as_ref() {
-        Some(info) => Some(enforce::verified(&started(args, info), debug)?),
+        Some(info) => {
+            enforce::privileged()?;
+            Some(enforce::verified(&started(args, info), &input, debug)?)
+        }
         None => None,
     };
     drop(made);

@@ -11,5 +11,6 @@ pub mod identity;
 pub mod kallsyms;
 pub mod libseccomp;
 pub mod privileges;
+pub mod signals;
 pub mod tracing;
 pub mod version;

@@ -104,7 +104,7 @@ pub fn human(document: &Document, out: &mut impl Write) -> io::Result<()> {
     }
     if let Some(start) = &document.start {
         writeln!(out)?;
-        verify::human(start, &[], out)?;
+        verify::human(start, verify::Ran::Nothing, &[], out)?;
         writeln!(out)?;
     }
     let verdict = match (document.verdict, &document.start) {

@@ -172,12 +172,26 @@ pub fn json(document: &Document, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{}", escape::json(&serde_json::to_string_pretty(document)?))
 }
 
+/// What a verification's command is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ran {
+    /// The tests, or the target itself.
+    Tests,
+    /// It only takes time, while the target is looked at.
+    Nothing,
+}
+
 /// Writes the report for people: what was run, what was in force, what was refused, the verdict, what to do. `next` are
 /// command lines.
 ///
 /// # Errors
 /// When `out` takes no more.
-pub fn human(document: &Document, next: &[String], out: &mut impl Write) -> io::Result<()> {
+pub fn human(
+    document: &Document,
+    ran: Ran,
+    next: &[String],
+    out: &mut impl Write,
+) -> io::Result<()> {
     let Document { target, in_force, .. } = document;
     let under = match document.mode {
         Mode::Enforced => "under",
@@ -191,7 +205,7 @@ pub fn human(document: &Document, next: &[String], out: &mut impl Write) -> io::
     );
     writeln!(out, "{}", paint(HEADING, &subject))?;
     filter(in_force, document.mode, out)?;
-    tests(document, out)?;
+    command(document, ran, out)?;
     denials(document, out)?;
     for refused in &document.capabilities {
         let by = listed(" by ", &refused.programs);
@@ -258,7 +272,7 @@ fn filter(in_force: &InForce, mode: Mode, out: &mut impl Write) -> io::Result<()
                 text::count(fault.number, "call")
             ),
             "capabilities" => format!("`{program}` can have capabilities beyond the profile's"),
-            "gone" => format!("`{program}` was removed while the tests ran"),
+            "gone" => format!("`{program}` was removed meanwhile"),
             _ => format!("`{program}` can gain privileges: no-new-privileges is not set"),
         };
         writeln!(out, "  {} {line}", paint(BAD, "not in force:"))?;
@@ -276,10 +290,11 @@ fn filter(in_force: &InForce, mode: Mode, out: &mut impl Write) -> io::Result<()
     Ok(())
 }
 
-fn tests(document: &Document, out: &mut impl Write) -> io::Result<()> {
+fn command(document: &Document, ran: Ran, out: &mut impl Write) -> io::Result<()> {
     let command = escape::short(&document.command.join(" "), 80);
     let line = match (&document.down, document.status) {
         (Some(reason), _) => paint(BAD, &format!("did not start: {}", escape::line(reason))),
+        (None, Some(0)) if ran == Ran::Nothing => format!("looked at during `{command}`"),
         (None, Some(0)) => format!("`{command}` {}", paint(GOOD, "passed")),
         (None, Some(status)) => {
             format!("`{command}` {}", paint(BAD, &format!("failed with status {status}")))
@@ -456,7 +471,8 @@ mod tests {
         let mut document = document();
         document.denials.push(denial(None));
         let mut out = Vec::new();
-        human(&document.judged(), &["profiler generate x".to_owned()], &mut out).expect("writes");
+        let next = ["profiler generate x".to_owned()];
+        human(&document.judged(), Ran::Tests, &next, &mut out).expect("writes");
         let text = anstream::adapter::strip_bytes(&out).into_vec();
         assert_eq!(
             String::from_utf8(text).expect("UTF-8"),
@@ -467,5 +483,23 @@ mod tests {
              mount(dev_name: 0x7ffc, dir_name: 0, type: 0, flags: MS_NOSUID|MS_BIND, data: 0)\n\
              verdict: does not hold\nnext: profiler generate x\n"
         );
+    }
+
+    #[test]
+    fn where_there_are_no_tests_none_are_spoken_of() {
+        let program = "web".to_owned();
+        let gone = Fault { kind: "gone", program, number: 0, examples: vec![] };
+        for (status, faults) in
+            [(Some(0), vec![]), (Some(1), vec![]), (None, vec![]), (Some(0), vec![gone])]
+        {
+            let command = ["sleep", "3"].map(str::to_owned).into();
+            let in_force = InForce { faults, ..document().in_force };
+            let document = Document { command, status, in_force, ..document() };
+            let mut out = Vec::new();
+            human(&document.judged(), Ran::Nothing, &[], &mut out).expect("writes");
+            let text = String::from_utf8(out).expect("UTF-8");
+            assert!(text.contains("`sleep 3`") && !text.contains("test"), "{text}");
+            assert!(!text.contains("passed"), "{text}");
+        }
     }
 }

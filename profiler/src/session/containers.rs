@@ -171,7 +171,7 @@ impl Session<'_> {
             let found = self.docker.find(&name).await?;
             if found.is_none() && !wait {
                 let endpoint = self.docker.endpoint().to_string();
-                return Err(SessionError::NoContainer { name, endpoint });
+                return Err(SessionError::NotAwaited { name, endpoint });
             }
             let Some(info) = found else {
                 tell(Event::Waiting { kind: TargetKind::Container, name });

@@ -33,11 +33,19 @@ pub enum SessionError {
     /// The place of the cgroup.
     #[error(transparent)]
     Place(#[from] PlaceError),
-    /// There is no such container, and waiting was not wanted.
+    /// There is no such container.
+    #[error("no container `{name}` at {endpoint}\nhint: docker ps --all")]
+    NoContainer {
+        /// As the user wrote it.
+        name: String,
+        /// Where it was looked for.
+        endpoint: String,
+    },
+    /// There is no such container yet, and waiting was not wanted.
     #[error(
         "no container `{name}` at {endpoint}\nhint: docker ps --all, or leave out --no-wait to wait for it"
     )]
-    NoContainer {
+    NotAwaited {
         /// As the user wrote it.
         name: String,
         /// Where it was looked for.
@@ -158,6 +166,15 @@ pub enum SessionError {
         #[source]
         source: io::Error,
     },
+    /// What is needed for the time of the session could not be made.
+    #[error("cannot create a file in `{}`\nhint: TMPDIR names where it goes", path.display())]
+    Temporary {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
     /// A profile's filter could not be compiled.
     #[error(transparent)]
     Libseccomp(#[from] LibseccompError),
@@ -222,6 +239,7 @@ mod tests {
             SessionError::Io { verb: "read", path: PathBuf::new(), source: source() },
             SessionError::Socket { verb: "create", path: PathBuf::new(), source: source() },
             SessionError::NotStarted { reason: name() },
+            SessionError::Temporary { path: PathBuf::new(), source: source() },
             SessionError::Signals(source()),
         ];
         for error in errors {

@@ -8,7 +8,7 @@ pub mod endpoint;
 mod engine;
 mod events;
 #[cfg(test)]
-mod fake_engine;
+pub(crate) mod fake_engine;
 mod image;
 mod inspect;
 mod libpod;

@@ -231,11 +231,8 @@ async fn against(
     let signals = signals::catch().map_err(SessionError::Signals)?;
     let interrupted = AtomicBool::new(false);
     let watch = Watch::start(Arc::new(plan.policy.clone()))?;
-    let sockets = tempfile::tempdir().map_err(|source| SessionError::Output {
-        verb: "create",
-        path: std::env::temp_dir(),
-        source,
-    })?;
+    let sockets = tempfile::tempdir()
+        .map_err(|source| SessionError::Temporary { path: std::env::temp_dir(), source })?;
     let socket = sockets.path().join("socket");
     let tell = RefCell::new(tell);
     let mut enforced = Enforced::prepare(&plan.policy, place, docker).await?;
@@ -345,7 +342,9 @@ async fn test(test: Test<'_>) -> Result<Tested, SessionError> {
     } else if !interrupted.load(Ordering::Relaxed) {
         looked_up(watch).await;
         if watch.found().faults.is_empty() {
-            tell(format!("`{}` is under the profile: the tests run", plan.name));
+            let program = plan.command.first().map(|word| word.to_string_lossy());
+            let program = program.unwrap_or_default();
+            tell(format!("`{}` is under the profile: `{program}` runs", plan.name));
             let environment = enforced.environment().await?;
             let tail = bounds.map(|bounds| &bounds.tail);
             let mut running = Running::plain(&plan.command, Some(socket), &environment, tail)?;

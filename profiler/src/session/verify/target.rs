@@ -18,6 +18,7 @@ use crate::{
     kernel::{
         cgroup,
         identity::{Identity, Life},
+        signals,
     },
     session::error::SessionError,
     target::{
@@ -196,7 +197,7 @@ impl Enforced {
                 if *replaces {
                     // before: what is not known to be done is undone
                     *stopped = true;
-                    self.docker.stop(original).await?;
+                    stop(&self.docker, original).await?;
                 }
                 if interrupted.load(Ordering::Relaxed) {
                     return down("interrupted");
@@ -286,7 +287,7 @@ impl Enforced {
     pub async fn end(&self) -> Result<(), SessionError> {
         match self.kind {
             Kind::AsItIs => Ok(()),
-            _ => Ok(self.docker.stop(&self.id).await?),
+            _ => stop(&self.docker, &self.id).await,
         }
     }
 
@@ -337,6 +338,23 @@ impl Drop for Enforced {
             tracing::warn!("{error}");
         }
     }
+}
+
+/// Stops a container as its engine does, but for the wait that is in vain: where the kernel throws the stop signal away, as it does
+/// for a shell that is the container's first process, the engine would let its whole timeout pass, and kill it then.
+async fn stop(docker: &Docker, id: &str) -> Result<(), SessionError> {
+    let root = Path::new("/");
+    let state = docker.state(id).await?;
+    let is_in_vain = match state.pid.zip(state.stop_signal) {
+        Some((pid, signal)) => {
+            let setup = cgroup::detect(root)?;
+            // the number may mean another process here
+            of_container(root, &setup, pid, id).is_ok()
+                && signals::is_thrown_away(root, pid, signal)
+        }
+        None => false,
+    };
+    Ok(docker.stop(id, is_in_vain.then_some(0)).await?)
 }
 
 /// Puts in order what a process that was killed has left: removes its copies, and starts the container that they took the
@@ -398,8 +416,7 @@ async fn find(
 
 /// A file with this text, which engines and compose read.
 pub(super) fn written(text: &str) -> Result<tempfile::NamedTempFile, SessionError> {
-    let failed =
-        |source| SessionError::Output { verb: "write", path: std::env::temp_dir(), source };
+    let failed = |source| SessionError::Temporary { path: std::env::temp_dir(), source };
     let mut file =
         tempfile::Builder::new().prefix("profiler-").suffix(".json").tempfile().map_err(failed)?;
     std::io::Write::write_all(&mut file, text.as_bytes()).map_err(failed)?;
@@ -409,6 +426,17 @@ pub(super) fn written(text: &str) -> Result<tempfile::NamedTempFile, SessionErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::docker::fake_engine::{block_on, connect, docker_20_10};
+
+    #[test]
+    fn a_container_that_is_not_there_is_not_waited_for() {
+        let (_dir, endpoint) = docker_20_10(vec![]);
+        let error = block_on(async {
+            let docker = connect(&endpoint).await.expect("connected");
+            find(&docker, "nope").await.map(drop).expect_err("there is none")
+        });
+        assert!(error.to_string().ends_with("\nhint: docker ps --all"), "{error}");
+    }
 
     #[test]
     fn only_what_the_dead_left_is_removed() {

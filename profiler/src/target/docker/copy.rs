@@ -18,7 +18,13 @@ use bollard::{
 };
 
 use super::{Connection, Docker, EngineError, RESTART_TIMEOUT, wanted_name};
-use crate::{kernel::identity::Identity, model::ended};
+use crate::{
+    kernel::identity::Identity,
+    model::{
+        arguments::constants::{self, Meaning},
+        ended,
+    },
+};
 
 /// The label of copies that belong to a search; its value says to which.
 const LABEL: &str = "profiler.minimise";
@@ -58,6 +64,8 @@ pub struct ContainerState {
     pub address: Option<String>,
     /// It is removed when it ends.
     pub auto_remove: bool,
+    /// The signal that asks it to end; `None` where its name is not known.
+    pub stop_signal: Option<u32>,
 }
 
 impl ContainerState {
@@ -175,14 +183,15 @@ impl Docker {
         self.patient().ask(&format!("start container `{wanted}`"), request).await
     }
 
-    /// Stops a container, with its own stop timeout.
+    /// Stops a container: asks it by its stop signal, and kills it after so many seconds, or after its own stop timeout.
     ///
     /// # Errors
     /// When the engine refuses.
-    pub async fn stop(&self, id: &str) -> Result<(), EngineError> {
+    pub async fn stop(&self, id: &str, patience_s: Option<i32>) -> Result<(), EngineError> {
         let wanted = wanted_name(id)?;
         let client = self.client.clone().with_timeout(RESTART_TIMEOUT);
-        let request = client.stop_container(wanted, None::<StopContainerOptions>);
+        let options = StopContainerOptions { t: patience_s, ..Default::default() };
+        let request = client.stop_container(wanted, Some(options));
         self.patient().ask(&format!("stop container `{wanted}`"), request).await
     }
 
@@ -403,7 +412,19 @@ fn state(answer: ContainerInspectResponse) -> ContainerState {
         error: state.error.unwrap_or_default(),
         address: addresses.into_iter().next().map(|(_, address)| address),
         auto_remove: host.auto_remove.unwrap_or(false),
+        stop_signal: stop_signal(answer.config.and_then(|config| config.stop_signal)),
     }
+}
+
+/// The number of a signal that engines write as `SIGQUIT`, `QUIT` or `3`; SIGTERM where nothing is said.
+fn stop_signal(said: Option<String>) -> Option<u32> {
+    let said = said.unwrap_or_default().to_uppercase();
+    let name = match said.strip_prefix("SIG").unwrap_or(&said) {
+        "" => "SIGTERM".to_owned(),
+        number if number.starts_with(|c: char| c.is_ascii_digit()) => number.to_owned(),
+        name => format!("SIG{name}"),
+    };
+    constants::parse(Meaning::Signal, &name).and_then(|number| u32::try_from(number).ok())
 }
 
 #[cfg(test)]
@@ -436,6 +457,24 @@ mod tests {
             shared(r#"{"NetworkMode":"shop"}"#, r#"{"shop":{},"bridge":{}}"#),
             ["its name and address in network `shop`"]
         );
+    }
+
+    #[test]
+    fn stop_signals_are_read_as_engines_write_them() {
+        let number = |config: &str| {
+            let text = format!(r#"{{"Config":{config}}}"#);
+            state(serde_json::from_str(&text).expect("an inspection")).stop_signal
+        };
+        for (config, expected) in [
+            ("{}", Some(15)),
+            (r#"{"StopSignal":""}"#, Some(15)),
+            (r#"{"StopSignal":"SIGQUIT"}"#, Some(3)),
+            (r#"{"StopSignal":"winch"}"#, Some(28)),
+            (r#"{"StopSignal":"37"}"#, Some(37)),
+            (r#"{"StopSignal":"SIGRTMIN+3"}"#, None),
+        ] {
+            assert_eq!(number(config), expected, "{config}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::*;
 const ID: &str = "b34304da0dc77125be7190d46974a31d8120ee1a3edebca1afdd4b0c35002d16";
 
 /// Answers each request whose target contains `.0` with status `.1` and body `.2`; the first match counts.
-type Answers = Vec<(&'static str, u16, String)>;
+pub(crate) type Answers = Vec<(&'static str, u16, String)>;
 
 /// Listens until the test process ends; the directory must live as long.
 fn engine(answers: Answers) -> (tempfile::TempDir, Endpoint) {
@@ -58,7 +58,7 @@ fn version(kernel: &str) -> String {
 }
 
 /// A docker on this kernel that refuses every version that is named, with further answers.
-fn docker_20_10(further: Answers) -> (tempfile::TempDir, Endpoint) {
+pub(crate) fn docker_20_10(further: Answers) -> (tempfile::TempDir, Endpoint) {
     let refusal =
         r#"{"message":"client version 1.53 is too new. Maximum supported API version is 1.41"}"#;
     let mut answers = vec![
@@ -70,7 +70,7 @@ fn docker_20_10(further: Answers) -> (tempfile::TempDir, Endpoint) {
     engine(answers)
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -78,7 +78,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
-async fn connect(endpoint: &Endpoint) -> Result<Docker, EngineError> {
+pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Docker, EngineError> {
     Docker::connect(endpoint, Duration::from_secs(5)).await
 }
 
