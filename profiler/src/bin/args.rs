@@ -175,6 +175,9 @@ impl From<AttachWay> for Way {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Exit status: 0 done; 1 less than --min-coverage; 2 usage or environment.
+Evidence that `record` called incomplete (its status 3) is told in the profile's notes.")]
 pub struct GenerateArgs {
     /// Recordings of one target; several are merged
     #[arg(required = true, value_name = "RECORDING")]

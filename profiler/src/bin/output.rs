@@ -138,6 +138,14 @@ fn grown(recording: &Recording, known: &Known, choices: &Choices) -> Result<(Rec
         ));
     }
     let profile = union::union(committed, &fresh)?;
+    let (asked, stays) = (fresh.made_for.arguments, profile.made_for.arguments);
+    if asked > stays {
+        tell::note(&format!(
+            "the committed profile was made with `--arguments {}` and stays as wide, though `{}` was asked for: it only grows (`--prune` replaces it)",
+            stays.name(),
+            asked.name()
+        ));
+    }
     Ok((recording, profile))
 }
 

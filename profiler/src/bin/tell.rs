@@ -7,10 +7,14 @@ use std::{
 
 use profiler::{
     model::{
+        arch::Abi,
         baseline,
         narrow::{self, Named},
         policy::native_abi,
-        profile::{CapabilityReason, CapabilityRule, NoteKind, Outcome, Profile, SyscallReason},
+        profile::{
+            CapabilityReason, CapabilityRule, NoteKind, Outcome, Profile, SyscallReason,
+            SyscallRule,
+        },
         recording::{Recording, TargetKind},
         seccomp::KernelVersion,
         syscall,
@@ -193,6 +197,7 @@ fn policy_summary(recording: &Recording, profile: &Profile) -> PolicySummary {
             .filter(|(_, named)| *named != Named::Any)
             .map(|(name, _)| name.to_owned())
             .collect(),
+        learned: profile.syscalls.iter().filter_map(learned).collect(),
         docker_default: docker_default.unwrap_or(0),
         capabilities: classes
             .into_iter()
@@ -218,15 +223,25 @@ fn policy_summary(recording: &Recording, profile: &Profile) -> PolicySummary {
     }
 }
 
+/// The call that a rule allows because it was refused while recording, if that is why.
+fn learned(rule: &SyscallRule) -> Option<(Abi, u32)> {
+    let is_why = |reason: &SyscallReason| matches!(reason, SyscallReason::Denied { .. });
+    let nr = syscall::parse(rule.abi, &rule.name)?;
+    rule.reasons.iter().any(is_why).then_some((rule.abi, nr))
+}
+
 fn capability_line(class: &'static str, rule: &CapabilityRule) -> CapabilityLine {
     CapabilityLine {
         name: rule.name.clone(),
         class,
-        reasons: rule.reasons.iter().map(capability_reason).collect(),
+        reasons: rule.reasons.iter().map(|reason| capability_reason(&rule.name, reason)).collect(),
     }
 }
 
-fn capability_reason(reason: &CapabilityReason) -> String {
+fn capability_reason(capability: &str, reason: &CapabilityReason) -> String {
+    // the kernel asks for none but SETPCAP there: the others are in the set that the program keeps
+    let kept = reason.syscall == "capset" && capability != "SETPCAP";
+    let kept = if kept { " (keeps it, used or not)" } else { "" };
     let programs = match reason.programs.as_slice() {
         [] => String::new(),
         programs => format!(" by {}", programs.join(", ")),
@@ -236,7 +251,7 @@ fn capability_reason(reason: &CapabilityReason) -> String {
         Outcome::NotObserved => " (outcome not observed)",
         Outcome::Failed => " (failed)",
     };
-    format!("{}{programs}{outcome}", reason.syscall)
+    format!("{}{programs}{kept}{outcome}", reason.syscall)
 }
 
 fn purpose(file: &str) -> &'static str {
@@ -262,4 +277,24 @@ fn say(text: &str) {
 fn write_raw(text: &str) {
     let mut out = anstream::stderr();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush()); // nobody is left to tell
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_program_only_keeps_is_told_from_what_it_uses() {
+        let reason = |syscall: &str| CapabilityReason {
+            abi: Abi::X86_64,
+            syscall: syscall.to_owned(),
+            outcome: Outcome::Succeeded,
+            programs: vec!["setpriv".to_owned()],
+            tests: vec![],
+        };
+        let told = |capability, syscall| capability_reason(capability, &reason(syscall));
+        assert_eq!(told("CHOWN", "capset"), "capset by setpriv (keeps it, used or not)");
+        assert_eq!(told("SETPCAP", "capset"), "capset by setpriv");
+        assert_eq!(told("CHOWN", "chown"), "chown by setpriv");
+    }
 }

@@ -16,7 +16,7 @@ use crate::model::{
     facts::{self, Risk},
     narrow,
     near::near,
-    profile::{CapabilityReason, CapabilityRule, DeniedCall, Profile, SyscallReason},
+    profile::{CapabilityReason, CapabilityRule, Combination, DeniedCall, Profile, SyscallReason},
     seccomp::SeccompFile,
     syscall,
 };
@@ -321,6 +321,8 @@ impl Subject<'_> {
         let is_runtimes = |reason: &SyscallReason| {
             matches!(reason, SyscallReason::Handover { .. } | SyscallReason::Floor { .. })
         };
+        let choice = self.profile.map(|profile| profile.made_for.arguments).unwrap_or_default();
+        let words = |it: &[Combination]| narrow::words(&name, it, choice);
         Entry {
             kind: Kind::Syscall,
             abi: Some(abi),
@@ -331,7 +333,7 @@ impl Subject<'_> {
             docker_default: facts::docker_default(&name).to_string(),
             standing,
             verdict: verdict(abi, &name, &decision),
-            arguments: combinations.map(|it| narrow::words(&name, it)).unwrap_or_default(),
+            arguments: combinations.map(words).unwrap_or_default(),
             runtime_only: !reasons.is_empty() && reasons.iter().all(is_runtimes),
             reasons,
             class: None,

@@ -80,6 +80,18 @@ pub enum Arguments {
     Strict,
 }
 
+impl Arguments {
+    /// As `--arguments` takes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Arguments::Off => "off",
+            Arguments::AttackSurface => "attack-surface",
+            Arguments::Strict => "strict",
+        }
+    }
+}
+
 impl Profile {
     /// How many calls of an ABI are allowed; to be held against [`crate::model::baseline::docker_default`].
     #[must_use]

@@ -27,7 +27,8 @@ pub fn profile(profile: &Profile) -> String {
         let verb = if rule.allows() { "allow" } else { "replace" };
         let _ = writeln!(out, "{verb} {} {}: {}", rule.abi, rule.name, reasons.join("; "));
         for combination in rule.arguments.iter().flatten() {
-            let words = narrow::words(&rule.name, std::slice::from_ref(combination)).join("");
+            let one = std::slice::from_ref(combination);
+            let words = narrow::words(&rule.name, one, profile.made_for.arguments).join("");
             let _ = writeln!(out, "allow {} {} with {}", rule.abi, rule.name, line(&words));
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     model::{
         self,
         arch::Abi,
-        arguments::call,
+        arguments::{Rule, call, watched_number},
         recording::{DenialFact, Missing, Phase, Program, Recording, TargetKind},
     },
     report::{
@@ -40,6 +40,8 @@ pub struct PolicySummary {
     pub by_runtime_only: usize,
     /// Those of them that it allows with some arguments only, by name.
     pub narrowed: BTreeSet<String>,
+    /// Calls that were refused while recording and that it allows for that, with any arguments.
+    pub learned: BTreeSet<(Abi, u32)>,
     /// System calls that Docker's default profile allows.
     pub docker_default: usize,
     /// Capabilities that were asked for, in the order in which they are shown.
@@ -240,8 +242,15 @@ fn denials(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
     if rows.is_empty() {
         return Ok(());
     }
-    let heading =
-        format!("{} refused by the filter while recording", text::count(rows.len(), "call"));
+    let learned = &summary.policy.learned;
+    let is_learned = |abi: Abi, nr: u32| learned.contains(&(abi, nr));
+    let now = match rows.keys().filter(|(abi, nr, ..)| is_learned(*abi, *nr)).count() {
+        0 => "",
+        some if some == rows.len() => "; the profile allows them",
+        _ => "; the profile allows those that say so",
+    };
+    let calls = text::count(rows.len(), "call");
+    let heading = format!("{calls} refused by the filter while recording{now}");
     writeln!(out, "{}", paint(HEADING, &heading))?;
     let named: Vec<(String, &Denied)> =
         rows.iter().map(|((abi, nr, ..), row)| (call_name(summary, *abi, *nr), row)).collect();
@@ -251,7 +260,11 @@ fn denials(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
         let by = some_of(row.programs.iter().map(text::program), ", ");
         let by = if by.is_empty() { by } else { format!(" by {by}") };
         let answer = if *killed { "killed".to_owned() } else { text::errno(*errno) };
-        writeln!(out, "  {} {answer:8} {times}{by}", paint(BAD, &format!("{name:width$}")))?;
+        let (style, now) = match is_learned(*abi, *nr) {
+            true => (HEADING, learned_as(*abi, *nr)),
+            false => (BAD, ""),
+        };
+        writeln!(out, "  {} {answer:8} {times}{by}{now}", paint(style, &format!("{name:width$}")))?;
         if let Some(arguments) = row.arguments {
             let called = call::call(*abi, &model::syscall::display(*abi, *nr), &arguments);
             writeln!(out, "      {}", paint(FAINT, &called))?;
@@ -259,6 +272,15 @@ fn denials(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
     }
     rest(out, rows.len())?;
     writeln!(out)
+}
+
+/// What is allowed of a call that was refused while recording: only a first one's arguments are known, and others may have had
+/// others.
+fn learned_as(abi: Abi, nr: u32) -> &'static str {
+    match watched_number(abi, nr) {
+        Some(row) if row.rule != Rule::Never => "; learned: allowed with any arguments",
+        _ => "; learned: allowed",
+    }
 }
 
 /// How often one call got one error, and who made it.

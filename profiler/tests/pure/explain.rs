@@ -10,6 +10,7 @@ use profiler::{
         effective::{Context, Engine, decide},
         explain::{DecidedBy, ExplainError, Subject},
         policy::{self, Options},
+        profile::Arguments,
         seccomp::KernelVersion,
         syscall,
     },
@@ -50,6 +51,23 @@ fn a_profile_with_reasons() {
     }
     assert!(!all.contains(|c: char| c != '\n' && c.is_control()) && !all.contains('\u{202e}'));
     insta::assert_snapshot!(all);
+}
+
+#[test]
+fn what_is_there_for_the_runtime_alone_is_said_to_be() {
+    let prctl = |arguments| {
+        let options = Options { arguments, ..Options::default() };
+        let profile = policy::derive(&parse(BACKEND), &options);
+        let file = ingest::seccomp::parse(&render::seccomp::render(&profile)).expect("own output");
+        let context = context(&[]);
+        let subject = Subject { file: &file, profile: Some(&profile), context: &context };
+        plain(|out| explain::detailed(&subject.named("prctl").expect("it is there"), out))
+    };
+    let own = "PR_SET_NO_NEW_PRIVS (not seen; the OCI runtime's own, under the filter)";
+    let strict = prctl(Arguments::Strict);
+    assert!(strict.contains(own) && !strict.contains("comes with the call"), "{strict}");
+    let wider = prctl(Arguments::AttackSurface);
+    assert!(wider.contains("comes with the call") && !wider.contains("runtime's own"), "{wider}");
 }
 
 #[test]

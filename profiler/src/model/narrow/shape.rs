@@ -117,6 +117,13 @@ pub(super) fn of_runtimes(call: &str) -> Option<Vec<Cube>> {
     (call == "prctl").then(|| OF_RUNTIMES.iter().map(cube).collect())
 }
 
+/// Whether a combination that no run shows is there for what runtimes make of a call. Other choices than `strict` have it for
+/// other reasons, too: it is harmless.
+pub(super) fn is_of_runtimes(call: &str, choice: Arguments, values: &[Masked]) -> bool {
+    choice == Arguments::Strict
+        && of_runtimes(call).is_some_and(|all| all.iter().any(|cube| cube == values))
+}
+
 /// Whether what runtimes make of a call passes: all of it, where that is not known.
 #[must_use]
 pub fn passes_of_runtimes(effective: &Effective, abi: Abi, nr: u32) -> bool {

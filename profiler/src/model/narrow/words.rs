@@ -3,23 +3,24 @@
 use crate::model::{
     arguments::{Masked, call},
     effective::Condition,
-    profile::Combination,
+    narrow::shape,
+    profile::{Arguments, Combination},
     seccomp::Op,
 };
 
 /// All bits of a 32-bit argument.
 const INT: u64 = 0xffff_ffff;
 
-/// Each combination of a call in words, with why it is there. Hostile text: names of tests.
+/// Each combination of a call in words, with why a profile of this choice has it. Hostile text: names of tests.
 #[must_use]
-pub fn words(call: &str, combinations: &[Combination]) -> Vec<String> {
+pub fn words(call: &str, combinations: &[Combination], choice: Arguments) -> Vec<String> {
     if combinations.is_empty() {
         return vec!["none: refused, so that callers take another call".to_owned()];
     }
-    combinations.iter().map(|combination| one(call, combination)).collect()
+    combinations.iter().map(|combination| one(call, combination, choice)).collect()
 }
 
-fn one(call: &str, combination: &Combination) -> String {
+fn one(call: &str, combination: &Combination, choice: Arguments) -> String {
     let Combination { values, but, seen, tests, needed } = combination;
     let mut text = conditions(call, values);
     if !but.is_empty() {
@@ -31,6 +32,9 @@ fn one(call: &str, combination: &Combination) -> String {
         (Some(output), ..) => format!("tests fail without it: {output}"),
         (None, true, []) => "seen".to_owned(),
         (None, true, tests) => format!("seen in {}", tests.join(", ")),
+        (None, false, _) if shape::is_of_runtimes(call, choice, values) => {
+            "not seen; the OCI runtime's own, under the filter".to_owned()
+        }
         (None, false, _) => "not seen; comes with the call".to_owned(),
     };
     format!("{text} ({why})")

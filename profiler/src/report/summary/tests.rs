@@ -83,6 +83,7 @@ fn policy() -> PolicySummary {
         by_runtime_only: 6,
         docker_default: 350,
         narrowed: ["clone", "socket"].map(str::to_owned).into(),
+        learned: BTreeSet::new(),
         capabilities: vec![
             line("NET_BIND_SERVICE", REQUIRED, &["bind by nginx (inet_bind)"]),
             line("CHOWN", "probed", &["fchown by a", "chown by b", "lchown by c", "fchownat by d"]),
@@ -150,6 +151,29 @@ fn a_running_container_under_the_default_filter() {
     container.compose_service = Some("web".into());
     let policy = PolicySummary { no_new_privileges: true, ..policy() };
     insta::assert_snapshot!(render(&recording, &policy, "profiles/backend"));
+}
+
+#[test]
+fn refused_calls_that_are_allowed_now_say_so() {
+    const UNSHARE: u32 = 272;
+    const CHROOT: u32 = 161;
+    let mut recording = recording(vec![]);
+    recording.denials = vec![denial(UNSHARE, 1, 3, "sh"), denial(CHROOT, 1, 1, "sh")];
+    let text = |learned: &[u32]| {
+        let learned = learned.iter().map(|nr| (Abi::X86_64, *nr)).collect();
+        render(&recording, &PolicySummary { learned, ..policy() }, "out")
+    };
+    let heading = "2 calls refused by the filter while recording";
+    let none = text(&[]);
+    assert!(none.contains(&format!("{heading}\n")) && !none.contains("learned"), "{none}");
+    let one = text(&[UNSHARE]);
+    assert!(one.contains(&format!("{heading}; the profile allows those that say so\n")), "{one}");
+    // a first one's arguments are known, not those of all
+    assert!(one.contains("; learned: allowed with any arguments\n"), "{one}");
+    assert_eq!(one.matches("learned").count(), 1, "{one}");
+    let both = text(&[UNSHARE, CHROOT]);
+    assert!(both.contains(&format!("{heading}; the profile allows them\n")), "{both}");
+    assert!(both.contains("; learned: allowed\n"), "{both}");
 }
 
 #[test]
