@@ -1,0 +1,234 @@
+//! Profiles and recordings as files: how they grow, are joined, are asked, and what may not be joined.
+
+use fs_err as fs;
+use profiler::{
+    ingest,
+    model::{
+        arch::Abi,
+        arguments::Masked,
+        merge::{self, merge},
+        policy::{self, Options},
+        profile::Arguments,
+        recording::{ArgumentFact, Phase, Recording},
+    },
+    render,
+};
+
+use crate::place::{Place, SOCKETPAIR, Said, another, backend, mounts, traces};
+
+#[test]
+fn an_allow_file_names_what_exists() {
+    let place = Place::new();
+    for entry in
+        ["syscall/*", "syscall/x86_64/*", "syscall/mounts", "capability/*", "syscall/z/read"]
+    {
+        place.write(
+            "a.yaml",
+            &format!("allow: [{{entry: {entry}, reason: r, expires: 9999-12-31}}]"),
+        );
+        let args = ["diff", "docker-default", "docker-default", "--allow", "a.yaml"];
+        let said = place.profiler(&args).with(2).stderr;
+        assert!(said.contains(&format!("accepts `{entry}`, which names no call")), "{said}");
+    }
+}
+
+#[test]
+fn engines_defaults_and_numbers_are_explained() {
+    let place = Place::repository();
+    place.commit(&backend(), "base");
+    for name in ["docker-default", "podman-default", "containerd-default"] {
+        let said = place.profiler(&["explain", name, "mount", "--arch", "x86_64"]).with(0).stdout;
+        assert!(said.contains("mount"), "{said}");
+        let said = place.profiler(&["lint", "--fail-on", "error", name]);
+        assert_ne!(said.status, 2, "{}", said.stderr);
+    }
+    for args in [&["4242"][..], &["--why-not", "4242"]] {
+        let args = [&["explain", "profiles/backend", "--arch", "x86_64"], args].concat();
+        let said = place.profiler(&args).with(0).stdout;
+        assert!(said.contains("syscall_4242"), "{said}");
+    }
+}
+
+#[test]
+fn a_profile_only_grows_unless_it_is_pruned() {
+    let place = Place::new();
+    let generate = |recording: &Recording, flags: &[&str]| {
+        place.write("recording.json", &render::json::recording(recording));
+        place.profiler(&[&["generate", "recording.json", "--into", "out"], flags].concat()).with(0)
+    };
+    let allows =
+        |name: &str| place.read("out/profile.json").contains(&format!("\"name\": \"{name}\""));
+    generate(&mounts(), &[]);
+    assert!(allows("mount") && allows("SYS_ADMIN"));
+
+    // The evidence of the last run is at hand.
+    generate(&traces(), &[]);
+    assert!(allows("mount") && allows("ptrace"));
+    assert_eq!(
+        ingest::recording::parse(&place.read("out/recording.json"))
+            .expect("a recording")
+            .runs
+            .len(),
+        3
+    );
+
+    // Only the committed profile is.
+    fs::remove_file(place.path("out/recording.json")).expect("removes");
+    let kept = generate(&traces(), &[]);
+    assert!(allows("mount") && allows("SYS_ADMIN"));
+    let line = kept.stderr.lines().find(|line| line.starts_with("kept")).unwrap_or_default();
+    assert_eq!(
+        line,
+        "kept of the committed profile, though no run at hand has it: x86_64 mount, CAP_SYS_ADMIN (`--prune` removes it)"
+    );
+
+    let pruned = generate(&backend(), &["--prune"]);
+    let lines: Vec<&str> =
+        pruned.stderr.lines().filter(|line| line.starts_with("pruned")).collect();
+    insta::assert_snapshot!("pruned", lines.join("\n"));
+    assert!(!allows("mount") && !allows("ptrace"));
+    assert_eq!(
+        place.read("out/seccomp.json"),
+        render::seccomp::render(&policy::derive(&backend(), &Options::default()))
+    );
+}
+
+#[test]
+fn how_narrow_a_profile_is_stays_as_it_was_chosen() {
+    let place = Place::new();
+    let mut sockets = another("00000000000000b3", SOCKETPAIR, 13, "pairs", "test_pair");
+    let seen = sockets.syscalls.last().expect("a call").seen.clone();
+    let int = |index, value| Masked { index, mask: 0xffff_ffff, value };
+    sockets.arguments.push(ArgumentFact {
+        abi: Abi::X86_64,
+        nr: SOCKETPAIR,
+        phase: Phase::Workload,
+        values: vec![int(0, 1), int(1, 1), int(2, 0)],
+        seen,
+    });
+    let generate = |recording: &Recording, flags: &[&str]| {
+        place.write("recording.json", &render::json::recording(recording));
+        let args = [&["generate", "recording.json", "--into", "out"], flags].concat();
+        let said = place.profiler(&args).with(0);
+        let profile = ingest::profile::parse(&place.read("out/profile.json")).expect("a profile");
+        let rule = profile.syscalls.iter().find(|rule| rule.name == "socketpair").expect("a rule");
+        let is_told = said.stderr.contains("and stays as wide, though `strict` was asked for");
+        assert_eq!(
+            is_told,
+            flags == ["--arguments", "strict"] && profile.made_for.arguments != Arguments::Strict
+        );
+        (profile.made_for.arguments, rule.arguments.as_ref().expect("narrow").len())
+    };
+    assert_eq!(generate(&sockets, &["--arguments", "strict"]), (Arguments::Strict, 1));
+    // a recording is held against a profile by what that looks into
+    place.profiler(&["diff", "recording.json", "out"]).with(0);
+    assert_eq!(generate(&sockets, &[]), (Arguments::Strict, 1));
+    assert_eq!(generate(&sockets, &["--prune"]), (Arguments::Strict, 1));
+    // any type of AF_UNIX comes with the other choice
+    let wider = ["--arguments", "attack-surface"];
+    assert_eq!(generate(&sockets, &wider), (Arguments::AttackSurface, 2));
+    place.profiler(&["diff", "recording.json", "out"]).with(0);
+    let narrower = ["--arguments", "strict"];
+    assert_eq!(generate(&sockets, &narrower), (Arguments::AttackSurface, 2));
+    assert_eq!(generate(&sockets, &[&narrower[..], &["--prune"]].concat()), (Arguments::Strict, 1));
+}
+
+#[test]
+fn what_was_refused_and_is_allowed_now_is_told_to_be() {
+    let place = Place::new();
+    place.write("recording.json", include_str!("../data/filtered.json"));
+    let said = |flags: &[&str]| {
+        let args = [&["generate", "recording.json", "-o", "out"], flags].concat();
+        place.profiler(&args).with(0).stderr
+    };
+    let refused = said(&[]);
+    assert!(refused.contains("refused by the filter while recording\n"), "{refused}");
+    let learned = said(&["--learn-denied"]);
+    assert!(learned.contains("; learned: allowed"), "{learned}");
+}
+
+#[test]
+fn a_seccomp_file_alone_is_not_replaced() {
+    let place = Place::new();
+    place.write("recording.json", &render::json::recording(&backend()));
+    place.write("out/seccomp.json", "{}");
+    let said = place.profiler(&["generate", "recording.json", "--into", "out"]).with(2);
+    assert!(said.stderr.contains("by which it could grow"), "{}", said.stderr);
+    assert_eq!(place.read("out/seccomp.json"), "{}");
+}
+
+#[test]
+fn recordings_are_merged() {
+    let place = Place::new();
+    for (name, recording) in [("a", backend()), ("b", mounts()), ("c", traces())] {
+        place.write(&format!("{name}/recording.json"), &render::json::recording(&recording));
+    }
+    place.profiler(&["merge", "a", "b/recording.json", "c", "-o", "one.json"]).with(0);
+    place.profiler(&["merge", "c", "a", "b", "one.json", "-o", "other.json"]).with(0);
+    assert_eq!(place.read("one.json"), place.read("other.json"));
+    let merged = merge([backend(), mounts(), traces()]).expect("one target");
+    assert_eq!(place.read("one.json"), render::json::recording(&merged));
+
+    let mut other = backend();
+    other.target.name = "other\u{1b}".into();
+    place.write("d/recording.json", &render::json::recording(&other));
+    place.write("e/recording.json", "{\"schema_version\": 99}");
+    let said = [
+        place.profiler(&["merge", "a", "d", "-o", "x.json"]).with(2),
+        place.profiler(&["merge", "a", "e", "-o", "x.json"]).with(2),
+        place.profiler(&["merge", "a", "missing", "-o", "x.json"]).with(2),
+        place.profiler(&["merge", "a", "d", "--force", "-o", "x.json"]).with(0),
+    ];
+    let said: Vec<String> = said.iter().map(Said::transcript).collect();
+    insta::assert_snapshot!("merge", said.join("\n"));
+}
+
+#[test]
+fn engines_defaults_are_policies() {
+    let place = Place::new();
+    for name in ["docker-default", "podman-default", "containerd-default"] {
+        place.profiler(&["diff", name, name]).with(0);
+    }
+    let said = place
+        .profiler(&["diff", "docker-default", "containerd-default", "--arch", "x86_64"])
+        .with(1);
+    insta::assert_snapshot!("defaults", said.transcript());
+    let with = ["--arch", "x86_64", "--capabilities", "all", "--kernel", "4.4"];
+    let said = place
+        .profiler(&[&["diff", "docker-default", "containerd-default"], &with[..]].concat())
+        .with(1);
+    assert!(!said.stdout.contains("ptrace"), "both have it with CAP_SYS_PTRACE: {}", said.stdout);
+}
+
+#[test]
+fn coverage_can_fail_a_build() {
+    let place = Place::new();
+    place.write("two.json", &render::json::recording(&backend()));
+    place.write("third.json", &render::json::recording(&mounts()));
+    let mut alone = backend();
+    let id = alone.runs.keys().next().expect("a run").clone();
+    alone = merge::of_run(&alone, &id);
+    place.write("alone.json", &render::json::recording(&alone));
+
+    let one = place.profiler(&["coverage", "alone.json", "--min-coverage", "0"]).with(1);
+    assert!(one.stdout.contains("one run says nothing"), "{}", one.stdout);
+    assert_eq!(one.stderr, "coverage is less than 0 %: one run gives no estimate\n");
+
+    let of_all = |least: &str| {
+        place.profiler(&["coverage", "two.json", "third.json", "--min-coverage", least])
+    };
+    let enough = of_all("30").with(0);
+    insta::assert_snapshot!("coverage", enough.transcript());
+    let little = of_all("99.5").with(1);
+    assert_eq!(little.stdout, enough.stdout);
+    assert!(little.stderr.starts_with("coverage is less than 99.5 %: it is "), "{}", little.stderr);
+    let all = of_all("100").with(2);
+    assert!(all.stderr.contains("no number of runs covers everything"), "{}", all.stderr);
+
+    let generate = ["generate", "two.json", "-o", "out", "--min-coverage", "99"];
+    place.profiler(&generate).with(1);
+    assert!(place.read("out/profile.json").contains("schema_version"), "what was found is written");
+    // what a directory has counts, too
+    let into = ["generate", "third.json", "--into", "out", "--min-coverage", "30"];
+    place.profiler(&into).with(0);
+}

@@ -1,0 +1,5 @@
+//! `merge`, `diff`, `generate --into` and `git`, as they are typed.
+
+mod files;
+mod git;
+mod place;
