@@ -106,7 +106,7 @@ fn kept_elsewhere(machine: &Machine, fault: &str) -> Result<()> {
     let ["profiler", "generate", recording, "-o", out] = words[..] else {
         anyhow::bail!("`{hint}` is no command")
     };
-    ensure!(out == disk.out && error.contains(recording), "{text}");
+    ensure!(out == disk.out.as_str() && error.contains(recording), "{text}");
     let recording = Utf8Path::new(recording);
     ensure!(recording.starts_with(disk.scratch.join("spare")), "{text}");
     let dir = recording.parent().context("it is in a directory")?;

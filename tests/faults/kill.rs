@@ -51,6 +51,7 @@ fn killed(machine: &Machine) -> Result<()> {
     // the scratch directory is in it, so it is told from others
     let script = format!("{calls} -q 278; sleep 0.1; {calls} -q 276; : {}", scratch.path());
     let workload = ["/bin/sh", "-c", &script];
+    let warden = format!("{} __warden", machine.profiler);
     let (pins, began) = (pins(Utf8Path::new("/sys/fs/bpf")), Instant::now());
     Record::new(machine, &out).workload(workload).run()?.expect(0)?;
     let whole = began.elapsed();
@@ -81,7 +82,8 @@ fn killed(machine: &Machine) -> Result<()> {
         let cgroup = format!("profiler-{pid}-");
         let mut last = String::new();
         program::until("its cgroup and its processes are gone", LIMIT, || {
-            last = format!("{:?} {:?}", named(&cgroup), processes(scratch.path()));
+            let own = [scratch.path().as_str(), &warden].map(processes).concat();
+            last = format!("{:?} {own:?}", named(&cgroup));
             last == "[] []"
         })
         .with_context(|| format!("{when}: {last}"))?;
@@ -134,19 +136,19 @@ fn named(prefix: &str) -> Vec<Utf8PathBuf> {
         }
     }
     let mut found = Vec::new();
-    for root in tree::root() {
+    if let Ok(root) = tree::root() {
         collect(&root, prefix, &mut found);
     }
     found
 }
 
 /// The processes that have this in their command line.
-fn processes(what: &Utf8Path) -> Vec<String> {
+fn processes(what: &str) -> Vec<String> {
     let all = Utf8Path::new("/proc").read_dir_utf8().into_iter().flatten().flatten();
     // one may have ended by now
     all.filter_map(|entry| fs_err::read(entry.path().join("cmdline")).ok())
         .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-        .filter(|line| line.contains(what.as_str()))
+        .filter(|line| line.contains(what))
         .collect()
 }
 

@@ -54,7 +54,7 @@ fn engine_back(machine: &Machine) -> Result<()> {
         .workload(["/bin/sh", "-c", &format!("until [ -e {done} ]; do sleep 0.05; done")])
         .start()?;
     let seccomp = format!("seccomp={}", machine.permissive());
-    let sleep = ["--network=none", "--security-opt", &seccomp, &image, "/bin/sleep", "1000"];
+    let sleep: [&str; 6] = ["--network=none", "--security-opt", &seccomp, &image, "/bin/sleep", "1000"];
     container.start(&sleep)?;
     let call = |nr: &str| -> Result<()> {
         container.exec(&["/bin/calls", "-q", nr])?.expect(0).map(drop)
