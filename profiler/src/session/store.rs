@@ -144,7 +144,7 @@ impl Unseen {
             Unseen::Named(file) => return Ok(file.into_temp_path()),
         };
         let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let name = |path: &Path| {
+        let name = |path: &Path| -> io::Result<()> {
             Ok(rustix::fs::linkat(CWD, &link, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
         };
         Ok(Builder::new().prefix(".profiler-").make_in(dir, name)?.into_temp_path())
