@@ -90,7 +90,8 @@ fn as_stated(machine: &Machine) -> Result<()> {
             continue; // the object's constants
         }
         let entries = number(facts, "max_entries").context("entries")?;
-        let bytes: u64 = ["key_size", "value_size"].iter().filter_map(|key| number(facts, key)).sum();
+        let bytes: u64 =
+            ["key_size", "value_size"].iter().filter_map(|key| number(facts, key)).sum();
         let measured = [entries, std::cmp::max(bytes, 1)];
         let stated = [0, 1].map(|cell| rows.number(name, cell));
         let [stated_entries, stated_bytes] = stated;

@@ -52,7 +52,13 @@ impl Disk {
 
     /// Mounts the disk, records 278 to it, does `between`, and records `workload`; beside the disk is what it held before and
     /// holds after that.
-    fn record(&self, machine: &Machine, between: &str, wrap: &str, workload: &str) -> Result<Output> {
+    fn record(
+        &self,
+        machine: &Machine,
+        between: &str,
+        wrap: &str,
+        workload: &str,
+    ) -> Result<Output> {
         let (disk, out) = (self.scratch.join("disk"), &self.out);
         let (profiler, calls) = (&machine.profiler, machine.fixture("calls")?);
         let (before, after) = (&self.before, &self.after);
@@ -96,8 +102,7 @@ fn kept_elsewhere(machine: &Machine, fault: &str) -> Result<()> {
     let text = output.text();
     ensure!(output.status == 2, "status {} where 2 is documented\n{text}", output.status);
     disk.expect_untouched().context(text.clone())?;
-    let errors: Vec<_> =
-        output.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    let errors: Vec<_> = output.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
     let [error] = errors[..] else { anyhow::bail!("not one error\n{text}") };
     ensure!(error.contains(disk.out.as_str()), "the error does not say what failed\n{text}");
     let hint = output.stderr.lines().find_map(|line| line.strip_prefix("hint: make room, then: "));

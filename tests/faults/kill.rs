@@ -57,8 +57,7 @@ fn killed(machine: &Machine) -> Result<()> {
     let whole = began.elapsed();
     let session = Record::new(machine, scratch.join("names")).workload(workload).start()?;
     let pid = session.running.pid();
-    let (programs, maps) =
-        (names_held_by(pid, Kind::Program), names_held_by(pid, Kind::Map));
+    let (programs, maps) = (names_held_by(pid, Kind::Program), names_held_by(pid, Kind::Map));
     session.finish()?.expect(0)?;
     ensure!(programs.contains("sys_enter") && maps.contains("SEEN"), "{programs:?} {maps:?}");
 

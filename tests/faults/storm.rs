@@ -63,7 +63,8 @@ fn amid(machine: &Machine, scratch: &Scratch, workload: &str) -> Result<Recorded
     let rare = RARE.map(|nr| nr.to_string()).join(" ");
     let known = format!("for nr in {rare}; do {calls} -q $nr; done");
     let script = format!("cd {0}; ({workload}) >/dev/null 2>&1 & {known}; wait $!", scratch.path());
-    let mut session = Record::new(machine, scratch.join("out")).workload(["/bin/sh", "-c", &script]).start()?;
+    let mut session =
+        Record::new(machine, scratch.join("out")).workload(["/bin/sh", "-c", &script]).start()?;
     let pid = session.running.pid();
     let (mut resident, mut maps, began) = (0, 0, Instant::now());
     while !session.running.has_ended() {

@@ -54,11 +54,11 @@ fn engine_back(machine: &Machine) -> Result<()> {
         .workload(["/bin/sh", "-c", &format!("until [ -e {done} ]; do sleep 0.05; done")])
         .start()?;
     let seccomp = format!("seccomp={}", machine.permissive());
-    let sleep: [&str; 6] = ["--network=none", "--security-opt", &seccomp, &image, "/bin/sleep", "1000"];
+    let sleep: [&str; 6] =
+        ["--network=none", "--security-opt", &seccomp, &image, "/bin/sleep", "1000"];
     container.start(&sleep)?;
-    let call = |nr: &str| -> Result<()> {
-        container.exec(&["/bin/calls", "-q", nr])?.expect(0).map(drop)
-    };
+    let call =
+        |nr: &str| -> Result<()> { container.exec(&["/bin/calls", "-q", nr])?.expect(0).map(drop) };
     let started = format!("container `{}` started: recording", container.name);
     program::until("its start is noticed", LIMIT, || session.running.stderr().contains(&started))
         .with_context(|| session.running.stderr())?;
@@ -86,8 +86,10 @@ fn own_cgroup(machine: &Machine) -> Result<()> {
         "{calls} -q 278; own=$(sed -n s/^0:://p /proc/self/cgroup); echo $$ > {root}/cgroup.procs
          until rmdir {root}$own; do sleep 0.05; done; {calls} -q 276"
     );
-    let recorded =
-        Record::new(machine, scratch.join("out")).workload(["sh", "-c", &script]).run()?.expect(0)?;
+    let recorded = Record::new(machine, scratch.join("out"))
+        .workload(["sh", "-c", &script])
+        .run()?
+        .expect(0)?;
     let recording = recorded.recording()?;
     recording.expect_numbers(&[278])?;
     ensure!(recording.missing().contains("left"), "{:?}", recording.missing());

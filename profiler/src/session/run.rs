@@ -45,9 +45,7 @@ impl Clock {
 
     /// Since the start.
     pub fn elapsed(&self) -> std::time::Duration {
-        std::time::Duration::from_nanos(
-            monotonic_ns(self.offset_ns).saturating_sub(self.armed_ns),
-        )
+        std::time::Duration::from_nanos(monotonic_ns(self.offset_ns).saturating_sub(self.armed_ns))
     }
 }
 

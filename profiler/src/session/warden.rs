@@ -56,7 +56,8 @@ pub fn warden() -> io::Result<()> {
     let mut told = Vec::new();
     io::stdin().read_to_end(&mut told)?;
     // a path that was not told to its end is of no cgroup yet
-    let mut whole = told.split_inclusive(|byte| *byte == 0).filter_map(|path| path.strip_suffix(b"\0"));
+    let mut whole =
+        told.split_inclusive(|byte| *byte == 0).filter_map(|path| path.strip_suffix(b"\0"));
     match whole.next_back() {
         Some(dir) => remove_left(Path::new(OsStr::from_bytes(dir))).map_err(io::Error::other),
         None => Ok(()),
