@@ -26,8 +26,9 @@ use crate::{
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How often the recorder is killed, when `PROFILER_KILLS` says nothing.
+/// How often the recorder is killed, and for how long at the most, when `PROFILER_KILLS` says nothing.
 const KILLS: u32 = 24;
+const ENOUGH: Duration = Duration::from_secs(20);
 
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
@@ -43,9 +44,9 @@ pub fn tests() -> Vec<Test> {
 fn killed(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
     let calls = machine.fixture("calls")?;
-    let kills: u32 = match std::env::var("PROFILER_KILLS") {
-        Ok(kills) => kills.parse().context("PROFILER_KILLS is a number")?,
-        Err(_) => KILLS,
+    let (kills, enough): (u32, Duration) = match std::env::var("PROFILER_KILLS") {
+        Ok(kills) => (kills.parse().context("PROFILER_KILLS is a number")?, Duration::MAX),
+        Err(_) => (KILLS, ENOUGH),
     };
     let out = scratch.join("out");
     // the scratch directory is in it, so it is told from others
@@ -61,14 +62,12 @@ fn killed(machine: &Machine) -> Result<()> {
     session.finish()?.expect(0)?;
     ensure!(programs.contains("sys_enter") && maps.contains("SEEN"), "{programs:?} {maps:?}");
 
-    let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.subsec_nanos() | 1;
-    let mut state = u64::from(seed);
-    let mut killed = 0;
-    for round in 0..kills {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        let part = (f64::from(round) + (state % 1000) as f64 / 1000.0) / f64::from(kills);
+    let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.subsec_nanos();
+    let (mut killed, mut rounds, began) = (0, 0, Instant::now());
+    while rounds < kills && began.elapsed() < enough {
+        // steps of the golden ratio: however few they are, they are spread
+        let part = (f64::from(seed) / 1e9 + f64::from(rounds) * 0.618_033_988_75).fract();
+        rounds += 1;
         let args = [&["record", "-o", out.as_str(), "--"][..], &workload].concat();
         let recorder = program::start(&mut program::command(&machine.profiler, args), &[])?;
         let pid = recorder.pid();
@@ -76,7 +75,7 @@ fn killed(machine: &Machine) -> Result<()> {
         recorder.signal(Signal::KILL);
         let output = recorder.wait(LIMIT)?;
         killed += u32::from(output.status == 137);
-        let when = format!("seed {seed}, kill {round} of {kills}, at {part:.3} of {whole:?}");
+        let when = format!("kill {rounds}, at {part:.3} of {whole:?}");
         expect_whole(&out).context(when.clone())?;
         let cgroup = format!("profiler-{pid}-");
         let mut last = String::new();
@@ -87,7 +86,7 @@ fn killed(machine: &Machine) -> Result<()> {
         })
         .with_context(|| format!("{when}: {last}"))?;
     }
-    ensure!(killed * 2 > kills, "only {killed} of {kills} came before its end");
+    ensure!(killed * 2 > rounds, "only {killed} of {rounds} came before its end");
 
     let mut last = Vec::new();
     // detached programs are freed after a grace period of the kernel's

@@ -26,7 +26,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Children that each CPU's worker starts.
-const ROUNDS: u64 = 2000;
+const ROUNDS: u64 = 1000;
 /// getppid calls between two of them.
 const NOISE: u64 = 50;
 /// fork, wait4, getppid, exit_group, sched_setaffinity, sched_getaffinity, write.

@@ -66,6 +66,8 @@ fn amid(machine: &Machine, scratch: &Scratch, workload: &str) -> Result<Recorded
     let mut session =
         Record::new(machine, scratch.join("out")).workload(["/bin/sh", "-c", &script]).start()?;
     let pid = session.running.pid();
+    // from now on: loading took more for a moment
+    fs_err::write(format!("/proc/{pid}/clear_refs"), "5")?;
     let (mut resident, mut maps, began) = (0, 0, Instant::now());
     while !session.running.has_ended() {
         // gone at the end, and 0 then
