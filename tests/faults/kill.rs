@@ -40,7 +40,7 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// At random moments between its start and its end, spread over all of that.
+/// At random moments, in turn between its start and being armed, and from then to its end.
 fn killed(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
     let calls = machine.fixture("calls")?;
@@ -54,12 +54,12 @@ fn killed(machine: &Machine) -> Result<()> {
     let workload = ["/bin/sh", "-c", &script];
     let warden = format!("{} __warden", machine.profiler);
     let (pins, began) = (pins(Utf8Path::new("/sys/fs/bpf")), Instant::now());
-    Record::new(machine, &out).workload(workload).run()?.expect(0)?;
-    let whole = began.elapsed();
-    let session = Record::new(machine, scratch.join("names")).workload(workload).start()?;
+    let session = Record::new(machine, &out).workload(workload).start()?;
+    let arming = began.elapsed();
     let pid = session.running.pid();
     let (programs, maps) = (names_held_by(pid, Kind::Program), names_held_by(pid, Kind::Map));
     session.finish()?.expect(0)?;
+    let armed = began.elapsed() - arming;
     ensure!(programs.contains("sys_enter") && maps.contains("SEEN"), "{programs:?} {maps:?}");
 
     let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.subsec_nanos();
@@ -68,14 +68,17 @@ fn killed(machine: &Machine) -> Result<()> {
         // steps of the golden ratio: however few they are, they are spread
         let part = (f64::from(seed) / 1e9 + f64::from(rounds) * 0.618_033_988_75).fract();
         rounds += 1;
-        let args = [&["record", "-o", out.as_str(), "--"][..], &workload].concat();
-        let recorder = program::start(&mut program::command(&machine.profiler, args), &[])?;
-        let pid = recorder.pid();
-        std::thread::sleep(whole.mul_f64(part));
-        recorder.signal(Signal::KILL);
-        let output = recorder.wait(LIMIT)?;
+        let record = Record::new(machine, &out).workload(workload);
+        let (recorder, rest) = match rounds % 2 {
+            0 => (record.begin()?, arming.mul_f64(part)),
+            _ => (record.start()?, armed.mul_f64(part)),
+        };
+        let pid = recorder.running.pid();
+        std::thread::sleep(rest);
+        recorder.running.signal(Signal::KILL);
+        let output = recorder.finish()?.output;
         killed += u32::from(output.status == 137);
-        let when = format!("kill {rounds}, at {part:.3} of {whole:?}");
+        let when = format!("kill {rounds}, after {rest:?} of {arming:?} or {armed:?}");
         expect_whole(&out).context(when.clone())?;
         let cgroup = format!("profiler-{pid}-");
         let mut last = String::new();

@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::NEEDS;
 use crate::{
+    command::counts::counts,
     harness::{
-        evidence::Recording,
         machine::Machine,
         program,
         record::Record,
@@ -74,16 +74,6 @@ fn full_speed(machine: &Machine) -> Result<()> {
     let missing = recorded.recording()?.missing();
     ensure!(missing.is_empty(), "{missing:?}");
     Ok(())
-}
-
-/// How often the workload made each call.
-fn counts(recording: &Recording) -> BTreeMap<u64, u64> {
-    let workload = recording.facts("syscalls").filter(|fact| fact["phase"] == "workload");
-    let counted = workload.filter_map(|fact| {
-        let seen = fact["seen"].as_object()?.values().next()?;
-        Some((fact["nr"].as_u64()?, seen["count"].as_u64()?))
-    });
-    counted.collect()
 }
 
 const STARTS: u32 = 1000;

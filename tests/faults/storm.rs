@@ -77,7 +77,6 @@ fn amid(machine: &Machine, scratch: &Scratch, workload: &str) -> Result<Recorded
         std::thread::sleep(Duration::from_millis(4));
     }
     let recorded = session.finish()?;
-    println!("resident {resident} KiB, maps {} KiB", maps / 1024);
     let limits = bounds::Memory::stated(machine)?;
     ensure!(resident > 0 && maps > 0, "the recorder was not looked at");
     ensure!(resident <= limits.resident_mib << 10, "{resident} KiB resident, {limits:?}");
