@@ -11,6 +11,7 @@ mod capability;
 mod command;
 mod docker;
 mod enforce;
+mod faults;
 mod filter;
 mod floors;
 mod harness;
@@ -105,6 +106,7 @@ fn tests() -> Vec<Test> {
         bound::tests(),
         docker::tests(),
         enforce::tests(),
+        faults::tests(),
         labels::tests(),
         filter::differential::tests(),
         filter::static_check::tests(),

@@ -47,7 +47,7 @@ fn under_load(machine: &Machine) -> Result<()> {
 }
 
 /// How often the workload made each call.
-fn counts(recording: &Recording) -> BTreeMap<u64, u64> {
+pub fn counts(recording: &Recording) -> BTreeMap<u64, u64> {
     let workload = recording.facts("syscalls").filter(|fact| fact["phase"] == "workload");
     let counted = workload.filter_map(|fact| {
         let seen = fact["seen"].as_object()?.values().next()?;

@@ -16,7 +16,7 @@ const FLAGS: [&str; 4] = ["-O2", "-Wall", "-Wextra", "-Werror"];
 fn own_flags(name: &str) -> &'static [&'static str] {
     match name {
         // No start-up code, and no call of strlen in place of a loop.
-        "calls" => {
+        "calls" | "swarm" => {
             &["-static", "-nostdlib", "-fno-stack-protector", "-fno-tree-loop-distribute-patterns"]
         }
         "real32" => &["-static", "-m32"],

@@ -21,6 +21,8 @@ pub enum Need {
     Images,
     /// A program in PATH, from the Debian package of the second name.
     Tool(&'static str, &'static str),
+    /// A file, and how to have it.
+    File(&'static str, &'static str),
     /// libseccomp's bindings for Debian's Python.
     PythonSeccomp,
     /// A runtime and an engine of `cargo xtask engines`.
@@ -73,6 +75,9 @@ impl Machine {
         if let Need::Tool(tool, package) = need {
             return (!in_path(tool))
                 .then(|| format!("no `{tool}`, hint: apt-get install {package}"));
+        }
+        if let Need::File(path, hint) = need {
+            return (!Utf8Path::new(path).exists()).then(|| format!("no `{path}`, hint: {hint}"));
         }
         if let Need::Pair(pair) = need {
             return pair.lacks(&self.root);

@@ -159,6 +159,15 @@ impl Record {
         Ok(Recorded { output, dir: self.dir.clone() })
     }
 
+    /// Starts it, and waits for nothing.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn begin(mut self) -> Result<Session> {
+        let running = program::start(&mut self.command, &self.input)?;
+        Ok(Session { running, dir: self.dir, limit: self.limit })
+    }
+
     /// Starts it and returns when it is armed: the byte on `--ready-fd` has come.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What the tests compile with, compare with and look with.
-const PACKAGES: [&str; 23] = [
+const PACKAGES: [&str; 25] = [
     "bpftool",
     "busybox-static",
     "curl",
@@ -28,6 +28,7 @@ const PACKAGES: [&str; 23] = [
     "libc6-dev",
     "libc6-dev-arm64-cross",
     "libc6-dev-i386",
+    "libfaketime",
     "mawk",
     "musl-tools",
     "openssh-client",
@@ -38,6 +39,7 @@ const PACKAGES: [&str; 23] = [
     "python3-seccomp",
     "qemu-user-static",
     "strace",
+    "stress-ng",
     "xz-utils",
 ];
 

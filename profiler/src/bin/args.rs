@@ -69,6 +69,9 @@ pub enum Verb {
     /// Stop; continued, become COMMAND
     #[command(name = "__enter", hide = true)]
     Enter(EnterArgs),
+    /// Wait for the end of standard input, then remove the cgroup that it names
+    #[command(name = "__warden", hide = true)]
+    Warden,
 }
 
 /// Without a target, COMMAND itself is recorded, from its first call. With --container, --cgroup or
@@ -450,6 +453,10 @@ pub enum Format {
 
 #[derive(Debug, Args)]
 pub struct EnterArgs {
+    /// Who continues it; without that process it ends.
+    #[arg(long)]
+    pub parent: u32,
+
     #[arg(long)]
     pub filter: Option<PathBuf>,
 

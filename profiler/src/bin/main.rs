@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
         Verb::Enter(args) => record::enter(&args),
+        Verb::Warden => record::warden(),
     };
     done.unwrap_or_else(|error| {
         if is_broken_pipe(&error) {

@@ -12,7 +12,10 @@ use anyhow::{Result, bail};
 use profiler::{
     model::recording::{Missing, Phase, Recording, Target, TargetKind},
     observe::ebpf::{Options, Way},
-    session::{self, CgroupPlan, Confinement, ContainerPlan, Event, Named, Outcome, Plan, store},
+    render::json,
+    session::{
+        self, CgroupPlan, Confinement, ContainerPlan, Event, Named, Outcome, Plan, Recorded, store,
+    },
     target::docker::{Docker, Endpoint, Environment},
 };
 
@@ -50,7 +53,7 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     let name = result_name(&args);
     let (dir, committed) = args.into.destination(args.output.as_deref());
     let dir = dir.map_or_else(|| Path::new("profiles").join(&name), Path::to_owned);
-    let dirs = ResultDirs { several: args.containers.len() > 1, dir };
+    let dirs = ResultDirs { several: args.containers.len() > 1, dir, spare: spare() };
     for dir in dirs.all(&args.containers) {
         output::check(&dir, committed)?; // now, not when the tests are done
     }
@@ -110,10 +113,16 @@ pub fn enter(args: &EnterArgs) -> Result<ExitCode> {
             Confinement::taken_over(filter, args.capabilities.as_deref(), args.no_new_privileges)
         })
         .transpose()?;
-    let error = session::enter(&args.command, confinement.as_ref());
+    let error = session::enter(args.parent, &args.command, confinement.as_ref());
     let program = args.command.first().map(|word| word.to_string_lossy()).unwrap_or_default();
     tell::error(&anyhow::Error::new(error).context(format!("cannot execute `{program}`")));
     Ok(exit::CANNOT_EXECUTE.into())
+}
+
+/// Serves the hidden `__warden`. Nobody hears it.
+pub fn warden() -> Result<ExitCode> {
+    session::warden()?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Refuses containers that are named twice, with a slash or without.
@@ -135,6 +144,8 @@ fn distinct(containers: &[String]) -> Result<()> {
 struct ResultDirs {
     several: bool,
     dir: PathBuf,
+    /// Where a recording goes when there is no room.
+    spare: Vec<PathBuf>,
 }
 
 impl ResultDirs {
@@ -158,7 +169,7 @@ fn write(outcome: &Outcome, dirs: &ResultDirs, choices: &Choices, committed: Com
     for recorded in &outcome.recordings {
         let dir = dirs.of(&recorded.name);
         if let Err(error) = output::write(&recorded.recording, &dir, choices, committed) {
-            tell::error(&error);
+            tell::error(&saved(recorded, dirs, committed, error));
             unwritten = true;
         }
     }
@@ -173,6 +184,32 @@ fn write(outcome: &Outcome, dirs: &ResultDirs, choices: &Choices, committed: Com
         _ if !complete => exit::INCOMPLETE,
         _ => 0,
     }
+}
+
+/// The tests are not run again for a disk that is full: the recording is kept elsewhere, and `error` says where.
+fn saved(
+    recorded: &Recorded,
+    dirs: &ResultDirs,
+    committed: Committed,
+    error: anyhow::Error,
+) -> anyhow::Error {
+    let into = if committed == Committed::Replace { "-o" } else { "--into" };
+    match store::rescue(&dirs.spare, &json::recording(&recorded.recording)) {
+        Ok(path) => error.context(format!(
+            "what was recorded is in `{0}`, and not where it belongs\nhint: make room, then: profiler generate {0} {into} {1}",
+            path.display(),
+            dirs.of(&recorded.name).display()
+        )),
+        Err(nowhere) => error.context(format!(
+            "what was recorded is lost, no other directory takes it ({})",
+            nowhere.to_string().lines().next().unwrap_or_default()
+        )),
+    }
+}
+
+/// Where a recording goes that its own directory does not take: on another disk, if there is one.
+fn spare() -> Vec<PathBuf> {
+    vec![std::env::temp_dir(), PathBuf::from("/var/tmp"), PathBuf::from("/dev/shm")]
 }
 
 fn never_ran(target: &Target) -> anyhow::Error {
@@ -230,7 +267,7 @@ fn file_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use profiler::{ingest, session::Recorded};
+    use profiler::ingest;
 
     use super::*;
 
@@ -250,12 +287,17 @@ mod tests {
             never_ran: vec![],
             command_status,
         };
-        let dirs = ResultDirs { several: true, dir: dir.path().to_owned() };
+        let spare = dir.path().join("spare");
+        std::fs::create_dir(&spare).expect("creates");
+        let saved = || std::fs::read_dir(&spare).expect("lists").count();
+        let spare = vec![spare.clone()];
+        let dirs = ResultDirs { several: true, dir: dir.path().to_owned(), spare };
         assert_eq!(
             write(&outcome(Some(0)), &dirs, &Choices::default(), Committed::Replace),
             exit::USAGE
         );
         assert!(dir.path().join("b/seccomp.json").exists());
+        assert_eq!(saved(), 1, "what cannot be written is kept elsewhere");
         assert_eq!(
             write(&outcome(Some(7)), &dirs, &Choices::default(), Committed::Replace),
             7,

@@ -6,13 +6,17 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _, process::ExitStatusExt as _},
+    os::unix::{
+        fs::PermissionsExt as _,
+        process::{CommandExt as _, ExitStatusExt as _, parent_id},
+    },
     path::{Path, PathBuf},
     process::ExitStatus,
 };
 
 use rustix::process::{
-    Pid, Signal as Number, WaitId, WaitIdOptions, getpid, kill_process, kill_process_group, waitid,
+    Pid, Signal as Number, WaitId, WaitIdOptions, getpid, kill_process, kill_process_group,
+    set_parent_process_death_signal, waitid,
 };
 use tokio::process::{Child, Command};
 
@@ -62,7 +66,7 @@ impl Running {
         let itself = std::env::current_exe()
             .map_err(|source| io("find", Path::new("/proc/self/exe"), source))?;
         let mut entering = Command::new(itself);
-        entering.arg(ENTER);
+        entering.args([ENTER, "--parent", &std::process::id().to_string()]);
         let file = match confinement.map(Confinement::handed_over).transpose() {
             Ok(None) => None,
             Ok(Some((options, file))) => {
@@ -145,9 +149,18 @@ pub fn shell_status(status: ExitStatus) -> i32 {
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1)
 }
 
-/// Serves the hidden subcommand: stops until it was moved into its cgroup, then becomes the command, confined.
-/// Returns only when that failed.
-pub fn enter(command: &[OsString], confinement: Option<&Confinement>) -> std::io::Error {
+/// Serves the hidden subcommand: stops until it was moved into its cgroup, then becomes the command, confined. Without
+/// `parent`, the recorder, nobody would continue it, so it ends with that; the command does not. Returns only when that failed.
+pub fn enter(
+    parent: u32,
+    command: &[OsString],
+    confinement: Option<&Confinement>,
+) -> std::io::Error {
+    match set_parent_process_death_signal(Some(Number::KILL)) {
+        Ok(()) if parent_id() == parent => {}
+        Ok(()) => return std::io::Error::other("the recorder is gone"),
+        Err(error) => return error.into(),
+    }
     if let Some(Err(error)) = confinement.map(Confinement::cut) {
         return error;
     }
@@ -155,6 +168,9 @@ pub fn enter(command: &[OsString], confinement: Option<&Confinement>) -> std::io
         (Err(error), _) => error.into(),
         (Ok(()), None) => std::io::ErrorKind::InvalidInput.into(),
         (Ok(()), Some((program, args))) => {
+            if let Err(error) = set_parent_process_death_signal(None) {
+                return error.into();
+            }
             let mut command = std::process::Command::new(program);
             command.args(args);
             match confinement {

@@ -14,6 +14,7 @@ use super::{
     run::Circumstances,
     signals,
     verify::Confined,
+    warden::Warden,
 };
 use crate::{
     kernel::cgroup,
@@ -39,7 +40,8 @@ pub async fn record_command(
     let mut recorder = Recorder::start(plan.observe)?;
     recorder.listen(plan.socket.as_deref(), &mut tell)?;
     sweep(Path::new("/"), &setup)?;
-    let cgroup = CommandCgroup::create(Path::new("/"), &setup)?;
+    let mut warden = Warden::start()?;
+    let cgroup = CommandCgroup::announced(Path::new("/"), &setup, |dir| warden.watch(dir))?;
     let slots = [recorder.observer.watch(&[cgroup.cgroup().id], SlotKind::Command)?];
     let denying = inherits_filter() || plan.confined.is_some();
     recorder.observer.watch_exits(true, denying)?;

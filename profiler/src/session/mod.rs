@@ -23,6 +23,7 @@ mod socket;
 pub mod store;
 mod tail;
 pub mod verify;
+mod warden;
 
 pub use cgroups::{CgroupPlan, Named, record_cgroup};
 pub use child::enter;
@@ -35,3 +36,4 @@ pub use labels::{Label, LabelError, Request};
 pub use mark::{MarkError, mark};
 pub use recorder::{Outcome, Plan, Recorded};
 pub use tail::Tail;
+pub use warden::warden;

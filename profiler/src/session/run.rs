@@ -26,12 +26,16 @@ const IO_URING_SETUP: u32 = 425;
 pub struct Clock {
     started: SystemTime,
     armed_ns: u64,
+    /// What this process's time namespace adds to CLOCK_MONOTONIC; the kernel side counts without it.
+    offset_ns: i64,
 }
 
 impl Clock {
     /// Starts now.
     pub fn start() -> Self {
-        Clock { started: SystemTime::now(), armed_ns: monotonic_ns() }
+        let offsets = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+        let offset_ns = monotonic_offset_ns(&offsets);
+        Clock { started: SystemTime::now(), armed_ns: monotonic_ns(offset_ns), offset_ns }
     }
 
     /// CLOCK_MONOTONIC at the start, as `bpf_ktime_get_ns` counts.
@@ -41,13 +45,25 @@ impl Clock {
 
     /// Since the start.
     pub fn elapsed(&self) -> std::time::Duration {
-        std::time::Duration::from_nanos(monotonic_ns().saturating_sub(self.armed_ns))
+        std::time::Duration::from_nanos(monotonic_ns(self.offset_ns).saturating_sub(self.armed_ns))
     }
 }
 
-fn monotonic_ns() -> u64 {
+/// The clock as the kernel has it, from what it is in this time namespace.
+fn monotonic_ns(offset_ns: i64) -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+    let ns = now.tv_sec * 1_000_000_000 + now.tv_nsec;
+    u64::try_from(ns - offset_ns).unwrap_or(0)
+}
+
+/// From `/proc/PID/timens_offsets`: `monotonic SECONDS NANOSECONDS`. A kernel without time namespaces has no such file.
+fn monotonic_offset_ns(offsets: &str) -> i64 {
+    let words = |line: &str| {
+        let mut words = line.strip_prefix("monotonic")?.split_whitespace();
+        let (seconds, ns): (i64, i64) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        seconds.checked_mul(1_000_000_000)?.checked_add(ns)
+    };
+    offsets.lines().find_map(words).unwrap_or(0)
 }
 
 /// What is known of a run beside its evidence.
@@ -154,5 +170,18 @@ fn host() -> Host {
         machine: uname.machine().to_string_lossy().into_owned(),
         cgroups: cgroup::detect(Path::new("/"))
             .map_or_else(|_| "unknown".to_owned(), |setup| setup.layout.name().to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_namespace_is_known_by_its_offset() {
+        let offsets = "monotonic      -86400 500000000\nboottime            7         0\n";
+        assert_eq!(monotonic_offset_ns(offsets), -86_399_500_000_000);
+        assert_eq!(monotonic_offset_ns("monotonic           0         0\n"), 0);
+        assert_eq!(monotonic_offset_ns(""), 0);
     }
 }

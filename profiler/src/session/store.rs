@@ -1,17 +1,30 @@
 //! Writing results: each file whole, the old one or the new one; a symbolic link is replaced, not followed.
+//!
+//! A file is written before it has a name, so that whoever is killed amid leaves nothing; names come last.
 
 use std::{
-    io::Write as _,
-    os::unix::fs::PermissionsExt as _,
+    fs::File,
+    io::{self, Write as _},
+    os::{fd::AsRawFd as _, unix::fs::PermissionsExt as _},
     path::{Path, PathBuf},
+    sync::{Arc, Once, atomic::AtomicBool},
 };
 
-use tempfile::NamedTempFile;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use signal_hook::{consts::SIGXFSZ, flag};
+use tempfile::{Builder, NamedTempFile, TempPath};
 
 use super::error::SessionError;
 
 /// Permission bits of result files: they are committed, so everyone may read them.
 const MODE: u32 = 0o644;
+
+/// Name of the evidence.
+const RECORDING: &str = "recording.json";
+
+/// The room, in bytes, without which nothing is begun. Few recordings take more, and a recording that has nowhere to go
+/// is noticed when the tests are done.
+const ROOM: usize = 1 << 20;
 
 /// Directories that were made for results. Dropping it removes those that stayed empty.
 #[derive(Debug, Default)]
@@ -20,7 +33,7 @@ pub struct Prepared {
     made: Vec<PathBuf>,
 }
 
-/// Makes sure that files can be created in each of `dirs`, creating them if need be.
+/// Makes sure that files can be created in each of `dirs`, creating them if need be, and that there is room for a recording.
 ///
 /// # Errors
 /// When one cannot be created or written to.
@@ -31,7 +44,8 @@ pub fn prepare<'a>(dirs: impl IntoIterator<Item = &'a Path>) -> Result<Prepared,
         let made = dir.ancestors().take_while(missing).map(Path::to_owned);
         prepared.made.splice(..0, made);
         std::fs::create_dir_all(dir).map_err(error("create", dir))?;
-        NamedTempFile::new_in(dir).map_err(error("write to", dir))?;
+        let probe = Unseen::new_in(dir).and_then(|file| file.write(&vec![0; ROOM]));
+        probe.map_err(error("write to", dir))?;
     }
     Ok(prepared)
 }
@@ -54,17 +68,87 @@ pub fn write(dir: &Path, files: &[(&str, String)]) -> Result<(), SessionError> {
     let mut written = Vec::with_capacity(files.len());
     for (name, content) in files {
         let path = dir.join(name);
-        let mut file = NamedTempFile::new_in(dir).map_err(error("write", &path))?;
-        file.write_all(content.as_bytes())
-            .and_then(|()| file.as_file().set_permissions(std::fs::Permissions::from_mode(MODE)))
-            .and_then(|()| file.as_file().sync_all())
-            .map_err(error("write", &path))?;
-        written.push((file, path));
+        let file = Unseen::new_in(dir).and_then(|file| {
+            file.write(content.as_bytes())?;
+            file.file().set_permissions(std::fs::Permissions::from_mode(MODE))?;
+            file.file().sync_all()?;
+            Ok(file)
+        });
+        written.push((file.map_err(error("write", &path))?, path));
     }
+    // a name takes room, too: all get one before the first replaces another
+    let mut named = Vec::with_capacity(files.len());
     for (file, path) in written {
+        named.push((file.named_in(dir).map_err(error("write", &path))?, path));
+    }
+    for (file, path) in named {
         file.persist(&path).map_err(|failed| error("write", &path)(failed.error))?;
     }
     Ok(())
+}
+
+/// Writes a recording, whose own directory takes none, into a new one in the first of `places` that does; its path.
+///
+/// # Errors
+/// When none does; why the last does not.
+pub fn rescue(places: &[PathBuf], recording: &str) -> Result<PathBuf, SessionError> {
+    let mut outcome = Err(error("find", Path::new("."))(io::ErrorKind::NotFound.into()));
+    for place in places {
+        let made = Builder::new().prefix("profiler-").tempdir_in(place);
+        outcome = made.map_err(error("write to", place)).and_then(|dir| {
+            write(dir.path(), &[(RECORDING, recording.to_owned())])?;
+            Ok(dir.keep().join(RECORDING))
+        });
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+/// A file that nobody finds: without a name, where the file system knows such.
+enum Unseen {
+    Nameless(File),
+    Named(NamedTempFile),
+}
+
+impl Unseen {
+    fn new_in(dir: &Path) -> io::Result<Self> {
+        // beyond the limit of a file's size the kernel sends a signal, which would end this process, and not only an error
+        static LIMIT: Once = Once::new();
+        LIMIT.call_once(|| {
+            let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))); // then it ends it
+        });
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        match rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => Ok(Unseen::Nameless(file.into())),
+            Err(_) => NamedTempFile::new_in(dir).map(Unseen::Named),
+        }
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            Unseen::Nameless(file) => file,
+            Unseen::Named(file) => file.as_file(),
+        }
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        self.file().write_all(bytes)
+    }
+
+    /// Gives it a name for the moment.
+    fn named_in(self, dir: &Path) -> io::Result<TempPath> {
+        let file = match self {
+            Unseen::Nameless(file) => file,
+            Unseen::Named(file) => return Ok(file.into_temp_path()),
+        };
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let name = |path: &Path| -> io::Result<()> {
+            Ok(rustix::fs::linkat(CWD, &link, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+        };
+        Ok(Builder::new().prefix(".profiler-").make_in(dir, name)?.into_temp_path())
+    }
 }
 
 /// Removes those files of `names` from `dir` that are not among `files`: an earlier result had them, and they would
@@ -89,7 +173,7 @@ pub fn remove_stale(
     Ok(())
 }
 
-fn error(verb: &'static str, path: &Path) -> impl Fn(std::io::Error) -> SessionError {
+fn error(verb: &'static str, path: &Path) -> impl Fn(io::Error) -> SessionError {
     move |source| SessionError::Output { verb, path: path.to_owned(), source }
 }
 
@@ -164,6 +248,19 @@ mod tests {
         write(&result, &[("a", "1".to_owned())]).expect("writes");
         drop(prepared);
         assert!(result.join("a").exists());
+    }
+
+    #[test]
+    fn a_recording_goes_to_the_first_place_that_takes_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let place = |name: &str| dir.path().join(name);
+        fs::write(place("a"), "in the way").expect("writes");
+        fs::create_dir(place("b")).expect("creates");
+        let saved = rescue(&[place("a"), place("b"), place("c")], "evidence").expect("saves");
+        assert!(saved.starts_with(place("b")), "{}", saved.display());
+        assert_eq!(fs::read_to_string(&saved).expect("reads"), "evidence");
+        let error = rescue(&[place("a"), place("c")], "evidence").expect_err("nowhere");
+        assert!(error.to_string().contains("/c`"), "{error}");
     }
 
     #[test]

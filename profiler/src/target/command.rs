@@ -74,6 +74,15 @@ pub struct CommandCgroup {
 impl CommandCgroup {
     /// Makes an empty cgroup below the one that this process is in.
     pub fn create(root: &Path, setup: &CgroupSetup) -> Result<Self, CommandCgroupError> {
+        Self::announced(root, setup, |_| Ok(()))
+    }
+
+    /// As [`CommandCgroup::create`]; `announce` is told the directory before it is made.
+    pub fn announced(
+        root: &Path,
+        setup: &CgroupSetup,
+        mut announce: impl FnMut(&Path) -> io::Result<()>,
+    ) -> Result<Self, CommandCgroupError> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let pid = std::process::id();
         let own = own_cgroup(root, setup)?;
@@ -81,7 +90,7 @@ impl CommandCgroup {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
             let name = format!("{PREFIX}{pid}-{number}");
             let dir = own.dir.join(&name);
-            match std::fs::create_dir(&dir) {
+            match announce(&dir).and_then(|()| std::fs::create_dir(&dir)) {
                 Ok(()) => {}
                 // Left over from an earlier process with this pid.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
@@ -127,6 +136,12 @@ impl Drop for CommandCgroup {
             tracing::warn!("{error}");
         }
     }
+}
+
+/// Removes the cgroup of a recorder that is gone, if there is one. What still runs inside runs on in the parent.
+pub fn remove_left(dir: &Path) -> Result<(), CommandCgroupError> {
+    let parent = dir.parent().unwrap_or(dir);
+    remove_tree(dir, parent).map(drop)
 }
 
 /// Removes the empty cgroups that recorders left behind which were killed; gives their number.
@@ -296,7 +311,8 @@ mod tests {
 
     #[test]
     fn a_cgroup_that_is_gone_already_is_no_error() {
-        let (root, setup, _own) = host();
+        let (root, setup, own) = host();
+        remove_left(&own.join("profiler-1-0")).expect("nothing to remove");
         let made = CommandCgroup::create(root.path(), &setup).expect("created");
         fs::remove_dir(&made.cgroup().dir).expect("rmdir");
         assert_eq!(made.remove().expect("removed"), Removal::default());

@@ -75,6 +75,12 @@ impl Observer {
     /// # Errors
     /// When the kernel has no BTF, lacks a field or tracepoint, or does not permit eBPF.
     pub fn start(sysfs: &Path, options: Options) -> Result<Self, ObserveError> {
+        let observer = Self::load(sysfs, options);
+        give_back();
+        observer
+    }
+
+    fn load(sysfs: &Path, options: Options) -> Result<Self, ObserveError> {
         let path = sysfs.join("kernel/btf/vmlinux");
         let bytes = fs::read(&path)
             .map_err(|source| ObserveError::NoBtf { path: path.display().to_string(), source })?;
@@ -88,6 +94,7 @@ impl Observer {
         let opts = attach::capable_opts(&btf);
 
         let mut loader = EbpfLoader::new();
+        loader.btf(None); // the object has nothing to relocate, and the kernel's types take tens of MiB
         for (offset, value) in OFFSETS.iter().zip(&offsets) {
             loader.override_global(offset.global, value, false);
         }
@@ -435,6 +442,16 @@ impl Observer {
         array::<Control>(&mut self.ebpf, "CONTROL")?
             .set(0, control, 0)
             .map_err(map_error("CONTROL"))
+    }
+}
+
+/// Gives the memory back to the kernel that loading took: the recorder needs a fraction of it from now on.
+fn give_back() {
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "no crate offers it")]
+    // SAFETY: no preconditions.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
