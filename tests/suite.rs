@@ -20,6 +20,7 @@ mod matrix;
 mod minimise;
 mod narrow;
 mod portable;
+mod privilege;
 mod readme;
 mod scope;
 mod verify;
@@ -114,6 +115,7 @@ fn tests() -> Vec<Test> {
         narrow::tests(),
         scope::tests(),
         portable::tests(),
+        privilege::tests(),
         verify::tests(),
         readme::tests(),
     ]

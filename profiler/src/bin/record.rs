@@ -1,18 +1,15 @@
 //! `profiler record`: from what was typed to a plan, and from the outcome to files and a summary.
 
-use std::{
-    collections::BTreeSet,
-    ffi::OsStr,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{collections::BTreeSet, ffi::OsStr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 use profiler::{
     model::recording::{Missing, Phase, Recording, Target, TargetKind},
     observe::ebpf::{Options, Way},
-    session::{self, CgroupPlan, Confinement, ContainerPlan, Event, Named, Outcome, Plan, store},
+    session::{
+        self, CgroupPlan, Confinement, ContainerPlan, Event, Named, Outcome, Plan,
+        store::{self, Place},
+    },
     target::docker::{Docker, Endpoint, Environment},
 };
 
@@ -49,12 +46,12 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     distinct(&args.containers)?;
     let name = result_name(&args);
     let (dir, committed) = args.into.destination(args.output.as_deref());
-    let dir = dir.map_or_else(|| Path::new("profiles").join(&name), Path::to_owned);
-    let dirs = ResultDirs { several: args.containers.len() > 1, dir };
-    for dir in dirs.all(&args.containers) {
-        output::check(&dir, committed)?; // now, not when the tests are done
+    let place = dir.map_or_else(|| Place::from("").below("profiles").below(&name), Place::from);
+    let dirs = ResultDirs { several: args.containers.len() > 1, place };
+    for place in dirs.all(&args.containers) {
+        output::check(&place, committed)?; // now, not when the tests are done
     }
-    let _prepared = store::prepare(dirs.all(&args.containers).iter().map(PathBuf::as_path))?;
+    let _prepared = store::prepare(dirs.all(&args.containers))?;
     let ready = args.ready_fd.map(ready::open).transpose()?;
     let observe = Options {
         debug,
@@ -134,19 +131,19 @@ fn distinct(containers: &[String]) -> Result<()> {
 /// Where results go: one into the directory itself, each of several into one of its own below.
 struct ResultDirs {
     several: bool,
-    dir: PathBuf,
+    place: Place,
 }
 
 impl ResultDirs {
-    fn of(&self, name: &str) -> PathBuf {
-        if self.several { self.dir.join(file_name(name)) } else { self.dir.clone() }
+    fn of(&self, name: &str) -> Place {
+        if self.several { self.place.below(file_name(name)) } else { self.place.clone() }
     }
 
-    fn all(&self, names: &[String]) -> Vec<PathBuf> {
+    fn all(&self, names: &[String]) -> Vec<Place> {
         if self.several {
             names.iter().map(|name| self.of(name)).collect()
         } else {
-            vec![self.dir.clone()]
+            vec![self.place.clone()]
         }
     }
 }
@@ -156,8 +153,8 @@ impl ResultDirs {
 fn write(outcome: &Outcome, dirs: &ResultDirs, choices: &Choices, committed: Committed) -> u8 {
     let mut unwritten = false;
     for recorded in &outcome.recordings {
-        let dir = dirs.of(&recorded.name);
-        if let Err(error) = output::write(&recorded.recording, &dir, choices, committed) {
+        let place = dirs.of(&recorded.name);
+        if let Err(error) = output::write(&recorded.recording, &place, choices, committed) {
             tell::error(&error);
             unwritten = true;
         }
@@ -250,7 +247,7 @@ mod tests {
             never_ran: vec![],
             command_status,
         };
-        let dirs = ResultDirs { several: true, dir: dir.path().to_owned() };
+        let dirs = ResultDirs { several: true, place: Place::from(dir.path()) };
         assert_eq!(
             write(&outcome(Some(0)), &dirs, &Choices::default(), Committed::Replace),
             exit::USAGE
