@@ -12,7 +12,10 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use profiler::{
     ingest,
-    kernel::libseccomp::LibseccompError,
+    kernel::{
+        libseccomp::LibseccompError,
+        privileges::{self, Privileges},
+    },
     model::{
         arch::Abi,
         capability,
@@ -189,9 +192,11 @@ pub fn verified(args: &VerifyArgs, debug: bool) -> Result<Document> {
 
 /// Refuses whoever cannot put a profile in force.
 pub fn privileged() -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
+    let lacking = Privileges::read(Path::new("/"))?.lacking_to_enforce();
+    if !lacking.is_empty() {
         bail!(
-            "only root can put a profile in force and see what it refuses\nhint: run it with sudo; `profiler verify --static PROFILE` needs no privileges"
+            "putting a profile in force and seeing what it refuses needs more privileges: this process lacks {}\nhint: run it as root, with sudo; `profiler verify --static PROFILE` needs no privileges",
+            privileges::names(&lacking)
         );
     }
     Ok(())

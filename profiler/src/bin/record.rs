@@ -7,7 +7,7 @@ use profiler::{
     model::recording::{Missing, Phase, Recording, Target, TargetKind},
     observe::ebpf::{Options, Way},
     session::{
-        self, CgroupPlan, Confinement, ContainerPlan, Event, Named, Outcome, Plan,
+        self, CgroupPlan, Confinement, ContainerPlan, Event, Named, Outcome, Plan, Seal,
         store::{self, Place},
     },
     target::docker::{Docker, Endpoint, Environment},
@@ -69,6 +69,7 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
         socket: args.socket.clone(),
         confined: None,
         driver: None,
+        seal: Some(Seal::default()),
     };
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
