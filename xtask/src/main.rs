@@ -6,6 +6,7 @@ mod apt;
 mod bench;
 mod codegen;
 mod demo;
+mod deny;
 mod ebpf;
 mod engines;
 mod floors;
@@ -35,6 +36,8 @@ enum Verb {
     },
     /// Record a command and a container, show the profile, and show it enforced.
     Demo,
+    /// Check licences, duplicates and sources of every dependency.
+    Deny,
     /// Build the kernel side, or check that the committed object is the sources'.
     Ebpf(ebpf::Args),
     /// Install, start and stop real container engines with locally made images.
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Verb::Bench(bench) => bench::run(&bench),
         Verb::Codegen { check } => codegen::run(check),
         Verb::Demo => demo::run(),
+        Verb::Deny => deny::run(),
         Verb::Ebpf(args) => ebpf::run(&args),
         Verb::Engines(args) => engines::run(&args),
         Verb::Floors(args) => floors::run(&args),
