@@ -1,5 +1,6 @@
 //! What the recorder may do itself: no more than it needs, less once it records, and what follows when it may less.
 
+mod filter;
 mod given_up;
 mod links;
 mod without_root;
@@ -10,5 +11,8 @@ const NEEDS: [Need; 2] = [Need::Bpf, Need::Tool("gcc", "gcc")];
 
 /// The tests of this group.
 pub fn tests() -> Vec<Test> {
-    [given_up::tests(), links::tests(), without_root::tests()].into_iter().flatten().collect()
+    [filter::tests(), given_up::tests(), links::tests(), without_root::tests()]
+        .into_iter()
+        .flatten()
+        .collect()
 }

@@ -14,6 +14,7 @@ mod fuzz;
 mod images;
 mod layers;
 mod mounts;
+mod own;
 mod sh;
 mod test;
 mod vm;
@@ -48,6 +49,8 @@ enum Verb {
     Fuzz(fuzz::Args),
     /// Check who imports whom, and where `unsafe` stands.
     Layers,
+    /// Make the filter that the recorder puts itself under.
+    SelfProfile(own::Args),
     /// Run every test: unit, command line, real kernel, real engines.
     Test(test::Args),
     /// Boot Debian's kernels in an emulated machine and run there what needs no engine.
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Verb::Floors(args) => floors::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Layers => layers::run(),
+        Verb::SelfProfile(args) => own::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Vm(args) => vm::run(&args),
     };

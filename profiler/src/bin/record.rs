@@ -4,7 +4,11 @@ use std::{collections::BTreeSet, ffi::OsStr, path::PathBuf, process::ExitCode, t
 
 use anyhow::{Result, bail};
 use profiler::{
-    model::recording::{Missing, Phase, Recording, Target, TargetKind},
+    ingest,
+    model::{
+        recording::{Missing, Phase, Recording, Target, TargetKind},
+        seccomp::SeccompFile,
+    },
     observe::ebpf::{Options, Way},
     session::{
         self, CgroupPlan, Confinement, ContainerPlan, Event, Named, Outcome, Plan, Seal,
@@ -69,7 +73,7 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
         socket: args.socket.clone(),
         confined: None,
         driver: None,
-        seal: Some(Seal::default()),
+        seal: Some(Seal { filter: own_filter(&args)? }),
     };
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -97,6 +101,16 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     teller.end();
     let choices = Choices { arguments: args.narrow.choice(), ..Choices::default() };
     Ok(write(&outcome?, &dirs, &choices, committed).into())
+}
+
+/// The filter for the recorder itself, made by `cargo xtask self-profile`. Not on other machines than it was made on; and not with
+/// containers, for whose runtimes a program may have to be run: `RUNTIME --version`.
+fn own_filter(args: &RecordArgs) -> Result<Option<SeccompFile>> {
+    const FILTER: &str = include_str!("../../../profiles/self/seccomp.json");
+    if args.unfiltered || !args.containers.is_empty() || cfg!(not(target_arch = "x86_64")) {
+        return Ok(None);
+    }
+    Ok(Some(ingest::seccomp::parse(FILTER)?))
 }
 
 /// Serves the hidden `__enter`.
@@ -228,7 +242,7 @@ fn file_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use profiler::{ingest, session::Recorded};
+    use profiler::session::Recorded;
 
     use super::*;
 
