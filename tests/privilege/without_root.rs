@@ -8,9 +8,10 @@ use super::NEEDS;
 use crate::{
     badinput::refuse::{expect_refusal, public_copy},
     harness::{
+        evidence::Emitted,
         machine::{Machine, Need},
         program,
-        record::Record,
+        record::{Record, Recorded},
         relay::Relay,
         test::Test,
     },
@@ -46,6 +47,20 @@ fn as_nobody(capabilities: &str) -> Vec<String> {
     words
 }
 
+/// The same calls, with the same arguments, and the same capabilities. How each call ended that a check was made in, only one of two recorders may have
+/// seen.
+fn expect_same(by_user: &Recorded, by_root: &Recorded) -> Result<()> {
+    let (ours, theirs) = (by_user.emitted(), by_root.emitted());
+    let text = |emitted: &Emitted| fs_err::read_to_string(emitted.path("seccomp.json"));
+    let (filter, roots) = (text(&ours)?, text(&theirs)?);
+    ensure!(filter == roots, "root's filter is another one:\n{roots}\nnot\n{filter}");
+    let (needed, roots) = (ours.capabilities()?, theirs.capabilities()?);
+    ensure!(needed == roots, "by root {roots:?} are needed, not {needed:?}");
+    let (missing, roots) = (by_user.recording()?.missing(), by_root.recording()?.missing());
+    ensure!(missing == roots, "root misses {roots:?}, not {missing:?}");
+    Ok(())
+}
+
 /// Two recorders look at the same processes: root's in the cgroup of a third. These execute a file that forces a capability, in a
 /// directory that is another user's, and check a capability after the recorder has let go of `sys_exit`.
 fn cgroup(machine: &Machine) -> Result<()> {
@@ -69,7 +84,7 @@ fn cgroup(machine: &Machine) -> Result<()> {
     program::shell(&format!("echo $$ >{} && exec sh -c '{script}'", tree.procs()))?;
     tree.remove()?;
     let (by_root, by_user) = (by_root.finish()?.expect(0)?, by_user.finish()?.expect(0)?);
-    by_user.emitted().expect_same(&by_root.emitted())?;
+    expect_same(&by_user, &by_root)?;
     let needed = by_user.emitted().capabilities()?;
     ensure!(needed.contains("NET_RAW") && needed.contains("CHOWN"), "{needed:?}");
     ensure!(!by_user.output.stderr.contains("without CAP_"), "{}", by_user.output.stderr);
@@ -97,11 +112,7 @@ fn container(machine: &Machine) -> Result<()> {
         .run(&["--rm", "--network=none", &permissive, &image, "/bin/calls", "-q", "278"])?
         .expect(0)?;
     let (by_root, by_user) = (by_root.finish()?.expect(0)?, by_user.finish()?.expect(0)?);
-    let (theirs, ours) = (by_root.emitted().committed()?, by_user.emitted().committed()?);
-    // the others name their directory
-    for name in ["profile.json", "seccomp.json"] {
-        ensure!(ours[name] == theirs[name], "{name} of root is another one:\n{}", ours[name]);
-    }
+    expect_same(&by_user, &by_root)?;
     by_user.recording()?.expect_numbers(&[278])
 }
 
@@ -131,7 +142,7 @@ fn command(machine: &Machine) -> Result<()> {
         .expect(0)?;
     let by_root =
         Record::new(machine, scratch.join("root")).workload(&workload).run()?.expect(0)?;
-    by_user.emitted().expect_same(&by_root.emitted())?;
+    expect_same(&by_user, &by_root)?;
     by_user.recording()?.expect_numbers(&[278])
 }
 
