@@ -21,6 +21,7 @@ mod matrix;
 mod minimise;
 mod narrow;
 mod portable;
+mod privilege;
 mod readme;
 mod scope;
 mod verify;
@@ -116,6 +117,7 @@ fn tests() -> Vec<Test> {
         narrow::tests(),
         scope::tests(),
         portable::tests(),
+        privilege::tests(),
         verify::tests(),
         readme::tests(),
     ]

@@ -124,7 +124,7 @@ fn flags(machine: &Machine) -> Result<()> {
 }
 
 /// A copy that everyone may execute: the workspace may lie where others cannot go.
-fn public_copy(machine: &Machine, dir: &camino::Utf8Path) -> Result<String> {
+pub fn public_copy(machine: &Machine, dir: &camino::Utf8Path) -> Result<String> {
     let copy = dir.join("profiler");
     fs_err::copy(&machine.profiler, &copy)?;
     program::shell(&format!("chmod 755 {copy} && chmod 777 {dir}"))?;

@@ -38,8 +38,13 @@ pub struct Record {
 impl Record {
     /// Records into `dir`.
     pub fn new(machine: &Machine, dir: impl AsRef<Utf8Path>) -> Self {
+        Self::by(&machine.profiler, dir)
+    }
+
+    /// The same by another copy of the program.
+    pub fn by(profiler: impl AsRef<Utf8Path>, dir: impl AsRef<Utf8Path>) -> Self {
         let dir = dir.as_ref().to_owned();
-        let command = program::command(&machine.profiler, ["record", "-o", dir.as_str()]);
+        let command = program::command(profiler.as_ref(), ["record", "-o", dir.as_str()]);
         Self { command, dir, input: Vec::new(), limit: Duration::from_secs(120) }
     }
 

@@ -6,6 +6,7 @@ mod apt;
 mod bench;
 mod codegen;
 mod demo;
+mod deny;
 mod ebpf;
 mod engines;
 mod floors;
@@ -13,6 +14,7 @@ mod fuzz;
 mod images;
 mod layers;
 mod mounts;
+mod own;
 mod sh;
 mod test;
 mod vm;
@@ -34,6 +36,8 @@ enum Verb {
     },
     /// Record a command and a container, show the profile, and show it enforced.
     Demo,
+    /// Check licences, duplicates and sources of every dependency.
+    Deny,
     /// Build the kernel side, or check that the committed object is the sources'.
     Ebpf(ebpf::Args),
     /// Install, start and stop real container engines with locally made images.
@@ -44,6 +48,8 @@ enum Verb {
     Fuzz(fuzz::Args),
     /// Check who imports whom, and where `unsafe` stands.
     Layers,
+    /// Make the filter that the recorder puts itself under.
+    SelfProfile(own::Args),
     /// Run every test: unit, command line, real kernel, real engines.
     Test(test::Args),
     /// Boot Debian's kernels in an emulated machine and run there what needs no engine.
@@ -55,11 +61,13 @@ fn main() -> ExitCode {
         Verb::Bench(args) => bench::run(&args),
         Verb::Codegen { check } => codegen::run(check),
         Verb::Demo => demo::run(),
+        Verb::Deny => deny::run(),
         Verb::Ebpf(args) => ebpf::run(&args),
         Verb::Engines(args) => engines::run(&args),
         Verb::Floors(args) => floors::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Layers => layers::run(),
+        Verb::SelfProfile(args) => own::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Vm(args) => vm::run(&args),
     };

@@ -150,6 +150,10 @@ pub struct RecordArgs {
     #[arg(long, value_name = "URL", requires = "containers")]
     pub docker_host: Option<String>,
 
+    /// Do not put the recorder under its own filter, which allows what it needs while it records
+    #[arg(long)]
+    pub unfiltered: bool,
+
     /// See capability checks this way or not at all (default: the first that the kernel takes)
     #[arg(long, value_enum, value_name = "WAY", hide = true)]
     pub attach_capabilities: Option<AttachWay>,

@@ -12,7 +12,10 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use profiler::{
     ingest,
-    kernel::libseccomp::LibseccompError,
+    kernel::{
+        libseccomp::LibseccompError,
+        privileges::{self, Privileges},
+    },
     model::{
         arch::Abi,
         capability,
@@ -204,9 +207,11 @@ fn evidence(recording: &Recording, profile: Option<&Profile>) -> Recording {
 
 /// Refuses whoever cannot put a profile in force.
 pub fn privileged() -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
+    let lacking = Privileges::read(Path::new("/"))?.lacking_to_enforce();
+    if !lacking.is_empty() {
         bail!(
-            "only root can put a profile in force and see what it refuses\nhint: run it with sudo; `profiler verify --static PROFILE` needs no privileges"
+            "putting a profile in force and seeing what it refuses needs more privileges: this process lacks {}\nhint: run it as root, with sudo; `profiler verify --static PROFILE` needs no privileges",
+            privileges::names(&lacking)
         );
     }
     Ok(())

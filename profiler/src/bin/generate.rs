@@ -39,7 +39,7 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     let (dir, committed) = args.into.destination(args.output.as_deref());
     let dir =
         dir.context("no directory to write to\nhint: profiler generate RECORDING... -o DIR")?;
-    let recording = output::write(&recording, dir, &choices, committed)?;
+    let recording = output::write(&recording, &dir.into(), &choices, committed)?;
     Ok(args.least.status(&coverage::coverage(&recording)))
 }
 

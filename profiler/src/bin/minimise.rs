@@ -136,7 +136,7 @@ pub fn run(args: &MinimiseArgs, debug: bool) -> Result<ExitCode> {
     enforce::privileged()?;
 
     let mut state = resume(args, profile, &dir)?;
-    let _prepared = store::prepare([dir.as_path()])?;
+    let _prepared = store::prepare([&dir])?;
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))

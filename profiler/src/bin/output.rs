@@ -1,9 +1,6 @@
 //! A result on its way out: joined with what is committed, then the files of a target's directory, then its summary.
 
-use std::path::Path;
-
 use anyhow::{Context as _, Result, bail};
-use fs_err as fs;
 use profiler::{
     ingest,
     model::{
@@ -13,7 +10,7 @@ use profiler::{
         union,
     },
     render::bundle,
-    session::store,
+    session::store::{self, Place},
 };
 
 use crate::tell;
@@ -54,7 +51,8 @@ struct Known {
 }
 
 impl Known {
-    fn read(dir: &Path) -> Result<Known> {
+    fn read(place: &Place) -> Result<Known> {
+        let dir = &place.path();
         if dir.join("seccomp.json").exists()
             && !["profile.json", "recording.json"].iter().any(|name| dir.join(name).exists())
         {
@@ -65,13 +63,13 @@ impl Known {
             );
         }
         Ok(Known {
-            recording: text(&dir.join("recording.json"))?
+            recording: text(place, "recording.json")?
                 .map(|text| ingest::recording::parse(&text))
                 .transpose()
                 .with_context(|| {
                     format!("cannot use `{}`", dir.join("recording.json").display())
                 })?,
-            profile: text(&dir.join("profile.json"))?
+            profile: text(place, "profile.json")?
                 .map(|text| ingest::profile::parse(&text))
                 .transpose()
                 .with_context(|| format!("cannot use `{}`", dir.join("profile.json").display()))?,
@@ -79,28 +77,26 @@ impl Known {
     }
 }
 
-fn text(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error)
-            .context("cannot join with what is there\nhint: write elsewhere with `-o DIR`"),
-    }
+fn text(place: &Place, name: &str) -> Result<Option<String>> {
+    let path = place.path().join(name);
+    place.read(name).with_context(|| {
+        format!("cannot join with `{}`\nhint: write elsewhere with `-o DIR`", path.display())
+    })
 }
 
 /// Whether what a directory has can be joined with, before anything is recorded.
-pub fn check(dir: &Path, committed: Committed) -> Result<()> {
+pub fn check(place: &Place, committed: Committed) -> Result<()> {
     if committed != Committed::Replace {
-        Known::read(dir)?;
+        Known::read(place)?;
     }
     Ok(())
 }
 
-/// Derives the profile of a recording, writes all files into `dir`, and prints the summary. Gives the evidence back, that of
+/// Derives the profile of a recording, writes all files into `place`, and prints the summary. Gives the evidence back, that of
 /// the directory included where it was joined.
 pub fn write(
     recording: &Recording,
-    dir: &Path,
+    place: &Place,
     choices: &Choices,
     committed: Committed,
 ) -> Result<Recording> {
@@ -108,17 +104,18 @@ pub fn write(
         Committed::Replace => {
             (recording.clone(), policy::derive(recording, &choices.options(None)))
         }
-        Committed::Grow => grown(recording, &Known::read(dir)?, choices)?,
+        Committed::Grow => grown(recording, &Known::read(place)?, choices)?,
         Committed::Prune => {
-            let known = Known::read(dir)?;
+            let known = Known::read(place)?;
             let profile = policy::derive(recording, &choices.options(known.profile.as_ref()));
             pruned(recording, &profile, &known)?;
             (recording.clone(), profile)
         }
     };
+    let dir = &place.path();
     let files = bundle::bundle(&recording, &profile, &dir.to_string_lossy());
-    store::write(dir, &files)?;
-    store::remove_stale(dir, &files, &bundle::NAMES)?;
+    store::write(place.clone(), &files)?;
+    store::remove_stale(place.clone(), &files, &bundle::NAMES)?;
     tell::summary(&recording, &profile, dir, &files);
     Ok(recording)
 }

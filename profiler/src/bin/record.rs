@@ -1,20 +1,19 @@
 //! `profiler record`: from what was typed to a plan, and from the outcome to files and a summary.
 
-use std::{
-    collections::BTreeSet,
-    ffi::OsStr,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{collections::BTreeSet, ffi::OsStr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 use profiler::{
-    model::recording::{Missing, Phase, Recording, Target, TargetKind},
+    ingest,
+    model::{
+        recording::{Missing, Phase, Recording, Target, TargetKind},
+        seccomp::SeccompFile,
+    },
     observe::ebpf::{Options, Way},
     render::json,
     session::{
-        self, CgroupPlan, Confinement, ContainerPlan, Event, Named, Outcome, Plan, Recorded, store,
+        self, CgroupPlan, Confinement, ContainerPlan, Event, Named, Outcome, Plan, Recorded, Seal,
+        store::{self, Place},
     },
     target::docker::{Docker, Endpoint, Environment},
 };
@@ -52,12 +51,12 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     distinct(&args.containers)?;
     let name = result_name(&args);
     let (dir, committed) = args.into.destination(args.output.as_deref());
-    let dir = dir.map_or_else(|| Path::new("profiles").join(&name), Path::to_owned);
-    let dirs = ResultDirs { several: args.containers.len() > 1, dir, spare: spare() };
-    for dir in dirs.all(&args.containers) {
-        output::check(&dir, committed)?; // now, not when the tests are done
+    let place = dir.map_or_else(|| Place::from("").below("profiles").below(&name), Place::from);
+    let dirs = ResultDirs { several: args.containers.len() > 1, place, spare: spare() };
+    for place in dirs.all(&args.containers) {
+        output::check(&place, committed)?; // now, not when the tests are done
     }
-    let _prepared = store::prepare(dirs.all(&args.containers).iter().map(PathBuf::as_path))?;
+    let _prepared = store::prepare(dirs.all(&args.containers))?;
     let ready = args.ready_fd.map(ready::open).transpose()?;
     let observe = Options {
         debug,
@@ -75,6 +74,7 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
         socket: args.socket.clone(),
         confined: None,
         driver: None,
+        seal: Some(Seal { filter: own_filter(&args)? }),
     };
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -102,6 +102,16 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     teller.end();
     let choices = Choices { arguments: args.narrow.choice(), ..Choices::default() };
     Ok(write(&outcome?, &dirs, &choices, committed).into())
+}
+
+/// The filter for the recorder itself, made by `cargo xtask self-profile`. Not on other machines than it was made on; and not with
+/// containers, for whose runtimes a program may have to be run: `RUNTIME --version`.
+fn own_filter(args: &RecordArgs) -> Result<Option<SeccompFile>> {
+    const FILTER: &str = include_str!("../../../profiles/self/seccomp.json");
+    if args.unfiltered || !args.containers.is_empty() || cfg!(not(target_arch = "x86_64")) {
+        return Ok(None);
+    }
+    Ok(Some(ingest::seccomp::parse(FILTER)?))
 }
 
 /// Serves the hidden `__enter`.
@@ -143,21 +153,21 @@ fn distinct(containers: &[String]) -> Result<()> {
 /// Where results go: one into the directory itself, each of several into one of its own below.
 struct ResultDirs {
     several: bool,
-    dir: PathBuf,
+    place: Place,
     /// Where a recording goes when there is no room.
     spare: Vec<PathBuf>,
 }
 
 impl ResultDirs {
-    fn of(&self, name: &str) -> PathBuf {
-        if self.several { self.dir.join(file_name(name)) } else { self.dir.clone() }
+    fn of(&self, name: &str) -> Place {
+        if self.several { self.place.below(file_name(name)) } else { self.place.clone() }
     }
 
-    fn all(&self, names: &[String]) -> Vec<PathBuf> {
+    fn all(&self, names: &[String]) -> Vec<Place> {
         if self.several {
             names.iter().map(|name| self.of(name)).collect()
         } else {
-            vec![self.dir.clone()]
+            vec![self.place.clone()]
         }
     }
 }
@@ -167,8 +177,8 @@ impl ResultDirs {
 fn write(outcome: &Outcome, dirs: &ResultDirs, choices: &Choices, committed: Committed) -> u8 {
     let mut unwritten = false;
     for recorded in &outcome.recordings {
-        let dir = dirs.of(&recorded.name);
-        if let Err(error) = output::write(&recorded.recording, &dir, choices, committed) {
+        let place = dirs.of(&recorded.name);
+        if let Err(error) = output::write(&recorded.recording, &place, choices, committed) {
             tell::error(&saved(recorded, dirs, committed, error));
             unwritten = true;
         }
@@ -198,7 +208,7 @@ fn saved(
         Ok(path) => error.context(format!(
             "what was recorded is in `{0}`, and not where it belongs\nhint: make room, then: profiler generate {0} {into} {1}",
             path.display(),
-            dirs.of(&recorded.name).display()
+            dirs.of(&recorded.name).path().display()
         )),
         Err(nowhere) => error.context(format!(
             "what was recorded is lost, no other directory takes it ({})",
@@ -267,7 +277,6 @@ fn file_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use profiler::ingest;
 
     use super::*;
 
@@ -291,7 +300,7 @@ mod tests {
         std::fs::create_dir(&spare).expect("creates");
         let saved = || std::fs::read_dir(&spare).expect("lists").count();
         let spare = vec![spare.clone()];
-        let dirs = ResultDirs { several: true, dir: dir.path().to_owned(), spare };
+        let dirs = ResultDirs { several: true, place: Place::from(dir.path()), spare };
         assert_eq!(
             write(&outcome(Some(0)), &dirs, &Choices::default(), Committed::Replace),
             exit::USAGE

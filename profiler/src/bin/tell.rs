@@ -112,7 +112,9 @@ impl Teller {
                 self.say(&format!("warning: {error}; labels cannot be set in this recording"));
             }
             Event::Step { text } => self.say(text),
-            Event::Leftover { error } => self.say(&format!("warning: {error}")),
+            Event::Leftover { error: text } | Event::Warning { text } => {
+                self.say(&format!("warning: {text}"));
+            }
             Event::EngineGone { reason } => {
                 self.say(&format!("warning: {reason}; containers that start now are not found"));
             }

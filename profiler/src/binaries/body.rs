@@ -163,7 +163,7 @@ impl Body {
             instruction.op0_kind() == OpKind::Register && is_stack(instruction.op0_register());
         match instruction.mnemonic() {
             Mnemonic::Add | Mnemonic::Sub if to_stack => {
-                if instruction.op1_kind() == OpKind::Register {
+                if matches!(instruction.op1_kind(), OpKind::Register | OpKind::Memory) {
                     return None;
                 }
                 let by = instruction.immediate(1).cast_signed();

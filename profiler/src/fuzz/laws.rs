@@ -3,13 +3,19 @@
 //! Owns the laws, and no input. They panic where one is broken; that is their use. Built with everything else, so that the
 //! bounded run of the tests and a fuzzer of any kind ask for the same.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
+    binaries::{
+        bound,
+        reach::{Cause, Depth, Files, Module, Part},
+    },
     ingest::{self, layout::Layout, policy::Policy},
+    kernel::{btf::Btf, kallsyms},
     model::{
         arch::Abi,
         arguments::constants,
+        bpf::{Cached, Data, Program},
         diff::{self, Allowlist, Side},
         effective::{self, Context, Engine},
         explain, lint, merge, minimise, policy,
@@ -42,10 +48,18 @@ pub enum Parser {
     Request,
     /// `minimise.json`, with which a search goes on.
     Search,
+    /// Files of an image or of the target, to be analysed.
+    Elf,
+    /// A filter as the kernel gives it out, or the file that a confined command is handed.
+    Filter,
+    /// The kernel's types.
+    Btf,
+    /// `/proc/kallsyms`.
+    Kallsyms,
 }
 
 /// Every parser.
-pub const PARSERS: [Parser; 9] = [
+pub const PARSERS: [Parser; 13] = [
     Parser::Recording,
     Parser::Profile,
     Parser::Seccomp,
@@ -55,6 +69,10 @@ pub const PARSERS: [Parser; 9] = [
     Parser::Granted,
     Parser::Request,
     Parser::Search,
+    Parser::Elf,
+    Parser::Filter,
+    Parser::Btf,
+    Parser::Kallsyms,
 ];
 
 /// Reads `bytes`, and asks of what was read what every command asks.
@@ -62,8 +80,18 @@ pub const PARSERS: [Parser; 9] = [
 /// # Panics
 /// When something is broken.
 pub fn run(parser: Parser, bytes: &[u8]) {
-    // The binary refuses what is not UTF-8 before any parser sees it.
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    // Of what is text, the binary refuses what is not UTF-8 before any parser sees it.
+    let text = || std::str::from_utf8(bytes).ok();
+    match parser {
+        Parser::Elf => elf(bytes),
+        Parser::Filter => drop(Program::parse(bytes).map(|it| filter(&it))),
+        Parser::Btf => drop(Btf::parse(bytes).map(|it| types(&it))),
+        Parser::Kallsyms => kallsyms(bytes),
+        _ => text().into_iter().for_each(|text| of_text(parser, text)),
+    }
+}
+
+fn of_text(parser: Parser, text: &str) {
     match parser {
         Parser::Recording => drop(ingest::recording::parse(text).map(|it| recording(&it))),
         Parser::Profile => drop(ingest::profile::parse(text).map(|it| profile(&it))),
@@ -78,7 +106,44 @@ pub fn run(parser: Parser, bytes: &[u8]) {
         Parser::Granted => granted(text),
         Parser::Request => drop(Request::parse(text).map(|it| request(&it))),
         Parser::Search => drop(ingest::minimise::parse(text).map(|it| search(&it))),
+        Parser::Elf | Parser::Filter | Parser::Btf | Parser::Kallsyms => {} // bytes
     }
+}
+
+fn elf(bytes: &[u8]) {
+    let Ok(module) = Module::read("file", bytes.to_vec()) else { return };
+    let module = Arc::new(module);
+    let bounds = [Depth::Functions, Depth::Files].map(|depth| {
+        let part = Part { module: Arc::clone(&module), causes: [Cause::Program].into() };
+        bound::of_files(&Files::new(vec![part], depth))
+    });
+    let [reached, all] = bounds.map(|bound| bound.calls);
+    let is_there = |call| all.contains_key(call);
+    assert!(reached.keys().all(is_there), "what can be reached is a part of all");
+}
+
+fn filter(read: &Program) {
+    assert!(read.longest_path() <= read.instructions().len(), "it only goes forward");
+    for nr in [0, 59, 322, u32::MAX >> 2] {
+        let data = |argument| Data::of(Abi::X86_64, nr, [argument; 6]);
+        let answers = [0, 1, u64::MAX].map(|argument| read.run(&data(argument)));
+        if read.cached(Abi::X86_64, nr) == Cached::Yes {
+            assert!(answers.iter().all(|word| *word == answers[0]), "arguments make no difference");
+        }
+    }
+}
+
+fn types(read: &Btf<'_>) {
+    for name in ["cap_capable", "task_struct", "pt_regs", ""] {
+        let _ = (read.parameters(name), read.size(name), read.has_tracepoint(name));
+        let _ = (read.offset(name, "pid"), read.has_constant(name, "pid"));
+    }
+}
+
+fn kallsyms(bytes: &[u8]) {
+    let addresses: BTreeSet<u64> = [0, 1, 0xff00_0010, u64::MAX].into();
+    let names = kallsyms::names(bytes, &addresses);
+    assert!(names.keys().all(|address| addresses.contains(address)), "only what was asked for");
 }
 
 fn allowlist(read: &Allowlist) {

@@ -7,7 +7,8 @@ use std::path::Path;
 use crate::{
     kernel::{
         cgroup::{self, CgroupLayout},
-        privileges::Privileges,
+        libseccomp::Libseccomp,
+        privileges::{self, Privileges},
         tracing::{self, Answer, Jit, Lockdown},
         version::{self, KernelVersion, Uname},
     },
@@ -21,6 +22,7 @@ pub fn checks(root: &Path) -> Vec<Check> {
     checks.extend(lockdown(root));
     checks.push(cgroups(root));
     checks.push(privileges(root));
+    checks.push(libseccomp());
     checks
 }
 
@@ -103,20 +105,35 @@ fn privileges(root: &Path) -> Check {
             } else {
                 format!("user {}", privileges.euid)
             };
-            let lacking: Vec<&str> =
-                privileges.lacking().into_iter().map(|privilege| privilege.name()).collect();
-            if lacking.is_empty() {
+            let lacking = privileges.lacking();
+            let wanting: Vec<String> = privileges
+                .wanting()
+                .map(|wanted| format!("without {}: {}", wanted.name, wanted.without))
+                .collect();
+            if !lacking.is_empty() {
+                let detail = format!("{who} without {}", privileges::names(&lacking));
+                Check::new("privileges", CheckState::Missing, detail).hint("run it with sudo")
+            } else if wanting.is_empty() {
                 Check::new("privileges", CheckState::Ok, who)
             } else {
-                Check::new(
-                    "privileges",
-                    CheckState::Missing,
-                    format!("{who} without {}", lacking.join(", ")),
-                )
-                .hint("run it with sudo")
+                let detail = format!("{who}; {}", wanting.join("; "));
+                Check::new("privileges", CheckState::Warning, detail)
             }
         }
         Err(error) => Check::new("privileges", CheckState::Unknown, error.to_string()),
+    }
+}
+
+/// Recording needs none.
+fn libseccomp() -> Check {
+    match Libseccomp::open() {
+        Ok(library) => Check::new("libseccomp", CheckState::Ok, library.version().to_string()),
+        Err(_) => Check::new(
+            "libseccomp",
+            CheckState::Warning,
+            "not there: `record` puts itself under no filter, and `verify` cannot run",
+        )
+        .hint("apt-get install libseccomp2"),
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use thiserror::Error;
 
-/// A capability that recording needs.
+/// Without it there is nothing to record or to put in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Privilege {
     /// Maps and programs: CAP_BPF, or CAP_SYS_ADMIN.
@@ -18,6 +18,12 @@ pub enum Privilege {
     Perfmon,
     /// Capabilities of the initial user namespace: bpf(2) takes no others.
     InitialUserNamespace,
+    /// Filters of threads, to read them and to load one without no-new-privileges.
+    SysAdmin,
+    /// Stopping threads of other users.
+    SysPtrace,
+    /// Cutting the bounding set of a command.
+    SetPcap,
 }
 
 impl Privilege {
@@ -28,13 +34,69 @@ impl Privilege {
             Privilege::Bpf => "CAP_BPF",
             Privilege::Perfmon => "CAP_PERFMON",
             Privilege::InitialUserNamespace => "the initial user namespace",
+            Privilege::SysAdmin => "CAP_SYS_ADMIN",
+            Privilege::SysPtrace => "CAP_SYS_PTRACE",
+            Privilege::SetPcap => "CAP_SETPCAP",
         }
     }
 }
 
+/// Their names, as a list.
+#[must_use]
+pub fn names(privileges: &[Privilege]) -> String {
+    privileges.iter().map(|one| one.name()).collect::<Vec<_>>().join(", ")
+}
+
+const CAP_DAC_OVERRIDE: u32 = 1;
+const CAP_DAC_READ_SEARCH: u32 = 2;
+const CAP_SETPCAP: u32 = 8;
+const CAP_SYS_PTRACE: u32 = 19;
 const CAP_SYS_ADMIN: u32 = 21;
+const CAP_SYS_NICE: u32 = 23;
+const CAP_SYSLOG: u32 = 34;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
+
+/// A capability with which a recording is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// One of them is enough.
+    any_of: &'static [u32],
+    /// `CAP_SYSLOG`.
+    pub name: &'static str,
+    /// What happens without it.
+    pub without: &'static str,
+    /// The result is another one without it, not only a later one.
+    pub changes_results: bool,
+}
+
+/// Capabilities with which recordings are better, and why.
+pub const WANTED: [Wanted; 4] = [
+    Wanted {
+        any_of: &[CAP_SYSLOG],
+        name: "CAP_SYSLOG",
+        without: "every capability check counts as a real one",
+        changes_results: true,
+    },
+    Wanted {
+        any_of: &[CAP_SYS_PTRACE],
+        name: "CAP_SYS_PTRACE",
+        without: "capabilities of files that other users' processes execute cannot be read",
+        changes_results: true,
+    },
+    Wanted {
+        any_of: &[CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE],
+        name: "CAP_DAC_READ_SEARCH",
+        without: "capabilities of files in other users' directories cannot be read",
+        changes_results: true,
+    },
+    Wanted {
+        any_of: &[CAP_SYS_NICE],
+        name: "CAP_SYS_NICE",
+        without: "files that are executed on a busy machine may be looked at too late",
+        changes_results: false,
+    },
+];
 
 /// The privileges of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +188,24 @@ impl Privileges {
         }
         lacking
     }
+
+    /// What putting a profile in force needs, recording it included, and this process lacks.
+    #[must_use]
+    pub fn lacking_to_enforce(&self) -> Vec<Privilege> {
+        let more = [
+            (CAP_SYS_ADMIN, Privilege::SysAdmin),
+            (CAP_SYS_PTRACE, Privilege::SysPtrace),
+            (CAP_SETPCAP, Privilege::SetPcap),
+        ];
+        let more = more.into_iter().filter(|(number, _)| !self.has(*number));
+        self.lacking().into_iter().chain(more.map(|(_, privilege)| privilege)).collect()
+    }
+
+    /// What recordings would be better with, and this process lacks.
+    pub fn wanting(&self) -> impl Iterator<Item = &'static Wanted> {
+        let has_any = |wanted: &&Wanted| wanted.any_of.iter().any(|number| self.has(*number));
+        WANTED.iter().filter(move |wanted| !has_any(wanted))
+    }
 }
 
 fn read(path: &Path) -> Result<String, PrivilegesError> {
@@ -173,6 +253,36 @@ mod tests {
     fn an_ordinary_user_lacks_both() {
         let user = privileges("1000\t1000\t1000\t1000", "0000000000000000", INITIAL).expect("read");
         assert_eq!(user.lacking(), [Privilege::Bpf, Privilege::Perfmon]);
+    }
+
+    #[test]
+    fn putting_in_force_takes_more_than_recording() {
+        let user = privileges("1000\t1000\t1000\t1000", "000000c000000000", INITIAL).expect("read");
+        assert_eq!(names(&user.lacking_to_enforce()), "CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_SETPCAP");
+        let wanting: Vec<&str> = user.wanting().map(|wanted| wanted.name).collect();
+        assert_eq!(wanting, WANTED.map(|wanted| wanted.name));
+        let root = privileges("0\t0\t0\t0", "000001ffffffffff", INITIAL).expect("read");
+        assert_eq!(root.lacking_to_enforce(), []);
+        assert_eq!(root.wanting().count(), 0);
+        // Docker's default capabilities: CAP_DAC_OVERRIDE does for CAP_DAC_READ_SEARCH
+        let docker = privileges("0\t0\t0\t0", "00000000a80425fb", INITIAL).expect("read");
+        assert!(docker.wanting().all(|wanted| wanted.name != "CAP_DAC_READ_SEARCH"));
+    }
+
+    #[test]
+    fn the_documentation_has_every_capability() {
+        let docs = include_str!("../../../docs/security.md");
+        let needed = [
+            Privilege::Bpf,
+            Privilege::Perfmon,
+            Privilege::SysAdmin,
+            Privilege::SysPtrace,
+            Privilege::SetPcap,
+        ];
+        let wanted = WANTED.map(|wanted| wanted.name);
+        for name in needed.map(Privilege::name).into_iter().chain(wanted) {
+            assert!(docs.contains(&format!("| `{name}` |")), "docs/security.md lacks {name}");
+        }
     }
 
     #[test]

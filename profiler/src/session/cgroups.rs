@@ -76,7 +76,7 @@ pub async fn record_cgroup(
     if !wanted.wait && place.cgroup(&setup)?.is_none() {
         return Err(PlaceError::NotThere { path: place.path }.into());
     }
-    let mut recorder = Recorder::start(plan.observe)?;
+    let mut recorder = Recorder::start(plan.observe, &mut tell)?;
     recorder.listen(plan.socket.as_deref(), &mut tell)?;
     recorder.observer.watch_exits(true, true)?;
     let mut session = Session::arm(recorder, setup, place)?;
@@ -90,6 +90,9 @@ pub async fn record_cgroup(
 
     let socket = session.recorder.socket();
     let mut ending = Ending::start(&plan.command, socket, plan.duration, signals, plan.driver)?;
+    if let Some(seal) = &plan.seal {
+        seal.close(&mut tell);
+    }
     let mut ticks = tokio::time::interval(TICK);
     let status = loop {
         tokio::select! {

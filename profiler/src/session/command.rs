@@ -37,7 +37,7 @@ pub async fn record_command(
     program_of(&plan.command)?;
     let mut signals = signals::catch().map_err(SessionError::Signals)?;
     let setup = cgroup::detect(Path::new("/"))?;
-    let mut recorder = Recorder::start(plan.observe)?;
+    let mut recorder = Recorder::start(plan.observe, &mut tell)?;
     recorder.listen(plan.socket.as_deref(), &mut tell)?;
     sweep(Path::new("/"), &setup)?;
     let mut warden = Warden::start()?;
@@ -60,6 +60,9 @@ pub async fn record_command(
                 source,
             })
         })?;
+    if let Some(seal) = &plan.seal {
+        seal.close(&mut tell);
+    }
     let mut ticks = tokio::time::interval(TICK);
     let deadline = tokio::time::sleep(plan.duration.unwrap_or(Duration::MAX / 4));
     tokio::pin!(deadline);

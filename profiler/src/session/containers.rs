@@ -80,7 +80,7 @@ pub async fn record_containers(
     let mut session = Session {
         docker,
         setup,
-        recorder: Recorder::start(plan.observe)?,
+        recorder: Recorder::start(plan.observe, &mut tell)?,
         followed: containers.names.into_iter().map(Followed::new).collect(),
         cgroups: HashMap::new(),
         names: HashMap::new(),
@@ -102,6 +102,9 @@ pub async fn record_containers(
 
     let socket = session.recorder.socket();
     let mut ending = Ending::start(&plan.command, socket, plan.duration, signals, plan.driver)?;
+    if let Some(seal) = &plan.seal {
+        seal.close(&mut tell);
+    }
     let mut ticks = tokio::time::interval(TICK);
     let status = loop {
         tokio::select! {

@@ -18,6 +18,14 @@ pub enum SessionError {
     /// The observer.
     #[error(transparent)]
     Observe(#[from] ObserveError),
+    /// This process may not record.
+    #[error(
+        "recording is not permitted: this process lacks {names}\nhint: run profiler as root, with sudo; or with the capabilities of docs/security.md: setpriv --inh-caps=+bpf,+perfmon --ambient-caps=+bpf,+perfmon profiler ..."
+    )]
+    Lacks {
+        /// What it lacks.
+        names: String,
+    },
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -241,6 +249,7 @@ mod tests {
             SessionError::NotStarted { reason: name() },
             SessionError::Temporary { path: PathBuf::new(), source: source() },
             SessionError::Signals(source()),
+            SessionError::Lacks { names: name() },
         ];
         for error in errors {
             assert!(error.to_string().contains("\nhint: "), "{error}");

@@ -45,6 +45,11 @@ pub enum Event {
         /// Why.
         error: String,
     },
+    /// Something is not as well as it could be.
+    Warning {
+        /// What, and what follows.
+        text: String,
+    },
     /// A step of a verification.
     Step {
         /// What is done now.

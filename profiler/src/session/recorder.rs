@@ -16,10 +16,12 @@ use super::{
     exits::Exits,
     labels::InForce,
     run::{self, Circumstances, Clock},
+    seal::Seal,
     socket::{Asked, Socket},
     verify::Confined,
 };
 use crate::{
+    kernel::privileges::{self, Privileges},
     model::recording::{Recording, RunId, Target},
     observe::{
         ebpf::{Observer, Options, Slot},
@@ -46,6 +48,8 @@ pub struct Plan {
     pub socket: Option<PathBuf>,
     /// How the command is confined, when it is the target.
     pub confined: Option<Confined>,
+    /// What is given up while the target is recorded; nothing, for whoever starts programs meanwhile.
+    pub seal: Option<Seal>,
     /// Says the end, and the status of the tests, in place of a command that is started here.
     pub driver: Option<oneshot::Receiver<Option<i32>>>,
 }
@@ -86,7 +90,19 @@ pub struct Recorder {
 
 impl Recorder {
     /// Loads and attaches everything. No target is in scope yet.
-    pub fn start(options: Options) -> Result<Self, SessionError> {
+    pub fn start(options: Options, tell: &mut impl FnMut(Event)) -> Result<Self, SessionError> {
+        // without /proc nothing is known, and loading will tell
+        if let Ok(privileges) = Privileges::read(Path::new("/")) {
+            let lacking = privileges.lacking();
+            if !lacking.is_empty() {
+                return Err(SessionError::Lacks { names: privileges::names(&lacking) });
+            }
+            for wanted in privileges.wanting().filter(|wanted| wanted.changes_results) {
+                tell(Event::Warning {
+                    text: format!("without {}, {}", wanted.name, wanted.without),
+                });
+            }
+        }
         let observer = Observer::start(Path::new("/sys"), options)?;
         Ok(Recorder {
             observer,

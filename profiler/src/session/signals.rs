@@ -15,6 +15,8 @@ use signal_hook::{
 };
 use tokio::sync::mpsc;
 
+use crate::kernel::shed::{self, Capabilities};
+
 /// A signal that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signal {
@@ -36,7 +38,12 @@ pub fn catch() -> io::Result<mpsc::UnboundedReceiver<Signal>> {
     let all = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2];
     let mut signals = SignalsInfo::<WithOrigin>::new(all)?;
     let (sender, receiver) = mpsc::unbounded_channel();
+    let (shed, has_shed) = std::sync::mpsc::channel::<()>();
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if let Err(error) = shed::keep(Capabilities::empty()) {
+            tracing::warn!("a thread keeps more privileges than it needs: {error}");
+        }
+        drop(shed);
         for origin in &mut signals {
             let Origin { signal, cause, .. } = origin;
             let from_kernel = !matches!(cause, Cause::Sent(Sent::User | Sent::TKill | Sent::Queue));
@@ -45,5 +52,6 @@ pub fn catch() -> io::Result<mpsc::UnboundedReceiver<Signal>> {
             }
         }
     })?;
+    let _ = has_shed.recv(); // nothing is ever sent
     Ok(receiver)
 }

@@ -1,23 +1,26 @@
-//! Writing results: each file whole, the old one or the new one; a symbolic link is replaced, not followed.
+//! Writing results: each file whole, the old one or the new one.
 //!
-//! A file is written before it has a name, so that whoever is killed amid leaves nothing; names come last.
+//! A directory may be somebody else's, and results may be root's. So it is opened once, and all else happens in what was
+//! opened. The path that the user typed is followed, as in a shell; of what is below it no symbolic link is, be it a directory, a
+//! file to read or one to write: that one is replaced. A file is written before it has a name, and names come last.
+
+mod place;
+mod unseen;
 
 use std::{
-    fs::File,
-    io::{self, Write as _},
-    os::{fd::AsRawFd as _, unix::fs::PermissionsExt as _},
+    io,
     path::{Path, PathBuf},
-    sync::{Arc, Once, atomic::AtomicBool},
 };
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
-use signal_hook::{consts::SIGXFSZ, flag};
-use tempfile::{Builder, NamedTempFile, TempPath};
+pub use place::Place;
+use rustix::{
+    fs::{AtFlags, unlinkat},
+    io::Errno,
+};
+use tempfile::Builder;
+use unseen::Unseen;
 
 use super::error::SessionError;
-
-/// Permission bits of result files: they are committed, so everyone may read them.
-const MODE: u32 = 0o644;
 
 /// Name of the evidence.
 const RECORDING: &str = "recording.json";
@@ -33,19 +36,21 @@ pub struct Prepared {
     made: Vec<PathBuf>,
 }
 
-/// Makes sure that files can be created in each of `dirs`, creating them if need be, and that there is room for a recording.
+/// Makes sure that files can be created in each of `places`, creating them if need be, and that there is room for a recording.
 ///
 /// # Errors
 /// When one cannot be created or written to.
-pub fn prepare<'a>(dirs: impl IntoIterator<Item = &'a Path>) -> Result<Prepared, SessionError> {
+pub fn prepare(
+    places: impl IntoIterator<Item = impl Into<Place>>,
+) -> Result<Prepared, SessionError> {
     let mut prepared = Prepared::default();
-    for dir in dirs {
+    for place in places {
+        let place = place.into();
+        let path = place.path();
         let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
-        let made = dir.ancestors().take_while(missing).map(Path::to_owned);
+        let made = path.ancestors().take_while(missing).map(Path::to_owned);
         prepared.made.splice(..0, made);
-        std::fs::create_dir_all(dir).map_err(error("create", dir))?;
-        let probe = Unseen::new_in(dir).and_then(|file| file.write(&vec![0; ROOM]));
-        probe.map_err(error("write to", dir))?;
+        Unseen::with(&place.open()?, &vec![0; ROOM]).map_err(error("write to", &path))?;
     }
     Ok(prepared)
 }
@@ -58,31 +63,27 @@ impl Drop for Prepared {
     }
 }
 
-/// Writes files into `dir`. All are written and synced under other names before the first takes its own: a disk that is
+/// Writes files into `place`. All are written and synced under other names before the first takes its own: a disk that is
 /// full leaves every old file as it was. Each takes its name by itself, so after an error there some may be new.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn write(dir: &Path, files: &[(&str, String)]) -> Result<(), SessionError> {
-    std::fs::create_dir_all(dir).map_err(error("create", dir))?;
+pub fn write(place: impl Into<Place>, files: &[(&str, String)]) -> Result<(), SessionError> {
+    let place = place.into();
+    let dir = place.open()?;
     let mut written = Vec::with_capacity(files.len());
     for (name, content) in files {
-        let path = dir.join(name);
-        let file = Unseen::new_in(dir).and_then(|file| {
-            file.write(content.as_bytes())?;
-            file.file().set_permissions(std::fs::Permissions::from_mode(MODE))?;
-            file.file().sync_all()?;
-            Ok(file)
-        });
-        written.push((file.map_err(error("write", &path))?, path));
+        let path = place.path().join(name);
+        let unseen = Unseen::with(&dir, content.as_bytes()).map_err(error("write", &path))?;
+        written.push((unseen, *name, path));
     }
     // a name takes room, too: all get one before the first replaces another
     let mut named = Vec::with_capacity(files.len());
-    for (file, path) in written {
-        named.push((file.named_in(dir).map_err(error("write", &path))?, path));
+    for (unseen, name, path) in written {
+        named.push((unseen.named().map_err(error("write", &path))?, name, path));
     }
-    for (file, path) in named {
-        file.persist(&path).map_err(|failed| error("write", &path)(failed.error))?;
+    for (unseen, name, path) in named {
+        unseen.take(name).map_err(error("write", &path))?;
     }
     Ok(())
 }
@@ -106,68 +107,22 @@ pub fn rescue(places: &[PathBuf], recording: &str) -> Result<PathBuf, SessionErr
     outcome
 }
 
-/// A file that nobody finds: without a name, where the file system knows such.
-enum Unseen {
-    Nameless(File),
-    Named(NamedTempFile),
-}
-
-impl Unseen {
-    fn new_in(dir: &Path) -> io::Result<Self> {
-        // beyond the limit of a file's size the kernel sends a signal, which would end this process, and not only an error
-        static LIMIT: Once = Once::new();
-        LIMIT.call_once(|| {
-            let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))); // then it ends it
-        });
-        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-        match rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR) {
-            Ok(file) => Ok(Unseen::Nameless(file.into())),
-            Err(_) => NamedTempFile::new_in(dir).map(Unseen::Named),
-        }
-    }
-
-    fn file(&self) -> &File {
-        match self {
-            Unseen::Nameless(file) => file,
-            Unseen::Named(file) => file.as_file(),
-        }
-    }
-
-    fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        self.file().write_all(bytes)
-    }
-
-    /// Gives it a name for the moment.
-    fn named_in(self, dir: &Path) -> io::Result<TempPath> {
-        let file = match self {
-            Unseen::Nameless(file) => file,
-            Unseen::Named(file) => return Ok(file.into_temp_path()),
-        };
-        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let name = |path: &Path| -> io::Result<()> {
-            Ok(rustix::fs::linkat(CWD, &link, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
-        };
-        Ok(Builder::new().prefix(".profiler-").make_in(dir, name)?.into_temp_path())
-    }
-}
-
-/// Removes those files of `names` from `dir` that are not among `files`: an earlier result had them, and they would
+/// Removes those files of `names` from `place` that are not among `files`: an earlier result had them, and they would
 /// pass for the new one's.
 ///
 /// # Errors
 /// When one cannot be removed.
 pub fn remove_stale(
-    dir: &Path,
+    place: impl Into<Place>,
     files: &[(&str, String)],
     names: &[&str],
 ) -> Result<(), SessionError> {
+    let place = place.into();
+    let dir = place.open()?;
     for name in names.iter().filter(|name| files.iter().all(|(written, _)| written != *name)) {
-        let path = dir.join(name);
-        match std::fs::remove_file(&path) {
-            Err(failed) if failed.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error("remove", &path)(failed));
-            }
-            _ => {}
+        match unlinkat(&dir, *name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(failed) => return Err(error("remove", &place.path().join(name))(failed.into())),
         }
     }
     Ok(())
@@ -179,6 +134,8 @@ fn error(verb: &'static str, path: &Path) -> impl Fn(io::Error) -> SessionError 
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
     use fs_err as fs;
 
     use super::*;
@@ -211,7 +168,7 @@ mod tests {
         fs::create_dir(&result).expect("creates");
         fs::write(&other, "precious").expect("writes");
         for name in ["a", "stale"] {
-            std::os::unix::fs::symlink(&other, result.join(name)).expect("links");
+            symlink(&other, result.join(name)).expect("links");
         }
         let files = [("a", "1".to_owned())];
         write(&result, &files).expect("writes");
@@ -238,16 +195,81 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let result = dir.path().join("profiles/backend");
         let other = dir.path().join("profiles/other");
-        drop(prepare([result.as_path(), &other]).expect("prepares"));
+        drop(prepare([&result, &other]).expect("prepares"));
         assert!(!dir.path().join("profiles").exists());
         fs::create_dir(dir.path().join("profiles")).expect("creates");
         fs::write(&other, "in the way").expect("writes");
-        prepare([result.as_path(), &other]).expect_err("one of them is a file");
+        prepare([&result, &other]).expect_err("one of them is a file");
         assert!(!result.exists());
-        let prepared = prepare([result.as_path()]).expect("prepares");
+        let prepared = prepare([&result]).expect("prepares");
         write(&result, &[("a", "1".to_owned())]).expect("writes");
         drop(prepared);
         assert!(result.join("a").exists());
+    }
+
+    /// A process has one umask, so another one tells.
+    #[test]
+    fn files_are_for_all_to_read_unless_the_umask_says_otherwise() {
+        const TEST: &str = "files_are_for_all_to_read_unless_the_umask_says_otherwise";
+        if let Some(dir) = std::env::var_os("PROFILER_TEST_STORE") {
+            return write(&dir, &[("a", "1".to_owned())]).expect("writes");
+        }
+        let itself = std::env::current_exe().expect("a path");
+        for (umask, expected) in [("000", 0o644), ("022", 0o644), ("077", 0o600)] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let done = std::process::Command::new("sh")
+                .args(["-c", "umask $0; exec \"$@\"", umask])
+                .arg(&itself)
+                .args(["--exact", &format!("session::store::tests::{TEST}")])
+                .env("PROFILER_TEST_STORE", dir.path())
+                .output()
+                .expect("runs");
+            assert!(done.status.success());
+            let mode = fs::metadata(dir.path().join("a")).expect("exists").permissions().mode();
+            assert_eq!(mode & 0o7777, expected, "umask {umask}");
+        }
+    }
+
+    /// Who owns the directory puts links in the way of everything that is written or read.
+    #[test]
+    fn no_link_below_what_was_typed_is_followed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (hostile, victim) = (dir.path().join("hostile"), dir.path().join("victim"));
+        fs::create_dir(&hostile).expect("creates");
+        fs::create_dir(&victim).expect("creates");
+        fs::write(victim.join("secret"), "secret").expect("writes");
+        symlink(&victim, hostile.join("backend")).expect("links");
+        symlink(victim.join("secret"), hostile.join("profile.json")).expect("links");
+        symlink(victim.join("made"), hostile.join("seccomp.json")).expect("links");
+
+        let files = [("profile.json", "1".to_owned()), ("seccomp.json", "2".to_owned())];
+        let backend = Place::from(&hostile).below("backend");
+        for error in [
+            prepare([backend.clone()]).map(drop).expect_err("a link"),
+            write(backend.clone(), &files).expect_err("a link"),
+            write(backend.below("inner"), &files).expect_err("a link"),
+            remove_stale(backend.clone(), &[], &["secret"]).expect_err("a link"),
+        ] {
+            let text = format!("{error}: {}", std::error::Error::source(&error).expect("a cause"));
+            assert!(text.contains("/hostile/backend`") && text.contains("symbolic link"), "{text}");
+        }
+        assert!(backend.read("secret").is_err());
+        assert!(Place::from(&hostile).read("profile.json").is_err());
+
+        write(&hostile, &files).expect("what is in the way is replaced");
+        assert_eq!(
+            Place::from(&hostile).read("profile.json").expect("reads").as_deref(),
+            Some("1")
+        );
+        let names: Vec<_> = fs::read_dir(&victim)
+            .expect("lists")
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        assert_eq!(names, ["secret"], "nothing was made there");
+        assert_eq!(fs::read_to_string(victim.join("secret")).expect("reads"), "secret");
+
+        write(&hostile.join("backend"), &files).expect("a link that was typed is followed");
+        assert!(victim.join("profile.json").exists());
     }
 
     #[test]
@@ -261,13 +283,5 @@ mod tests {
         assert_eq!(fs::read_to_string(&saved).expect("reads"), "evidence");
         let error = rescue(&[place("a"), place("c")], "evidence").expect_err("nowhere");
         assert!(error.to_string().contains("/c`"), "{error}");
-    }
-
-    #[test]
-    fn result_files_may_be_read_by_everyone() {
-        let dir = tempfile::tempdir().expect("a directory");
-        write(&dir.path().join("new"), &[("a", "1".to_owned())]).expect("writes");
-        let mode = fs::metadata(dir.path().join("new/a")).expect("exists").permissions().mode();
-        assert_eq!(mode & 0o777, MODE);
     }
 }

@@ -37,7 +37,7 @@ pub enum CommandCgroupError {
     #[error("cannot tell which cgroup profiler runs in")]
     Own(#[source] ScopeError),
     /// The directory could not be made.
-    #[error("cannot create cgroup `{}`\nhint: run profiler with sudo; in a container, give it a writable cgroup tree", dir.display())]
+    #[error("cannot create cgroup `{}`\nhint: run profiler with sudo, or let its user write to `{}` and to the cgroup.procs in it; in a container, give it a writable cgroup tree", dir.display(), dir.parent().unwrap_or(dir).display())]
     Create {
         /// The directory.
         dir: PathBuf,

@@ -37,8 +37,9 @@ use rustix::{
 use super::{
     error::ObserveError,
     slots::{hash, map_error},
-    worker::{Job, PATIENCE, Worker, lock},
+    worker::{Job, PATIENCE, Worker, keep, lock},
 };
+use crate::kernel::shed::FILES;
 
 /// How long a thread rests when the kernel does not wake it, in milliseconds.
 const REST_MS: u64 = 20;
@@ -82,19 +83,8 @@ impl Files {
         let ring = RingBuf::try_from(ebpf.take_map("EXECUTIONS").ok_or_else(missing)?)
             .map_err(map_error("EXECUTIONS"))?;
         let (known, held) = (Arc::default(), Arc::default());
-        let holder = Holder {
-            joined: joined(ebpf)?,
-            held: Arc::clone(&held),
-            is_quick: false,
-            is_soon: false,
-        };
-        let reader = Reader {
-            ring,
-            known: Arc::clone(&known),
-            processes: BTreeMap::new(),
-            held,
-            is_quick: false,
-        };
+        let holder = Holder { joined: joined(ebpf)?, held: Arc::clone(&held), is_soon: false };
+        let reader = Reader { ring, known: Arc::clone(&known), processes: BTreeMap::new(), held };
         Ok(Files {
             known,
             nameless: nameless().ok(),
@@ -177,14 +167,17 @@ impl Held {
 struct Holder {
     joined: HashMap<MapData, u32, Joined>,
     held: Roots,
-    is_quick: bool,
     /// Somebody executes an entry point soon.
     is_soon: bool,
 }
 
 impl Job for Holder {
+    fn begin(&mut self) {
+        be_quick();
+        keep(FILES);
+    }
+
     fn work(&mut self) {
-        be_quick(&mut self.is_quick);
         let mut held = lock(&self.held);
         self.is_soon = false;
         for pid in self.joined.keys().flatten().take(MAX_HELD) {
@@ -215,12 +208,10 @@ impl Job for Holder {
 const LONG: Duration = Duration::from_millis(5);
 
 /// Lets the thread run before others, on a busy machine too: a process may be gone soon.
-fn be_quick(is_quick: &mut bool) {
-    if !std::mem::replace(is_quick, true) {
-        // not being let is no reason to stop
-        let _ = rustix::process::setpriority_process(None, -20);
-        schedule(libc::SCHED_RR, 1);
-    }
+fn be_quick() {
+    // not being let is no reason to stop
+    let _ = rustix::process::setpriority_process(None, -20);
+    schedule(libc::SCHED_RR, 1);
 }
 
 /// Sets the calling thread's policy. Not being let is no reason to stop.
@@ -240,12 +231,15 @@ struct Reader {
     /// Processes of each target, the last one first.
     processes: BTreeMap<Slot, VecDeque<u32>>,
     held: Roots,
-    is_quick: bool,
 }
 
 impl Job for Reader {
+    fn begin(&mut self) {
+        be_quick();
+        keep(FILES);
+    }
+
     fn work(&mut self) {
-        be_quick(&mut self.is_quick);
         while let Some(execution) = self.next() {
             let begun = Instant::now();
             let set = self.read(&execution);

@@ -128,7 +128,7 @@ impl Observer {
             sys_exit: None,
             logger,
             capabilities: Attached::default(),
-            symbols: Symbols::default(),
+            symbols: Symbols::open(),
             stacks,
             files,
             second_look: misses::can_be_preempted(&uname()),

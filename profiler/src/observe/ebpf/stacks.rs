@@ -19,9 +19,12 @@ use profiler_common::{
 use super::{
     error::ObserveError,
     slots::map_error,
-    worker::{Job, PATIENCE, Worker, lock},
+    worker::{Job, PATIENCE, Worker, keep, lock},
 };
-use crate::observe::symbolise::{Frames, Symboliser, UNKNOWN};
+use crate::{
+    kernel::shed::STACKS,
+    observe::symbolise::{Frames, Symboliser, UNKNOWN},
+};
 
 /// How often stacks are looked for.
 const POLL: Duration = Duration::from_millis(20);
@@ -114,6 +117,10 @@ impl State {
 }
 
 impl Job for Namer {
+    fn begin(&mut self) {
+        keep(STACKS);
+    }
+
     fn work(&mut self) {
         let new = lock(&self.state).unnamed();
         for (call, stack) in new {

@@ -1,8 +1,10 @@
 //! Names of kernel functions, asked for once: `/proc/kallsyms` is long, and few addresses occur.
+//!
+//! The kernel shows its addresses to whoever may see them when the file is opened, so it is opened at the start.
 
 use std::{
     collections::{BTreeSet, HashMap},
-    io::BufReader,
+    io::{BufReader, Seek as _},
 };
 
 use fs_err as fs;
@@ -14,9 +16,15 @@ use crate::kernel::kallsyms;
 #[derive(Default)]
 pub struct Symbols {
     known: HashMap<u64, String>,
+    file: Option<fs::File>,
 }
 
 impl Symbols {
+    /// Knows nothing yet.
+    pub fn open() -> Self {
+        Symbols { known: HashMap::new(), file: fs::File::open("/proc/kallsyms").ok() }
+    }
+
     /// Looks up the callers of checks that are not known yet. Without CAP_SYSLOG the kernel hides
     /// its addresses; then nothing has a name, and every check counts as a real one.
     pub fn learn<'a>(&mut self, keys: impl IntoIterator<Item = &'a CheckKey>) {
@@ -28,7 +36,8 @@ impl Symbols {
         if unknown.is_empty() {
             return;
         }
-        let names = fs::File::open("/proc/kallsyms")
+        let from_the_start = self.file.as_mut().and_then(|file| file.rewind().ok().map(|()| file));
+        let names = from_the_start
             .map(|file| kallsyms::names(BufReader::new(file), &unknown))
             .unwrap_or_default();
         for address in unknown {

@@ -2,16 +2,21 @@
 //! waits for so long and no longer.
 
 use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
     time::Duration,
 };
+
+use crate::kernel::shed::{self, Capabilities};
 
 /// How long a turn is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a worker does.
 pub trait Job: Send + 'static {
+    /// Before the first turn, by the thread itself. Whoever starts it waits for this.
+    fn begin(&mut self) {}
+
     /// A turn.
     fn work(&mut self);
 
@@ -44,7 +49,10 @@ impl Worker {
     pub fn start(patience: Duration, mut job: impl Job) -> Self {
         let turns = Arc::new(Turns::default());
         let theirs = Arc::downgrade(&turns);
+        let (begun, has_begun) = mpsc::channel::<()>();
         thread::spawn(move || {
+            job.begin();
+            drop(begun);
             while let Some(turns) = theirs.upgrade() {
                 let wanted = lock(&turns.state).wanted;
                 job.work();
@@ -54,6 +62,7 @@ impl Worker {
                 job.rest();
             }
         });
+        let _ = has_begun.recv(); // nothing is ever sent
         Worker { turns, patience }
     }
 
@@ -76,6 +85,13 @@ impl Worker {
     }
 }
 
+/// Keeps what the calling thread's work needs.
+pub fn keep(kept: Capabilities) {
+    if let Err(error) = shed::keep(kept) {
+        tracing::warn!("a thread keeps more privileges than it needs: {error}");
+    }
+}
+
 /// What a mutex guards, whatever happened to others that held it.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -84,10 +100,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::{
-            atomic::{AtomicU32, Ordering},
-            mpsc,
-        },
+        sync::atomic::{AtomicU32, Ordering},
         time::Instant,
     };
 

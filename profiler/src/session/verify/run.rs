@@ -181,6 +181,7 @@ async fn directly(
         socket: None,
         confined: Some(confined),
         driver: None,
+        seal: None,
     };
     let outcome = record_command(recording, tell).await?;
     let mut in_force = watch.found();
@@ -247,6 +248,7 @@ async fn against(
         socket: Some(socket.clone()),
         confined: None,
         driver: Some(is_done),
+        seal: None,
     };
     let containers =
         ContainerPlan { names: vec![enforced.id().to_owned()], wait: true, restart: false };
