@@ -104,6 +104,7 @@ const ALSO: [(&[&str], &str); 7] = [
             "fdatasync",
             "fsync",
             "ftruncate",
+            "linkat",
             "mkdir",
             "mkdirat",
             "rename",

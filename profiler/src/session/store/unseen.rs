@@ -66,8 +66,7 @@ impl<'a> Unseen<'a> {
     pub fn named(mut self) -> io::Result<Self> {
         if self.name.is_none() {
             let file = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-            let link =
-                |name: &str| linkat(CWD, &file, self.dir, name, AtFlags::SYMLINK_FOLLOW);
+            let link = |name: &str| linkat(CWD, &file, self.dir, name, AtFlags::SYMLINK_FOLLOW);
             self.name = Some(under_some_name(link)?.0);
         }
         Ok(self)
