@@ -44,7 +44,12 @@ impl Place {
     /// Its path.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        self.typed.join(&self.below)
+        // joined with nothing, it would end with a slash
+        if self.below.as_os_str().is_empty() {
+            self.typed.clone()
+        } else {
+            self.typed.join(&self.below)
+        }
     }
 
     /// The text of a file in it; `None` when there is no such file. Only a file is read, not a link, a pipe or a device.
@@ -136,6 +141,7 @@ mod tests {
         write(place, &[("x", "1".to_owned())]).expect("writes");
         assert!(dir.path().join("a/b/x").exists());
         assert_eq!(Place::from("").below("profiles/x").path(), Path::new("profiles/x"));
+        assert_eq!(Place::from("out").path().as_os_str(), "out");
     }
 
     #[test]
