@@ -14,6 +14,12 @@ use crate::caller::{self, Call};
 
 static FLOOR: &[u8] = aya::include_bytes_aligned!("../../profiler-ebpf/floor.bpf.o");
 
+/// How many other targets there are where there are many.
+const TARGETS: u64 = 200;
+
+/// How many cgroups each of those has.
+const CGROUPS: u64 = 50;
+
 /// What is attached, and where the caller is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SetUp {
@@ -35,16 +41,19 @@ pub enum SetUp {
     BystanderOutcomes,
     /// The recorder under a filter that denies; the caller is the target.
     RecordedDenials,
-    /// The recorder with 10,000 cgroups in scope; the caller is not in one.
+    /// The recorder with 10,000 cgroups of 200 targets in scope; the caller is in one of them.
+    RecordedOfMany,
+    /// The same; the caller is in none.
     BystanderOfMany,
 }
 
 impl SetUp {
     /// In the order of the table.
-    pub const ALL: [SetUp; 10] = [
+    pub const ALL: [SetUp; 11] = [
         SetUp::Untraced,
         SetUp::Floor,
         SetUp::Recorded,
+        SetUp::RecordedOfMany,
         SetUp::RecordedCounts,
         SetUp::Bystander,
         SetUp::BystanderOfMany,
@@ -62,7 +71,8 @@ impl SetUp {
             SetUp::Recorded => "recorded",
             SetUp::RecordedCounts => "recorded with --counts",
             SetUp::Bystander => "bystander",
-            SetUp::BystanderOfMany => "bystander of 10,000 cgroups in scope",
+            SetUp::RecordedOfMany => "recorded, one of 10,000 cgroups of 200 targets",
+            SetUp::BystanderOfMany => "bystander of 10,000 cgroups of 200 targets",
             SetUp::FloorBoth => "empty programs on sys_enter and sys_exit",
             SetUp::RecordedOutcomes => "recorded, outcomes wanted (first seconds)",
             SetUp::BystanderOutcomes => "bystander, outcomes wanted (first seconds)",
@@ -87,12 +97,17 @@ impl SetUp {
         let dir = own.cgroup().dir.clone();
         let options = Options { counts: self == SetUp::RecordedCounts, ..Options::default() };
         let mut observer = Observer::start(Path::new("/sys"), options)?;
-        let many: Vec<u64> = match self {
-            // ids that no cgroup has: the tables do not know that
-            SetUp::BystanderOfMany => (0..10_000).map(|id| 1_000_000 + id * 7).collect(),
-            _ => vec![dir.metadata()?.ino()],
-        };
-        observer.watch(&many, SlotKind::Command)?;
+        if matches!(self, SetUp::RecordedOfMany | SetUp::BystanderOfMany) {
+            for target in 0..TARGETS {
+                // ids that no cgroup has: the tables do not know that
+                let first = 1_000_000 + target * CGROUPS * 7;
+                let ids: Vec<u64> = (0..CGROUPS).map(|number| first + number * 7).collect();
+                observer.watch(&ids, SlotKind::Command)?;
+            }
+        }
+        if self != SetUp::BystanderOfMany {
+            observer.watch(&[dir.metadata()?.ino()], SlotKind::Command)?;
+        }
         let outcomes = matches!(self, SetUp::RecordedOutcomes | SetUp::BystanderOutcomes);
         let denials = self == SetUp::RecordedDenials;
         observer.watch_exits(outcomes || denials, denials)?;

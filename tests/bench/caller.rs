@@ -10,8 +10,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use rustix::{
     io::fcntl_getfd,
-    process::getppid,
-    thread::{CpuSet, sched_setaffinity},
+    process::{
+        getegid, geteuid, getgid, getpgid, getpgrp, getppid, getpriority_process, getsid, getuid,
+    },
+    system::{sysinfo, uname},
+    thread::{CpuSet, sched_setaffinity, set_thread_gid},
 };
 
 /// The word that makes this program the caller.
@@ -30,40 +33,62 @@ pub enum Call {
     Plain,
     /// fcntl(2) with F_GETFD, whose command is recorded.
     Watched,
+    /// setgid(2) to the caller's own group: the kernel checks CAP_SETGID before it looks.
+    Checked,
+    /// Ten calls that this program has not made before, once each.
+    First,
 }
 
 impl Call {
-    /// The word for it.
-    const fn name(self) -> &'static str {
+    /// Each of them.
+    pub const ALL: [Call; 4] = [Call::Plain, Call::Watched, Call::Checked, Call::First];
+
+    /// The word for it, also in the table.
+    pub const fn name(self) -> &'static str {
         match self {
             Call::Plain => "getppid",
             Call::Watched => "fcntl",
+            Call::Checked => "setgid",
+            Call::First => "the first time",
         }
     }
 }
 
 /// Makes the calls and prints nanoseconds per call, of the best batch.
-pub fn serve(calls: u64, call: &str) -> Result<()> {
+pub fn serve(calls: u64, word: &str) -> Result<()> {
+    let call = Call::ALL.into_iter().find(|call| call.name() == word).context("no such call")?;
     let mut cpus = CpuSet::new();
     cpus.set(CPU);
     sched_setaffinity(None, &cpus).context("cannot stay on one CPU")?;
-    let stdin = std::io::stdin();
+    let (stdin, gid) = (std::io::stdin(), getgid());
+    let make = || match call {
+        Call::Plain => drop(std::hint::black_box(getppid())),
+        Call::Watched => drop(std::hint::black_box(fcntl_getfd(&stdin))),
+        Call::Checked => drop(std::hint::black_box(set_thread_gid(gid))),
+        Call::First => {}
+    };
     let spin = || {
         let start = Instant::now();
-        if call == Call::Watched.name() {
-            for _ in 0..BATCH {
-                let _ = std::hint::black_box(fcntl_getfd(&stdin));
-            }
-        } else {
-            for _ in 0..BATCH {
-                std::hint::black_box(getppid());
-            }
+        for _ in 0..BATCH {
+            make();
         }
         start.elapsed().as_nanos() as f64 / BATCH as f64
     };
-    spin(); // warm up
-    println!("{}", (0..calls / BATCH).map(|_| spin()).fold(f64::INFINITY, f64::min));
+    let ns = match call {
+        Call::First => first(),
+        _ => (0..=calls / BATCH).map(|_| spin()).fold(f64::INFINITY, f64::min),
+    };
+    println!("{ns}");
     Ok(())
+}
+
+/// Nanoseconds per call of calls that were not made before.
+fn first() -> f64 {
+    let start = Instant::now();
+    std::hint::black_box((getuid(), geteuid(), getegid(), getppid(), getpgrp()));
+    std::hint::black_box((getpgid(None).is_ok(), getsid(None).is_ok(), sysinfo().uptime));
+    std::hint::black_box((getpriority_process(None).is_ok(), uname().nodename().is_empty()));
+    start.elapsed().as_nanos() as f64 / 10.0
 }
 
 /// Starts a caller, in `cgroup` when there is one, and returns its nanoseconds per call.

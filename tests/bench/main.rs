@@ -1,13 +1,15 @@
-//! What recording costs per call, and merging. Run by `cargo xtask bench`, never as a test.
+//! What recording costs: per call, of a server's throughput, in memory; and merging. Run by `cargo xtask bench`, never as a test.
 //!
-//! For the first, one process calls getppid(2) in a loop, or a call whose arguments are recorded, on one CPU, and says how
-//! long a call took. Each round
-//! measures every set-up once, so that what drifts drifts for all. The least of the rounds counts.
+//! For the first, one process calls getppid(2) in a loop, or another one, on one CPU, and says how long a call took.
+//! Each round measures every set-up once, so that what drifts drifts for all. The least of the rounds counts.
 
 mod attached;
 mod caller;
+mod footprint;
 mod merge;
 mod others;
+mod recorder;
+mod servers;
 mod table;
 
 use anyhow::{Result, bail};
@@ -23,43 +25,55 @@ const CALLS: u64 = 200_000;
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["syscall"] => syscall(),
-        ["merge"] => {
-            print!("{}", merge::table()?);
-            Ok(())
-        }
+        ["syscall"] => show(&syscall()?),
+        ["footprint"] => show(&footprint::table()?),
+        ["merge"] => show(&merge::table()?),
+        ["servers"] => show(&servers::table()?),
         [caller::WORD, calls, call] => caller::serve(calls.parse()?, call),
-        _ => bail!("usage: bench syscall|merge"),
+        _ => bail!("usage: bench syscall|footprint|servers|merge"),
     }
 }
 
-/// What is measured of a call whose arguments are recorded; the names are those of the table.
-const WATCHED: [(SetUp, &str); 3] = [
-    (SetUp::Untraced, "fcntl, untraced"),
-    (SetUp::Floor, "fcntl, floor"),
-    (SetUp::Recorded, "fcntl, recorded with its arguments"),
+/// Which set-ups are measured with a call: the first is untraced, the second the floor.
+const SERIES: [(Call, &[SetUp]); 4] = [
+    (Call::Plain, &SetUp::ALL),
+    (Call::Watched, &[SetUp::Untraced, SetUp::Floor, SetUp::Recorded, SetUp::Bystander]),
+    (
+        Call::Checked,
+        &[
+            SetUp::Untraced,
+            SetUp::Floor,
+            SetUp::Recorded,
+            SetUp::RecordedOutcomes,
+            SetUp::Bystander,
+        ],
+    ),
+    (Call::First, &[SetUp::Untraced, SetUp::Floor, SetUp::Recorded, SetUp::Bystander]),
 ];
 
-/// Measures every set-up and prints the table.
-fn syscall() -> Result<()> {
-    let mut rows: Vec<Row> = SetUp::ALL.iter().map(|set_up| Row::new(set_up.name())).collect();
-    let mut watched = WATCHED.map(|(_, name)| Row::new(name));
+fn show(table: &str) -> Result<()> {
+    print!("{table}");
+    Ok(())
+}
+
+/// Measures every set-up and gives the table.
+fn syscall() -> Result<String> {
+    let mut series = SERIES.map(|(call, set_ups)| {
+        set_ups.iter().map(|set_up| Row::new(call.name(), set_up.name())).collect::<Vec<_>>()
+    });
     for round in 0..ROUNDS {
         eprintln!("round {} of {ROUNDS}", round + 1);
-        for (set_up, row) in SetUp::ALL.iter().zip(&mut rows) {
-            row.push(set_up.measure(CALLS, Call::Plain)?);
-        }
-        for ((set_up, _), row) in WATCHED.iter().zip(&mut watched) {
-            row.push(set_up.measure(CALLS, Call::Watched)?);
+        for ((call, set_ups), rows) in SERIES.iter().zip(&mut series) {
+            for (set_up, row) in set_ups.iter().zip(rows) {
+                row.push(set_up.measure(CALLS, *call)?);
+            }
         }
     }
-    let mut compared = Vec::new();
     for other in others::ALL {
         match other.measure()? {
-            Some(ns) => compared.push(Row::of(other.name, ns)),
+            Some(ns) => series[0].push(Row::of(Call::Plain.name(), other.name, ns)),
             None => eprintln!("{}: not installed, or it did not start; left out", other.name),
         }
     }
-    print!("{}", table::markdown(&rows, &compared, &watched));
-    Ok(())
+    Ok(table::markdown(&series))
 }

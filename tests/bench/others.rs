@@ -23,10 +23,13 @@ enum How {
     Beside(&'static [&'static str]),
 }
 
-/// bpftrace finds tracepoints in a tracing file system, which not every machine has mounted.
+/// Both find tracepoints in a tracing file system, which not every machine has mounted.
+const PERF_TRACE: &str = "mount -t debugfs none /sys/kernel/debug; \
+    mount -t tracefs none /sys/kernel/debug/tracing; \
+    exec perf trace -s -o /dev/null -- \"$@\"";
 const BPFTRACE: &str = "mount -t debugfs none /sys/kernel/debug; \
     mount -t tracefs none /sys/kernel/debug/tracing; \
-    exec bpftrace -e 'tracepoint:raw_syscalls:sys_enter { @[args->id] = count(); }'";
+    exec bpftrace -e \"$0\"";
 
 /// Those that are tried.
 pub const ALL: &[Other] = &[
@@ -51,9 +54,35 @@ pub const ALL: &[Other] = &[
         calls: 500_000,
     },
     Other {
+        name: "perf trace -s",
+        program: "perf",
+        how: How::Starts(&["unshare", "--mount", "sh", "-c", PERF_TRACE, "sh"]),
+        calls: 500_000,
+    },
+    Other {
         name: "bpftrace, count by id on raw_syscalls:sys_enter",
         program: "bpftrace",
-        how: How::Beside(&["unshare", "--mount", "sh", "-c", BPFTRACE]),
+        how: How::Beside(&[
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            BPFTRACE,
+            "tracepoint:raw_syscalls:sys_enter { @[args->id] = count(); }",
+        ]),
+        calls: 500_000,
+    },
+    Other {
+        name: "bpftrace, on the tracepoint of another call",
+        program: "bpftrace",
+        how: How::Beside(&[
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            BPFTRACE,
+            "tracepoint:syscalls:sys_enter_swapoff { @ = count(); }",
+        ]),
         calls: 500_000,
     },
 ];

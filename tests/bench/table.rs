@@ -4,19 +4,20 @@ use std::fmt::Write as _;
 
 /// The measurements of one set-up, in nanoseconds per call.
 pub struct Row {
+    call: &'static str,
     name: &'static str,
     ns: Vec<f64>,
 }
 
 impl Row {
     /// Without measurements yet.
-    pub fn new(name: &'static str) -> Self {
-        Row { name, ns: Vec::new() }
+    pub fn new(call: &'static str, name: &'static str) -> Self {
+        Row { call, name, ns: Vec::new() }
     }
 
     /// With a single one.
-    pub fn of(name: &'static str, ns: f64) -> Self {
-        Row { name, ns: vec![ns] }
+    pub fn of(call: &'static str, name: &'static str, ns: f64) -> Self {
+        Row { call, name, ns: vec![ns] }
     }
 
     /// Adds one.
@@ -30,19 +31,25 @@ impl Row {
     }
 }
 
-/// A Markdown table: `rows` and the `others` that make the same call, and `watched`, which makes another. The first row of each call is
-/// untraced, the second the floor; the last column is what was added to a call, as a ratio to what the floor adds.
-pub fn markdown(rows: &[Row], others: &[Row], watched: &[Row]) -> String {
-    let mut text =
-        String::from("| set-up | ns per call | added | of the floor's |\n|---|---:|---:|---:|\n");
-    for (of, more) in [(rows, others), (watched, &[])] {
-        let untraced = of[0].least();
-        let floor = of[1].least() - untraced;
-        for row in of.iter().chain(more) {
+/// A Markdown table. The first row of each series is untraced, the second the floor; the last column is what was added to a
+/// call, as a ratio to what the floor adds.
+pub fn markdown(series: &[Vec<Row>]) -> String {
+    let mut text = String::from(
+        "| call | set-up | ns per call | added | of the floor's |\n|---|---|---:|---:|---:|\n",
+    );
+    for rows in series {
+        let untraced = rows[0].least();
+        let floor = rows[1].least() - untraced;
+        for row in rows {
             let ns = row.least();
             let added = ns - untraced;
-            let _ =
-                writeln!(text, "| {} | {ns:.0} | {added:.0} | {:.2} |", row.name, added / floor);
+            let _ = writeln!(
+                text,
+                "| {} | {} | {ns:.0} | {added:.0} | {:.2} |",
+                row.call,
+                row.name,
+                added / floor
+            );
         }
     }
     text

@@ -27,8 +27,7 @@ use clap::Parser;
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The project's own verbs")]
 enum Verb {
     /// Measure what recording costs.
-    #[command(subcommand)]
-    Bench(bench::Bench),
+    Bench(bench::Args),
     /// Generate the tables of calls, argument names, constants and libseccomp's names, or check the committed ones.
     Codegen {
         /// Write nothing: fail when the tables are not what the headers give.
@@ -59,7 +58,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let result = match Verb::parse() {
-        Verb::Bench(bench) => bench::run(&bench),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Codegen { check } => codegen::run(check),
         Verb::Demo => demo::run(),
         Verb::Deny => deny::run(),

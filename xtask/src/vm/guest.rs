@@ -9,16 +9,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use camino::Utf8Path;
 
 use super::{arch::Arch, initramfs::command_line, kernels::Kernel};
-use crate::sh::{cmd, say};
+use crate::sh::{cmd, root, say};
 
 /// How often a machine that does not come up is booted.
 const BOOTS: usize = 3;
 /// How long coming up may take: four seconds on a quiet machine.
 const UP: Duration = Duration::from_secs(90);
+/// Which programs a machine's recorder loads.
+const OBJECT: &str = "profiler-ebpf/profiler.bpf.o";
 const POLL: Duration = Duration::from_millis(100);
 
 /// What a machine said.
@@ -96,6 +98,20 @@ pub fn run(
         return Ok(report);
     }
     anyhow::bail!("the machine did not come up\nhint: cat {console}")
+}
+
+/// What the last run of `kernel` said, if it was of the object that is here now.
+///
+/// # Errors
+/// When it was not run, did not come up, or before the object was built.
+pub fn last(kernel: &Kernel, home: &Utf8Path) -> Result<Report> {
+    let again = || format!("no run of {} with this object\nhint: cargo xtask vm {0}", kernel.name);
+    let console = home.join(format!("{}.log", kernel.name));
+    let ran = fs_err::metadata(&console).with_context(again)?.modified()?;
+    let built = fs_err::metadata(root().join(OBJECT))?.modified()?;
+    let report = Report::read(&String::from_utf8_lossy(&fs_err::read(&console)?));
+    ensure!(ran > built && !report.release.is_empty(), again());
+    Ok(report)
 }
 
 /// A running emulator; killed when it is dropped.

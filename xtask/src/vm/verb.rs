@@ -47,8 +47,9 @@ pub struct Args {
     /// Give a machine this many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     timeout: u64,
-    /// Write docs/kernel-support.md from the results; boots all kernels of both machines.
-    #[arg(long, conflicts_with = "kernels")]
+    /// Write docs/kernel-support.md from the results. Of kernels that are not to be booted, what their last run found is taken,
+    /// unless the object for the kernel is younger; named none, all kernels of both machines are booted.
+    #[arg(long)]
     write_docs: bool,
 }
 
@@ -62,7 +63,18 @@ pub fn home() -> Utf8PathBuf {
 /// # Errors
 /// When something cannot be built or fetched, or a check fails on a kernel; all failures are told.
 pub fn run(args: &Args) -> Result<()> {
-    let chosen = if args.write_docs { KERNELS.iter().collect() } else { chosen(&args.kernels)? };
+    let chosen = match args.kernels.as_slice() {
+        [] if args.write_docs => KERNELS.iter().collect(),
+        names => chosen(names)?,
+    };
+    let others: Vec<&Kernel> = KERNELS
+        .iter()
+        .filter(|kernel| !chosen.iter().any(|chosen| chosen.name == kernel.name))
+        .collect();
+    let last = match args.write_docs {
+        true => others.iter().map(|kernel| guest::last(kernel, &home())).collect::<Result<_>>()?,
+        false => Vec::new(),
+    };
     let initrds = initrds(&chosen)?;
     let reports = boot_all(&chosen, &initrds, Duration::from_secs(args.timeout));
     let mut failures = Vec::new();
@@ -89,7 +101,15 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     if args.write_docs {
-        docs::write(&chosen, &reports)?;
+        let mut all: BTreeMap<&str, &Report> = BTreeMap::new();
+        for (kernel, report) in chosen.iter().zip(&reports) {
+            let Ok(report) = report else {
+                bail!("no report of {}: nothing is written", kernel.name)
+            };
+            all.insert(kernel.name, report);
+        }
+        all.extend(others.iter().map(|kernel| kernel.name).zip(&last));
+        docs::write(&all)?;
     }
     if failures.is_empty() {
         return Ok(());
