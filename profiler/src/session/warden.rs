@@ -7,7 +7,7 @@
 use std::{
     ffi::OsStr,
     io::{self, Read as _, Write as _},
-    os::unix::ffi::OsStrExt as _,
+    os::unix::{ffi::OsStrExt as _, process::CommandExt as _},
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -27,7 +27,8 @@ impl Warden {
         let started = std::env::current_exe().and_then(|itself| {
             let mut command = Command::new(itself);
             command.arg(WARDEN).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-            command.spawn()
+            // what is sent to the recorder's group, by its terminal for one, is not meant for it
+            command.process_group(0).spawn()
         });
         let failed = |source| SessionError::Spawn { program: WARDEN.to_owned(), source };
         started.map(Warden).map_err(failed)
@@ -51,7 +52,6 @@ impl Drop for Warden {
 /// # Errors
 /// When the pipe cannot be read, or the cgroup cannot be removed.
 pub fn warden() -> io::Result<()> {
-    let _ = rustix::process::setsid(); // what is sent to the recorder's group, or by its terminal, is not meant for it
     std::env::set_current_dir("/")?;
     let mut told = Vec::new();
     io::stdin().read_to_end(&mut told)?;
