@@ -26,7 +26,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("ingest", &["model"]),
     ("render", &["model"]),
     ("report", &["model"]),
-    ("fuzz", &["binaries", "ingest", "kernel", "render", "session", "model"]),
+    ("fuzz", &["ingest", "kernel", "render", "session", "model"]),
     // A crate of its own: it names the library, and all of it.
     ("bin", &[]),
 ];

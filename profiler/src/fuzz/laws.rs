@@ -3,13 +3,9 @@
 //! Owns the laws, and no input. They panic where one is broken; that is their use. Built with everything else, so that the
 //! bounded run of the tests and a fuzzer of any kind ask for the same.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use crate::{
-    binaries::{
-        bound,
-        reach::{Cause, Depth, Files, Module, Part},
-    },
     ingest::{self, layout::Layout, policy::Policy},
     kernel::{btf::Btf, kallsyms},
     model::{
@@ -48,8 +44,6 @@ pub enum Parser {
     Request,
     /// `minimise.json`, with which a search goes on.
     Search,
-    /// Files of an image or of the target, to be analysed.
-    Elf,
     /// A filter as the kernel gives it out, or the file that a confined command is handed.
     Filter,
     /// The kernel's types.
@@ -59,7 +53,7 @@ pub enum Parser {
 }
 
 /// Every parser.
-pub const PARSERS: [Parser; 13] = [
+pub const PARSERS: [Parser; 12] = [
     Parser::Recording,
     Parser::Profile,
     Parser::Seccomp,
@@ -69,7 +63,6 @@ pub const PARSERS: [Parser; 13] = [
     Parser::Granted,
     Parser::Request,
     Parser::Search,
-    Parser::Elf,
     Parser::Filter,
     Parser::Btf,
     Parser::Kallsyms,
@@ -83,7 +76,6 @@ pub fn run(parser: Parser, bytes: &[u8]) {
     // Of what is text, the binary refuses what is not UTF-8 before any parser sees it.
     let text = || std::str::from_utf8(bytes).ok();
     match parser {
-        Parser::Elf => elf(bytes),
         Parser::Filter => drop(Program::parse(bytes).map(|it| filter(&it))),
         Parser::Btf => drop(Btf::parse(bytes).map(|it| types(&it))),
         Parser::Kallsyms => kallsyms(bytes),
@@ -106,20 +98,8 @@ fn of_text(parser: Parser, text: &str) {
         Parser::Granted => granted(text),
         Parser::Request => drop(Request::parse(text).map(|it| request(&it))),
         Parser::Search => drop(ingest::minimise::parse(text).map(|it| search(&it))),
-        Parser::Elf | Parser::Filter | Parser::Btf | Parser::Kallsyms => {} // bytes
+        Parser::Filter | Parser::Btf | Parser::Kallsyms => {} // bytes
     }
-}
-
-fn elf(bytes: &[u8]) {
-    let Ok(module) = Module::read("file", bytes.to_vec()) else { return };
-    let module = Arc::new(module);
-    let bounds = [Depth::Functions, Depth::Files].map(|depth| {
-        let part = Part { module: Arc::clone(&module), causes: [Cause::Program].into() };
-        bound::of_files(&Files::new(vec![part], depth))
-    });
-    let [reached, all] = bounds.map(|bound| bound.calls);
-    let is_there = |call| all.contains_key(call);
-    assert!(reached.keys().all(is_there), "what can be reached is a part of all");
 }
 
 fn filter(read: &Program) {
