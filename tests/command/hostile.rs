@@ -24,10 +24,11 @@ const NAMES: [&str; 5] =
 fn program_names(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
     let calls = machine.fixture("calls")?;
+    // many times, so that each file is looked at while its process lives
     let mut script =
-        "cd \"$1\"; shift; for name; do cp \"$0\" \"./$name\"; \"./$name\" -q 278; done; "
+        "cd \"$1\"; shift; for name; do cp \"$0\" \"./$name\"; \"./$name\" -q -n 20000 278; done; "
             .to_owned();
-    script.push_str("n=$(printf 'x\\377\\376y'); cp \"$0\" \"./$n\"; \"./$n\" -q 276");
+    script.push_str("n=$(printf 'x\\377\\376y'); cp \"$0\" \"./$n\"; \"./$n\" -q -n 20000 276");
     let mut workload = vec!["/bin/sh", "-ec", &script, calls.as_str(), scratch.path().as_str()];
     workload.extend(NAMES);
     let recorded = Record::new(machine, scratch.join("out")).workload(workload).run()?.expect(0)?;
