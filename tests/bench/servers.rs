@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::recorder::Recorder;
 
 /// Rounds of each server and filter; their median counts.
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 3;
 
 /// Seconds of load in a measurement.
 const SECONDS: &str = "4";

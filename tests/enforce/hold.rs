@@ -15,6 +15,7 @@ use crate::{
     harness::{
         docker::{Container, Engine},
         machine::{Machine, Need},
+        program,
         record::{Record, Recorded},
         test::Test,
     },
@@ -162,8 +163,13 @@ fn serve(
         last.expect_unprivileged(server)?;
         anyhow::Ok(first)
     })();
-    let processes =
-        used.with_context(|| format!("its log:\n{}", container.log().unwrap_or_default()))?;
+    let processes = used.with_context(|| {
+        // who waits for whom: the database is another container
+        let waiting =
+            program::shell("ps -eo pid,stat,wchan:24,args | grep -E '[p]ostgres|[g]unicorn'");
+        let waiting = waiting.unwrap_or_default();
+        format!("its log:\n{}\nprocesses:\n{waiting}", container.log().unwrap_or_default())
+    })?;
     container.verb(&["stop", "-t", "20"])?;
     let state = container.inspect()?;
     ensure!(state["RestartCount"] == 0, "it restarted");
