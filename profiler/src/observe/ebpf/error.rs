@@ -1,5 +1,6 @@
 //! Why observing failed, in words for whoever has to mend it.
 
+use aya::{EbpfError, programs::ProgramError};
 use thiserror::Error;
 
 use crate::kernel::btf::BtfError;
@@ -78,4 +79,67 @@ pub enum ObserveError {
     /// More targets than evidence slots.
     #[error("too many targets at once: there are {0} evidence slots")]
     NoSlot(u32),
+}
+
+/// Why a way was refused, in a few words: the system call's own, where one failed.
+pub fn reason(error: &ProgramError) -> String {
+    /// The kernel's own number for what the machine does not have.
+    const ENOTSUPP: i32 = 524;
+    let io = match error {
+        ProgramError::IOError(io) => io,
+        ProgramError::SyscallError(call) => &call.io_error,
+        _ => return error.to_string().lines().next().unwrap_or_default().to_owned(),
+    };
+    match io.kind() {
+        std::io::ErrorKind::PermissionDenied => "not permitted".to_owned(),
+        std::io::ErrorKind::NotFound => "this kernel offers none".to_owned(),
+        _ if io.raw_os_error() == Some(ENOTSUPP) => "this kernel offers none".to_owned(),
+        _ => io.to_string(),
+    }
+}
+
+/// The error of loading an object.
+pub fn load_error(error: EbpfError) -> ObserveError {
+    if is_permission(&error) {
+        ObserveError::NotPermitted(Box::new(error))
+    } else {
+        ObserveError::Load(error)
+    }
+}
+
+/// The error of a program.
+pub fn program_error(program: &'static str) -> impl Fn(ProgramError) -> ObserveError {
+    move |source| {
+        if is_permission(&source) {
+            ObserveError::NotPermitted(Box::new(source))
+        } else {
+            ObserveError::Attach { program, source: Box::new(source) }
+        }
+    }
+}
+
+/// Whether EPERM or EACCES without a verifier log is at the bottom of an error.
+fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref()
+        && !verifier_log.to_string().is_empty()
+    {
+        return false;
+    }
+    match error.downcast_ref::<std::io::Error>() {
+        Some(io) => io.kind() == std::io::ErrorKind::PermissionDenied,
+        None => error.source().is_some_and(is_permission),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_in_a_few_words() {
+        let of = |number| reason(&ProgramError::IOError(std::io::Error::from_raw_os_error(number)));
+        assert_eq!(of(1), "not permitted");
+        assert_eq!([of(2), of(524)], ["this kernel offers none"; 2]);
+        assert_eq!(reason(&ProgramError::UnexpectedProgramType), "unexpected program type");
+    }
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use aya::{
-    Ebpf, EbpfError, EbpfLoader,
+    Ebpf, EbpfLoader,
     programs::{BtfTracePoint, Program, ProgramError, tp_btf::BtfTracePointLinkId},
 };
 use aya_log::EbpfLogger;
@@ -21,7 +21,7 @@ use super::{
     arguments,
     attach::{self, AttachPoint, Attached, Need, POINTS, Way},
     drain::{self, Drain, Uncounted},
-    error::ObserveError,
+    error::{ObserveError, load_error, program_error, reason},
     files::Files,
     labels::Labels,
     misses,
@@ -496,54 +496,6 @@ fn load_and_attach(program: &mut Program, to: &str, btf: &aya::Btf) -> Result<()
     }
 }
 
-/// Why a way was refused, in a few words: the system call's own, where one failed.
-fn reason(error: &ProgramError) -> String {
-    /// The kernel's own number for what the machine does not have.
-    const ENOTSUPP: i32 = 524;
-    let io = match error {
-        ProgramError::IOError(io) => io,
-        ProgramError::SyscallError(call) => &call.io_error,
-        _ => return error.to_string().lines().next().unwrap_or_default().to_owned(),
-    };
-    match io.kind() {
-        std::io::ErrorKind::PermissionDenied => "not permitted".to_owned(),
-        std::io::ErrorKind::NotFound => "this kernel offers none".to_owned(),
-        _ if io.raw_os_error() == Some(ENOTSUPP) => "this kernel offers none".to_owned(),
-        _ => io.to_string(),
-    }
-}
-
-fn load_error(error: EbpfError) -> ObserveError {
-    if is_permission(&error) {
-        ObserveError::NotPermitted(Box::new(error))
-    } else {
-        ObserveError::Load(error)
-    }
-}
-
-fn program_error(program: &'static str) -> impl Fn(ProgramError) -> ObserveError {
-    move |source| {
-        if is_permission(&source) {
-            ObserveError::NotPermitted(Box::new(source))
-        } else {
-            ObserveError::Attach { program, source: Box::new(source) }
-        }
-    }
-}
-
-/// Whether EPERM or EACCES without a verifier log is at the bottom of an error.
-fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
-    if let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref()
-        && !verifier_log.to_string().is_empty()
-    {
-        return false;
-    }
-    match error.downcast_ref::<std::io::Error>() {
-        Some(io) => io.kind() == std::io::ErrorKind::PermissionDenied,
-        None => error.source().is_some_and(is_permission),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use object::{
@@ -609,13 +561,5 @@ mod tests {
             });
             assert!(asks, "{name}");
         }
-    }
-
-    #[test]
-    fn a_refusal_is_told_in_a_few_words() {
-        let of = |number| reason(&ProgramError::IOError(std::io::Error::from_raw_os_error(number)));
-        assert_eq!(of(1), "not permitted");
-        assert_eq!([of(2), of(524)], ["this kernel offers none"; 2]);
-        assert_eq!(reason(&ProgramError::UnexpectedProgramType), "unexpected program type");
     }
 }
