@@ -19,17 +19,15 @@ pub struct Other {
 enum How {
     /// The tool starts the caller.
     Starts(&'static [&'static str]),
-    /// The tool runs beside it, system-wide.
-    Beside(&'static [&'static str]),
+    /// The same, in a shell that has a tracing file system: these words and the caller's are its command.
+    StartsWithTracing(&'static str),
+    /// This program of bpftrace's runs beside it, system-wide.
+    Beside(&'static str),
 }
 
-/// Both find tracepoints in a tracing file system, which not every machine has mounted.
-const PERF_TRACE: &str = "mount -t debugfs none /sys/kernel/debug; \
-    mount -t tracefs none /sys/kernel/debug/tracing; \
-    exec perf trace -s -o /dev/null -- \"$@\"";
-const BPFTRACE: &str = "mount -t debugfs none /sys/kernel/debug; \
-    mount -t tracefs none /sys/kernel/debug/tracing; \
-    exec bpftrace -e \"$0\"";
+/// Not every machine has a tracing file system mounted, in which tracepoints are found.
+const TRACING: &str = "mount -t debugfs none /sys/kernel/debug; \
+    mount -t tracefs none /sys/kernel/debug/tracing; exec ";
 
 /// Those that are tried.
 pub const ALL: &[Other] = &[
@@ -56,33 +54,19 @@ pub const ALL: &[Other] = &[
     Other {
         name: "perf trace -s",
         program: "perf",
-        how: How::Starts(&["unshare", "--mount", "sh", "-c", PERF_TRACE, "sh"]),
+        how: How::StartsWithTracing("perf trace -s -o /dev/null --"),
         calls: 500_000,
     },
     Other {
         name: "bpftrace, count by id on raw_syscalls:sys_enter",
         program: "bpftrace",
-        how: How::Beside(&[
-            "unshare",
-            "--mount",
-            "sh",
-            "-c",
-            BPFTRACE,
-            "tracepoint:raw_syscalls:sys_enter { @[args->id] = count(); }",
-        ]),
+        how: How::Beside("tracepoint:raw_syscalls:sys_enter { @[args->id] = count(); }"),
         calls: 500_000,
     },
     Other {
         name: "bpftrace, on the tracepoint of another call",
         program: "bpftrace",
-        how: How::Beside(&[
-            "unshare",
-            "--mount",
-            "sh",
-            "-c",
-            BPFTRACE,
-            "tracepoint:syscalls:sys_enter_swapoff { @ = count(); }",
-        ]),
+        how: How::Beside("tracepoint:syscalls:sys_enter_swapoff { @ = count(); }"),
         calls: 500_000,
     },
 ];
@@ -97,9 +81,14 @@ impl Other {
         }
         match self.how {
             How::Starts(words) => caller::measure(self.calls, Call::Plain, None, words).map(Some),
-            How::Beside(words) => {
-                let mut child = Command::new(words[0])
-                    .args(&words[1..])
+            How::StartsWithTracing(words) => {
+                let script = format!("{TRACING}{words} \"$@\"");
+                let words = ["unshare", "--mount", "sh", "-c", &script, "sh"];
+                caller::measure(self.calls, Call::Plain, None, &words).map(Some)
+            }
+            How::Beside(program) => {
+                let mut child = Command::new("unshare")
+                    .args(["--mount", "sh", "-c", &format!("{TRACING}bpftrace -e \"$0\""), program])
                     .stdout(Stdio::null())
                     .stderr(Stdio::null())
                     .spawn()?;
