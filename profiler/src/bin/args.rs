@@ -44,6 +44,8 @@ pub enum Verb {
     Explain(ExplainArgs),
     /// Find the traps in seccomp files and profiles
     Lint(LintArgs),
+    /// Hold containers, compose files and Kubernetes manifests against a hardening checklist
+    Audit(crate::audit::AuditArgs),
     /// Join recordings of one target into one
     Merge(crate::merge::MergeArgs),
     /// Show what two policies decide differently

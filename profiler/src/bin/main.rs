@@ -1,6 +1,7 @@
 //! Arguments, output and exit codes; nothing else.
 
 mod args;
+mod audit;
 mod beside;
 mod completions;
 mod context;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Verb::Generate(args) => generate::run(&args),
         Verb::Explain(args) => explain::run(&args),
         Verb::Lint(args) => lint::run(&args),
+        Verb::Audit(args) => audit::run(&args),
         Verb::Merge(args) => merge::run(&args),
         Verb::Diff(args) => diff::run(&args),
         Verb::Minimise(args) => minimise::run(&args, cli.debug),

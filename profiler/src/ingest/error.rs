@@ -34,6 +34,25 @@ pub enum IngestError {
         #[source]
         source: Box<serde_saphyr::Error>,
     },
+    /// Not the YAML that a compose file or a manifest is.
+    #[error(
+        "neither a compose file nor a manifest: no YAML\nhint: templates are to be filled in first: helm template, kustomize build"
+    )]
+    Stack {
+        /// Where it broke.
+        #[source]
+        source: Box<serde_saphyr::Error>,
+    },
+    /// YAML, but nothing that runs containers.
+    #[error(
+        "neither a compose file nor a manifest\nhint: one has `services`, the other `apiVersion` and `kind`"
+    )]
+    NoStack,
+    /// JSON, but no report of a scanner.
+    #[error(
+        "no report of Trivy or Grype\nhint: trivy image --format json IMAGE, or grype -o json IMAGE"
+    )]
+    NoScan,
     /// An entry of an allow file that no difference is called.
     #[error(
         "the allow file accepts `{}`, which names no call, capability or setting\n\

@@ -11,6 +11,7 @@ pub mod identity;
 pub mod kallsyms;
 pub mod libseccomp;
 pub mod privileges;
+pub mod process;
 pub mod shed;
 pub mod signals;
 pub mod tracing;

@@ -4,7 +4,7 @@
 //! <https://github.com/torvalds/linux/blob/v6.18/include/uapi/linux/capability.h>. Numbers beyond the
 //! newest known one stay representable as `CAPABILITY_41`.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet};
 
 /// Names by number, without `CAP_`.
 pub const NAMES: [&str; 41] = [
@@ -117,6 +117,33 @@ pub fn is_canonical(text: &str) -> bool {
             .strip_prefix(UNNAMED)
             .and_then(|digits| digits.parse().ok())
             .is_some_and(|number| name(number).is_none() && display(number) == text)
+}
+
+/// What engines grant: with `privileged` all, then `ALL` added, then `ALL` dropped, then the default less the dropped and with
+/// the added. `add` and `drop` as users write them; the names that come out have no `CAP_`.
+///
+/// `ALL` is every capability that is named here. An engine that is older than the kernel knows fewer.
+#[must_use]
+pub fn granted(
+    default: &[&str],
+    add: &[String],
+    drop: &[String],
+    privileged: bool,
+) -> BTreeSet<String> {
+    let bare = |names: &[String]| -> BTreeSet<String> {
+        let upper = names.iter().map(|name| name.trim().to_ascii_uppercase());
+        upper.map(|name| name.strip_prefix("CAP_").map_or(name.clone(), str::to_owned)).collect()
+    };
+    let (add, drop) = (bare(add), bare(drop));
+    let owned =
+        |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    if privileged {
+        return owned(&NAMES);
+    }
+    if add.contains("ALL") {
+        return &owned(&NAMES) - &drop;
+    }
+    if drop.contains("ALL") { add } else { &(&owned(default) - &drop) | &add }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod arch;
 pub mod arguments;
+pub mod audit;
 pub mod baseline;
 pub mod bound;
 pub mod bpf;

@@ -4,6 +4,7 @@
 //! are taken out by the stream of the binary where they are not wanted. All text that others control goes through
 //! [`escape`].
 
+pub mod audit;
 pub mod coverage;
 pub mod diff;
 pub mod doctor;

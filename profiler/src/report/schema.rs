@@ -6,7 +6,7 @@ use schemars::{JsonSchema, schema_for};
 
 use crate::{
     model::{minimise::State, profile::Profile, recording::Recording, surface::Surface},
-    report::{coverage, diff, doctor, explain, lint, minimise, quick, static_check, verify},
+    report::{audit, coverage, diff, doctor, explain, lint, minimise, quick, static_check, verify},
 };
 
 /// File name and text of each schema.
@@ -16,6 +16,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("recording.schema.json", of::<Recording>()),
         ("profile.schema.json", of::<Profile>()),
         ("surface.schema.json", of::<Surface>()),
+        ("audit.schema.json", of::<audit::Document>()),
         ("coverage.schema.json", of::<coverage::Document<'_>>()),
         ("diff.schema.json", of::<diff::json::Document>()),
         ("doctor.schema.json", of::<doctor::Document<'_>>()),

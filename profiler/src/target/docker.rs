@@ -3,6 +3,8 @@
 //! The only place that names the engine's client. Asks the engine, changes nothing, save [`Docker::restart`]
 //! on the user's word. Every request has a deadline.
 
+mod audit;
+pub mod contents;
 mod copy;
 pub mod endpoint;
 mod engine;
@@ -32,6 +34,7 @@ use thiserror::Error;
 
 pub(super) use self::endpoint::usual_sockets;
 pub use self::{
+    audit::ParseProfile,
     copy::{Confinement, ContainerState},
     endpoint::{Address, Endpoint, EndpointError, Environment, Source},
     engine::EngineInfo,

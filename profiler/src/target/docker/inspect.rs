@@ -105,6 +105,11 @@ fn option_value<'a>(options: &'a [String], name: &str) -> Option<&'a str> {
     })
 }
 
+/// What was asked for as its filter; the last one counts.
+pub(super) fn seccomp_option(host: &HostConfig) -> Option<&str> {
+    option_value(security_options(host), "seccomp").filter(|value| !value.is_empty())
+}
+
 fn no_new_privileges(options: &[String], engine: &EngineInfo) -> bool {
     match option_value(options, "no-new-privileges") {
         Some(value) => value != "false",
@@ -113,7 +118,7 @@ fn no_new_privileges(options: &[String], engine: &EngineInfo) -> bool {
 }
 
 fn seccomp(host: &HostConfig, engine: &EngineInfo, read: ReadProfile<'_>) -> SeccompSetting {
-    let value = option_value(security_options(host), "seccomp").filter(|value| !value.is_empty());
+    let value = seccomp_option(host);
     if host.privileged.unwrap_or(false) {
         // Before version 27, docker gave privileged containers no filter even when they asked for one
         // (moby pull request 47500); podman does as it is told.
@@ -160,30 +165,18 @@ fn is_permissive(profile: &str) -> bool {
     })
 }
 
-/// What could be granted at all, by the engine's own rule: `--privileged`, then `ALL` added, then `ALL`
-/// dropped, then the default less the dropped and with the added.
+/// What could be granted at all, by the engine's own rule ([`capability::granted`]).
 ///
-/// `ALL` is every capability that the engine knows. One that is older than the kernel knows fewer than are listed
-/// here: docker 20.10 of Debian grants neither PERFMON, BPF nor CHECKPOINT_RESTORE.
+/// Docker 20.10 of Debian knows neither PERFMON, BPF nor CHECKPOINT_RESTORE, and grants none of them by `ALL`.
 fn capabilities(host: &HostConfig, engine: &EngineInfo) -> Vec<String> {
-    let add = normalised(host.cap_add.as_deref());
-    let drop = normalised(host.cap_drop.as_deref());
-    let all = || capability::NAMES.iter().map(|name| (*name).to_owned());
     let default: &[&str] = if engine.name == "podman" {
         &capability::PODMAN_DEFAULT
     } else {
         &capability::DOCKER_DEFAULT
     };
-    let set: BTreeSet<String> = if host.privileged.unwrap_or(false) {
-        all().collect()
-    } else if add.contains("ALL") {
-        all().filter(|name| !drop.contains(name)).collect()
-    } else if drop.contains("ALL") {
-        add
-    } else {
-        let kept = default.iter().map(|name| (*name).to_owned());
-        kept.filter(|name| !drop.contains(name)).chain(add).collect()
-    };
+    let list = |names: &Option<Vec<String>>| names.clone().unwrap_or_default();
+    let privileged = host.privileged.unwrap_or(false);
+    let set = capability::granted(default, &list(&host.cap_add), &list(&host.cap_drop), privileged);
     set.into_iter().collect()
 }
 

@@ -1,0 +1,228 @@
+//! `profiler audit`: containers, compose files and manifests against a checklist.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+use profiler::{
+    ingest::{self, stack::Stack},
+    model::{
+        arch::Abi,
+        audit::{
+            Contents, Facts, Inputs, Known, Machine, Scan, Severity, State, Unknown, audit,
+            pod_findings,
+        },
+        policy::{self, native_abi},
+        profile::Profile,
+        seccomp::KernelVersion,
+    },
+    report::audit::{self as report, Audited},
+    target::docker::contents,
+};
+
+use crate::{
+    args::FailOn,
+    exit, input,
+    made::{Bounded, Engine},
+};
+
+/// More is not taken from an engine, in bytes.
+const MAX_ARCHIVE: u64 = 32 << 30;
+
+/// A name is a file's if there is one, else a container's. Checks have stable identifiers; docs/audit.md has a table.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  profiler audit backend
+  profiler audit --profile profiles/backend backend
+  profiler audit --fail-on error --format sarif compose.yaml > audit.sarif
+  profiler audit --scan trivy.json deploy/*.yaml
+
+Exit status: 0 nothing as bad as --fail-on; 1 findings; 2 usage, a file that cannot be read, no such container.")]
+pub struct AuditArgs {
+    /// Containers by name or id, compose files, Kubernetes manifests
+    #[arg(required = true, value_name = "CONTAINER|FILE")]
+    pub targets: Vec<String>,
+
+    /// Say what this profile shows could go: a profile.json, or a result directory
+    #[arg(long, value_name = "PROFILE", conflicts_with = "recording")]
+    pub profile: Option<PathBuf>,
+
+    /// The same for the profile that a recording comes to
+    #[arg(long, value_name = "FILE")]
+    pub recording: Option<PathBuf>,
+
+    /// Join a JSON report of Trivy or Grype (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub scan: Vec<PathBuf>,
+
+    /// Do not read the files of containers: no privileged files, no packages
+    #[arg(long)]
+    pub no_files: bool,
+
+    /// The least severity with which the status is 1
+    #[arg(long, value_enum, default_value_t = FailOn::Warning)]
+    pub fail_on: FailOn,
+
+    /// Show what passed, too
+    #[arg(long)]
+    pub all: bool,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t = AuditFormat::Human)]
+    pub format: AuditFormat,
+
+    /// Ask the engine at this address (default: DOCKER_HOST, then the context, then the socket)
+    #[arg(long, value_name = "URL")]
+    pub docker_host: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AuditFormat {
+    /// For people
+    Human,
+    /// For programs
+    Json,
+    /// For code hosts
+    Sarif,
+    /// For a comment or a ticket
+    Markdown,
+}
+
+/// Prints what was found; fails when it is as bad as `--fail-on`.
+pub fn run(args: &AuditArgs) -> Result<ExitCode> {
+    let profile = profile(args)?;
+    let scans: Vec<Scan> = args.scan.iter().map(|path| scan(path)).collect::<Result<_>>()?;
+    let mut audited = Vec::new();
+    let mut engine = None;
+    for target in &args.targets {
+        if Path::new(target).is_file() {
+            file(target, profile.as_ref(), &scans, &mut audited)?;
+            continue;
+        }
+        if Path::new(target).is_dir() || is_file_name(target) {
+            bail!("`{target}` is no file\nhint: name a container, a compose file or a manifest");
+        }
+        let engine = match &engine {
+            Some(engine) => engine,
+            None => engine.insert(Engine::connect(args.docker_host.as_deref())?),
+        };
+        let facts = container(engine, target, !args.no_files)?;
+        audited.push(judged(None, &facts, profile.as_ref(), &scans));
+    }
+    let mut out = anstream::stdout();
+    match args.format {
+        AuditFormat::Human => report::human(&audited, args.all, &mut out)?,
+        AuditFormat::Json => report::json(&audited, &mut out)?,
+        AuditFormat::Sarif => report::sarif(&audited, env!("CARGO_PKG_VERSION"), &mut out)?,
+        AuditFormat::Markdown => report::markdown(&audited, &mut out)?,
+    }
+    let least = match args.fail_on {
+        FailOn::Note => Severity::Note,
+        FailOn::Warning => Severity::Warning,
+        FailOn::Error => Severity::Error,
+    };
+    let mut findings = audited.iter().flat_map(|one| &one.findings);
+    let fails = findings.any(|it| matches!(it.state, State::Found(severity) if severity >= least));
+    Ok(if fails { exit::NO.into() } else { ExitCode::SUCCESS })
+}
+
+/// What no container can be called.
+fn is_file_name(target: &str) -> bool {
+    let name = target.strip_prefix('/').unwrap_or(target);
+    name.contains('/') || [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end))
+}
+
+fn profile(args: &AuditArgs) -> Result<Option<Profile>> {
+    if let Some(path) = &args.profile {
+        let read = input::policy(path)?.profile;
+        let hint = "name a profile.json, or a directory that profiler wrote";
+        return Ok(Some(
+            read.with_context(|| format!("`{}` is no profile\nhint: {hint}", path.display()))?,
+        ));
+    }
+    let Some(path) = &args.recording else { return Ok(None) };
+    let text = input::text(path, "name the recording.json that `profiler record` wrote")?;
+    let recording = ingest::recording::parse(&text)
+        .with_context(|| format!("cannot use `{}`", path.display()))?;
+    Ok(Some(policy::derive(&recording, &policy::Options::default())))
+}
+
+fn scan(path: &Path) -> Result<Scan> {
+    let text = input::text(path, "name a report: trivy image --format json, or grype -o json")?;
+    ingest::scan::parse(&text).with_context(|| format!("cannot use `{}`", path.display()))
+}
+
+fn judged(file: Option<&str>, facts: &Facts, profile: Option<&Profile>, scans: &[Scan]) -> Audited {
+    // The report that knows the image; where none does, the first tells so.
+    let known = scans.iter().find(|scan| scan.is_of(facts)).or(scans.first());
+    let inputs = Inputs { machine: machine(), profile, scan: known };
+    Audited {
+        file: file.map(str::to_owned),
+        subject: facts.name.clone(),
+        findings: audit(facts, inputs),
+    }
+}
+
+/// This one: containers of an engine run on its kernel, and files are for machines like it.
+fn machine() -> Machine {
+    let host = rustix::system::uname();
+    let native = host.machine().to_str().ok().and_then(native_abi).unwrap_or(Abi::X86_64);
+    Machine { native, kernel: KernelVersion { major: u32::MAX, minor: 0 } }
+}
+
+fn container(engine: &Engine, name: &str, with_files: bool) -> Result<Facts> {
+    let Engine { runtime, docker } = engine;
+    let found = runtime.block_on(docker.find(name))?;
+    let info = found.with_context(|| {
+        let endpoint = docker.endpoint();
+        format!(
+            "no container `{}` at {endpoint}, and no such file\nhint: docker ps --all",
+            name.escape_debug()
+        )
+    })?;
+    let parse = |text: &str| ingest::seccomp::parse(text).ok();
+    let mut facts = runtime.block_on(docker.audited(&info, &parse))?;
+    if with_files && let Ok(image) = &mut facts.image {
+        image.contents = files(engine, &info.id);
+    }
+    Ok(facts)
+}
+
+/// What is in its files, by the engine's own archive of them.
+fn files(engine: &Engine, id: &str) -> Known<Contents> {
+    let read = || -> Result<Contents> {
+        let mut archive = tempfile::tempfile()?;
+        let mut bounded = Bounded::new(&mut archive, MAX_ARCHIVE);
+        engine.runtime.block_on(engine.docker.export(id, &mut bounded))?;
+        std::io::Seek::rewind(&mut archive)?;
+        Ok(contents::read(std::io::BufReader::new(archive))?)
+    };
+    read().map_err(|error| Unknown::because(format!("the files could not be read: {error}")))
+}
+
+fn file(
+    path: &str,
+    profile: Option<&Profile>,
+    scans: &[Scan],
+    audited: &mut Vec<Audited>,
+) -> Result<()> {
+    let text = input::text(Path::new(path), "name a container, a compose file or a manifest")?;
+    let beside = Path::new(path).parent().unwrap_or(Path::new("."));
+    let read = |name: &str| {
+        let text = input::text(&beside.join(name), "name a seccomp file").ok()?;
+        ingest::seccomp::parse(&text).ok()
+    };
+    let stack =
+        ingest::stack::parse(&text, &read).with_context(|| format!("cannot use `{path}`"))?;
+    let Stack { containers, pods } = stack;
+    for (name, pod) in pods {
+        let findings = pod_findings(&name, &pod.violations());
+        audited.push(Audited { file: Some(path.to_owned()), subject: name, findings });
+    }
+    audited.extend(containers.iter().map(|facts| judged(Some(path), facts, profile, scans)));
+    Ok(())
+}

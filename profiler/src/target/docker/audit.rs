@@ -1,0 +1,289 @@
+//! What an engine and the kernel say of a container, as the facts that are audited. Changes nothing.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
+
+use bollard::models::{ContainerInspectResponse, HostConfig, PortBinding};
+
+use super::{ContainerInfo, Docker, EngineError, engine::EngineInfo, inspect};
+use crate::{
+    kernel::{filters, process},
+    model::{
+        audit::{
+            Facts, Filter, Image, Known, Layer, Limits, Mount, Namespaces, Port, Process,
+            Reservations, Source, Ulimit, Unknown, User, Variable,
+        },
+        recording::SeccompSetting,
+        seccomp::SeccompFile,
+    },
+};
+
+/// Reads a profile; `None` for one that no engine would load.
+pub type ParseProfile<'a> = &'a dyn Fn(&str) -> Option<SeccompFile>;
+
+impl Docker {
+    /// The facts of the container that [`find`](Self::find) has found; the contents of its image are not read.
+    ///
+    /// # Errors
+    /// When it is gone, or the engine does not answer.
+    pub async fn audited(
+        &self,
+        info: &ContainerInfo,
+        parse: ParseProfile<'_>,
+    ) -> Result<Facts, EngineError> {
+        let answer = self.inspected(&info.id).await?;
+        let image = match &answer.image {
+            Some(id) => self.image(id).await,
+            None => Err(Unknown::because("the engine names no image")),
+        };
+        Ok(facts(answer, info, self.version(), image, parse))
+    }
+
+    async fn image(&self, id: &str) -> Known<Image> {
+        let unknown = |error: EngineError| {
+            Unknown::because(format!("the engine does not describe the image: {error}"))
+        };
+        let (connection, id) = (self.connection(), id.to_owned());
+        let asked = connection
+            .ask("inspect an image", self.client.inspect_image(&id))
+            .await
+            .map_err(unknown)?;
+        let history = connection
+            .ask("tell an image's history", self.client.image_history(&id))
+            .await
+            .map_err(unknown)?;
+        let size = |size: i64| u64::try_from(size).unwrap_or(0);
+        let layers = history.into_iter().rev().filter(|layer| layer.size > 0);
+        Ok(Image {
+            id,
+            size: size(asked.size.unwrap_or(0)),
+            layers: layers
+                .map(|it| Layer { created_by: it.created_by, size: size(it.size) })
+                .collect(),
+            contents: Err(Unknown::because("the image's files were not read")),
+        })
+    }
+}
+
+fn facts(
+    answer: ContainerInspectResponse,
+    info: &ContainerInfo,
+    engine: &EngineInfo,
+    image: Known<Image>,
+    parse: ParseProfile<'_>,
+) -> Facts {
+    let host = answer.host_config.clone().unwrap_or_default();
+    let config = answer.config.clone().unwrap_or_default();
+    let process = info.pid.and_then(process_of);
+    let mode = |mode: &Option<String>| Ok(mode.as_deref() == Some("host"));
+    let labels = config.labels.unwrap_or_default();
+    let is_default = |mode: &str| matches!(mode, "" | "default" | "bridge" | "podman");
+    let health = config.healthcheck.and_then(|check| check.test).unwrap_or_default();
+    let has_check = !health.is_empty() && health[0] != "NONE";
+    Facts {
+        name: info.name.clone(),
+        source: Source::Engine,
+        user: Ok(user(&info.facts.user, process.as_ref())),
+        privileged: Ok(info.facts.privileged),
+        capabilities: Ok(info.facts.capabilities.iter().cloned().collect()),
+        seccomp: seccomp(&host, info, engine, parse),
+        no_new_privileges: Ok(info.facts.no_new_privileges),
+        mac: Ok(mac(&host, answer.app_armor_profile.as_deref())),
+        read_only: Ok(host.readonly_rootfs.unwrap_or(false)),
+        mounts: mounts(&answer, &host).into(),
+        devices: devices(&host).into(),
+        namespaces: Namespaces {
+            pid: mode(&host.pid_mode),
+            network: mode(&host.network_mode),
+            ipc: mode(&host.ipc_mode),
+            uts: mode(&host.uts_mode),
+            user: match host.userns_mode.as_deref() {
+                Some("host") => Ok(true),
+                _ => Err(Unknown::because(
+                    "whether the engine maps users is seen while the container runs",
+                )),
+            },
+        },
+        limits: Limits {
+            memory: Ok(positive(host.memory).map(bytes)),
+            pids: Ok(positive(host.pids_limit).map(|limit| limit.to_string())),
+            cpu: Ok(cpu(&host)),
+        },
+        reservations: Reservations {
+            memory: Ok(positive(host.memory_reservation).map(bytes)),
+            cpu: Ok(positive(host.cpu_shares).map(|shares| format!("{shares} shares"))),
+        },
+        ulimits: ulimits(&host).into(),
+        health: Ok(has_check.then(|| health.join(" "))),
+        ports: ports(&answer, &host).into(),
+        default_network: Some(is_default(host.network_mode.as_deref().unwrap_or_default())),
+        environment: environment(&config.env.unwrap_or_default()).into(),
+        labels: Ok(labels.into_iter().collect::<BTreeMap<_, _>>()),
+        image_reference: Ok(info.facts.image.clone()),
+        image,
+        process,
+    }
+}
+
+/// What the kernel says of its first process.
+fn process_of(pid: i32) -> Option<Process> {
+    let confined = process::confined(Path::new("/proc"), pid)?;
+    Some(Process {
+        uid: confined.uid,
+        bounding: confined.bounding,
+        no_new_privileges: confined.no_new_privileges,
+        seccomp_mode: confined.seccomp_mode,
+        filters: filters::of_thread(pid).map_err(|error| Unknown::because(error.to_string())),
+        is_hosts_root: confined.root_uid.map(|uid| uid == 0).ok_or_else(|| {
+            Unknown::because("no uid is 0 in its user namespace, or its map cannot be read")
+        }),
+    })
+}
+
+/// A name says less than the process does: the image may give any name uid 0.
+fn user(setting: &str, process: Option<&Process>) -> User {
+    let name = setting.split(':').next().unwrap_or_default();
+    let is_root = match (name, name.parse::<u32>()) {
+        ("" | "root", _) => Ok(true),
+        (_, Ok(uid)) => Ok(uid == 0),
+        _ => match process {
+            Some(process) => Ok(process.uid == 0),
+            None => Err(Unknown::because(format!("the image says which uid `{name}` has"))),
+        },
+    };
+    User { setting: setting.to_owned(), is_root }
+}
+
+fn seccomp(
+    host: &HostConfig,
+    info: &ContainerInfo,
+    engine: &EngineInfo,
+    parse: ParseProfile<'_>,
+) -> Known<Filter> {
+    Ok(match info.facts.seccomp {
+        SeccompSetting::Unconfined => Filter::Unconfined,
+        SeccompSetting::EngineDefault => Filter::EngineDefault,
+        SeccompSetting::Custom | SeccompSetting::Permissive => {
+            let Some(profile) = inspect::seccomp_option(host) else {
+                return Err(Unknown::because(format!(
+                    "the default filter of {} is a file of its own",
+                    engine.name
+                )));
+            };
+            let text = if profile.trim_start().starts_with('{') {
+                Some(profile.to_owned())
+            } else {
+                super::read_profile(profile)
+            };
+            let file = text.as_deref().and_then(parse);
+            let unread = || Unknown::because("its seccomp profile cannot be read");
+            Filter::File(Box::new(file.ok_or_else(unread)?))
+        }
+    })
+}
+
+fn mac(host: &HostConfig, app_armor: Option<&str>) -> Vec<String> {
+    let options = host.security_opt.iter().flatten();
+    let of_mac =
+        options.filter(|option| option.starts_with("apparmor") || option.starts_with("label"));
+    let named = app_armor.filter(|name| !name.is_empty()).map(|name| format!("AppArmor: {name}"));
+    of_mac.cloned().chain(named).collect()
+}
+
+fn mounts(answer: &ContainerInspectResponse, host: &HostConfig) -> Vec<Mount> {
+    let is_shared = |text: &str| matches!(text, "shared" | "rshared");
+    let mounted = answer.mounts.iter().flatten().map(|mount| {
+        let kind = mount.typ.clone().unwrap_or_else(|| "volume".to_owned());
+        Mount {
+            host: mount.source.clone().filter(|_| kind == "bind"),
+            target: mount.destination.clone().unwrap_or_default(),
+            writable: mount.rw.unwrap_or(true),
+            shared: mount.propagation.as_deref().is_some_and(is_shared),
+            kind,
+        }
+    });
+    let tmpfs = host.tmpfs.iter().flatten().map(|(target, options)| Mount {
+        target: target.clone(),
+        writable: !options.split(',').any(|option| option == "ro"),
+        kind: "tmpfs".into(),
+        ..Mount::default()
+    });
+    let mut mounts: Vec<Mount> = mounted.chain(tmpfs).collect();
+    mounts.sort_by(|a, b| a.target.cmp(&b.target));
+    mounts.dedup_by(|a, b| a.target == b.target);
+    mounts
+}
+
+fn devices(host: &HostConfig) -> Vec<String> {
+    let named = host.devices.iter().flatten().filter_map(|device| device.path_on_host.clone());
+    let rules = host.device_cgroup_rules.iter().flatten().map(|rule| format!("rule {rule}"));
+    let requests = host.device_requests.iter().flatten().map(|request| {
+        format!("devices of driver `{}`", request.driver.as_deref().unwrap_or_default())
+    });
+    let all = host.privileged.unwrap_or(false).then(|| "all of them: it is privileged".to_owned());
+    named.chain(rules).chain(requests).chain(all).collect()
+}
+
+fn cpu(host: &HostConfig) -> Option<String> {
+    let (period, quota) = (positive(host.cpu_period).unwrap_or(100_000), positive(host.cpu_quota));
+    let nanos = positive(host.nano_cpus);
+    let thousandths = nanos.map(|nanos| nanos / 1_000_000);
+    let thousandths =
+        thousandths.or_else(|| quota.map(|quota| quota.saturating_mul(1000) / period));
+    let told = thousandths.map(|it| format!("{}.{:03} processors", it / 1000, it % 1000));
+    let set = host.cpuset_cpus.as_deref().filter(|set| !set.is_empty());
+    told.or_else(|| set.map(|set| format!("processors {set}")))
+}
+
+fn ulimits(host: &HostConfig) -> Vec<Ulimit> {
+    let own = host.ulimits.iter().flatten();
+    own.map(|it| Ulimit {
+        name: it.name.clone().unwrap_or_default(),
+        hard: it.hard.or(it.soft).unwrap_or(0),
+    })
+    .collect()
+}
+
+/// As they are bound where it runs, else as they were asked for.
+fn ports(answer: &ContainerInspectResponse, host: &HostConfig) -> Vec<Port> {
+    let bound = answer.network_settings.as_ref().and_then(|settings| settings.ports.as_ref());
+    let of = |map: Option<&HashMap<String, Option<Vec<PortBinding>>>>| -> Vec<Port> {
+        let entries = map.into_iter().flatten();
+        let mut ports: Vec<Port> = entries
+            .flat_map(|(container, bindings)| {
+                bindings.iter().flatten().map(move |it| (container, it))
+            })
+            .map(|(container, binding)| Port {
+                address: binding.host_ip.clone().unwrap_or_default(),
+                host: binding
+                    .host_port
+                    .as_deref()
+                    .and_then(|port| port.parse().ok())
+                    .filter(|port| *port != 0),
+                container: container.clone(),
+            })
+            .collect();
+        ports.sort_by_key(|it| (it.container.clone(), it.address.clone(), it.host));
+        ports
+    };
+    let now = of(bound);
+    if now.is_empty() { of(host.port_bindings.as_ref()) } else { now }
+}
+
+fn environment(variables: &[String]) -> Vec<Variable> {
+    let parted = |text: &String| match text.split_once('=') {
+        Some((name, value)) => Variable::new(name, Some(value)),
+        None => Variable::new(text, None),
+    };
+    variables.iter().map(parted).collect()
+}
+
+fn positive(number: Option<i64>) -> Option<i64> {
+    number.filter(|number| *number > 0)
+}
+
+fn bytes(bytes: i64) -> String {
+    format!("{bytes} bytes")
+}
