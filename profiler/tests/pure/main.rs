@@ -1,6 +1,7 @@
 //! The pure half by its contract: text in, model, policy, text out. No privileges, no I/O but the fixtures.
 
 mod arguments;
+mod audit;
 mod conditions;
 mod coverage;
 mod diff;

@@ -84,10 +84,7 @@ pub(super) fn host_paths(subject: &Subject<'_>) -> Known<Answer> {
 }
 
 pub(super) fn engine_socket(subject: &Subject<'_>) -> Known<Answer> {
-    let found = subject.facts.mounts.bad(|it| {
-        let names = |path: &str| SOCKETS.iter().any(|name| path.rsplit('/').next() == Some(*name));
-        it.host.as_deref().is_some_and(|path| names(&normal(path)))
-    })?;
+    let found = subject.facts.mounts.bad(is_socket)?;
     Ok(judged(
         Severity::Error,
         "an engine's socket is mounted",
@@ -97,7 +94,7 @@ pub(super) fn engine_socket(subject: &Subject<'_>) -> Known<Answer> {
 }
 
 pub(super) fn sensitive(subject: &Subject<'_>) -> Known<Answer> {
-    let found = subject.facts.mounts.bad(is_sensitive)?;
+    let found = subject.facts.mounts.bad(|it| is_sensitive(it) && !is_socket(it))?;
     let is_worst =
         |it: &&Mount| it.writable || it.host.as_deref().is_some_and(|path| normal(path) == "/");
     let severity = if found.iter().any(is_worst) { Severity::Error } else { Severity::Warning };
@@ -139,6 +136,11 @@ fn judged(severity: Severity, bad: &str, found: &[&Mount], good: &str) -> Answer
 fn told(mount: &Mount) -> String {
     let from = mount.host.as_deref().unwrap_or(&mount.kind);
     format!("{from} at {} ({})", mount.target, if mount.writable { "rw" } else { "ro" })
+}
+
+fn is_socket(mount: &Mount) -> bool {
+    let path = mount.host.as_deref().map(normal).unwrap_or_default();
+    SOCKETS.iter().any(|name| path.rsplit('/').next() == Some(*name))
 }
 
 fn is_sensitive(mount: &Mount) -> bool {

@@ -104,14 +104,14 @@ pub(super) fn not_its_own(subject: &Subject<'_>) -> Known<Answer> {
 
 /// `None` where there is no filter.
 fn compared(subject: &Subject<'_>) -> Known<Option<Compared>> {
-    let default = default(subject);
+    let (default, native) = (default(subject), subject.inputs.machine.native);
     if let Some(process) = &subject.facts.process {
         if process.seccomp_mode == 0 {
             return Ok(None);
         }
         // What was asked for says it as well where the kernel does not give the filter out.
         if let Ok(filters) = &process.filters {
-            let of = |filter: &Program| of_program(&default, filter);
+            let of = |filter: &Program| of_program(&default, filter, native);
             let nearest = filters.iter().map(of).min_by_key(|it| (it.wider.len(), it.differs));
             return Ok(nearest);
         }
@@ -127,7 +127,7 @@ fn compared(subject: &Subject<'_>) -> Known<Option<Compared>> {
             let diff = diff::diff(&side(default), &side(own));
             let grows = diff.entries.iter().filter(|entry| entry.grows);
             Some(Compared {
-                wider: grows.map(|entry| (name(&entry.subject.to_string()), entry.risk)).collect(),
+                wider: grows.map(|entry| (name(&entry.subject, native), entry.risk)).collect(),
                 differs: !diff.entries.is_empty(),
                 read: "its file",
             })
@@ -135,17 +135,17 @@ fn compared(subject: &Subject<'_>) -> Known<Option<Compared>> {
     })
 }
 
-fn of_program(default: &Effective, filter: &Program) -> Compared {
+fn of_program(default: &Effective, filter: &Program, native: Abi) -> Compared {
     let differences = in_force::differences(default, filter, &BTreeSet::new());
     let passes = |it: &&in_force::Difference| {
         it.found.is_some_and(effective::Outcome::may_pass) && !it.wanted.may_pass()
     };
-    let call = |it: &in_force::Difference| {
+    let told = |it: &in_force::Difference| {
         let name = syscall::display(it.abi, it.nr);
-        (format!("{} {name}", it.abi), facts::of_call(&name))
+        (call(it.abi.name(), &name, native), facts::of_call(&name))
     };
     Compared {
-        wider: differences.iter().filter(passes).map(call).collect(),
+        wider: differences.iter().filter(passes).map(told).collect(),
         differs: !differences.is_empty(),
         read: "the kernel's own copy",
     }
@@ -221,14 +221,22 @@ fn passing(subject: &Subject<'_>) -> Known<BTreeSet<&'static str>> {
     })
 }
 
-fn name(entry: &str) -> String {
-    entry.strip_prefix("syscall/").unwrap_or(entry).replace('/', " ")
+/// `bpf` of the machine's own ABI, `ia32 bpf` of another.
+fn call(abi: &str, name: &str, native: Abi) -> String {
+    if abi == native.name() { name.to_owned() } else { format!("{abi} {name}") }
+}
+
+fn name(entry: &diff::Subject, native: Abi) -> String {
+    match entry {
+        diff::Subject::Syscall { abi, name } => call(abi.name(), name, native),
+        other => other.to_string(),
+    }
 }
 
 /// The gravest, by name.
 fn gravest(calls: &[(String, Risk)]) -> String {
     let mut calls: Vec<&(String, Risk)> = calls.iter().collect();
-    calls.sort_by_key(|(name, risk)| (std::cmp::Reverse(*risk), name.clone()));
+    calls.sort_by_key(|(name, risk)| (std::cmp::Reverse(*risk), name.contains(' '), name.clone()));
     let shown: Vec<String> =
         calls.iter().take(SHOWN).map(|(name, risk)| format!("{name} ({risk})")).collect();
     let more = calls.len().saturating_sub(SHOWN);
