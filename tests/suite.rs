@@ -5,6 +5,7 @@
 //! the C programs, `--fixtures aarch64` those of the other machine; with PROFILER_KERNEL_HALF set, only the tests run that `cargo xtask vm` wants.
 
 mod arguments;
+mod audit;
 mod badinput;
 mod bound;
 mod capability;
@@ -95,6 +96,7 @@ fn tests() -> Vec<Test> {
         command::stable::tests(),
         command::stacks::tests(),
         arguments::tests(),
+        audit::tests(),
         capability::borrowed::tests(),
         capability::exact::tests(),
         capability::files::tests(),

@@ -89,6 +89,29 @@ fn policies_are_explained_and_linted() {
 }
 
 #[test]
+fn files_are_audited() {
+    const FILE: &str = "services:
+  web:
+    image: localhost/app:1
+    user: '1000'
+    cap_drop: [ALL]
+    privileged: ${PRIVILEGED}
+    volumes: ['/var/run/docker.sock:/s']
+    environment: {TOKEN: hunter2}
+";
+    let cases: [&[&str]; 5] = [
+        &["audit", "compose.yaml"],
+        &["audit", "compose.yaml", "--format", "markdown", "--scan", "none.json"],
+        &["audit", "none.yaml"],
+        &["audit", "x.json", "--fail-on", "note"],
+        &["audit", "--help"],
+    ];
+    let files = [("compose.yaml", FILE), ("x.json", "{}")];
+    let all: Vec<String> = cases.iter().map(|args| transcript(args, &files)).collect();
+    insta::assert_snapshot!("audit", all.join("\n"));
+}
+
+#[test]
 fn lint_mends_a_file_in_its_place() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("x.json");

@@ -212,9 +212,11 @@ fn file(
 ) -> Result<()> {
     let text = input::text(Path::new(path), "name a container, a compose file or a manifest")?;
     let beside = Path::new(path).parent().unwrap_or(Path::new("."));
+    // Compose takes a path from the directory of the first file, which an override need not be in.
     let read = |name: &str| {
-        let text = input::text(&beside.join(name), "name a seccomp file").ok()?;
-        ingest::seccomp::parse(&text).ok()
+        let places = [beside.join(name), PathBuf::from(name)];
+        let path = places.iter().find(|path| path.is_file())?;
+        ingest::seccomp::parse(&input::text(path, "name a seccomp file").ok()?).ok()
     };
     let stack =
         ingest::stack::parse(&text, &read).with_context(|| format!("cannot use `{path}`"))?;

@@ -3,7 +3,7 @@
 use super::{
     Severity,
     facts::{Image, Known, PrivilegedFile, Unknown, Variable},
-    run::{Answer, Subject},
+    run::{Answer, Subject, count},
 };
 
 /// Larger than this is large, in bytes: the usual distributions with a language runtime are smaller.
@@ -114,7 +114,7 @@ pub(super) fn privileged_files(subject: &Subject<'_>) -> Known<Answer> {
         Some(process) => process.no_new_privileges,
         None => *subject.facts.no_new_privileges.as_ref().unwrap_or(&false),
     };
-    let told = format!("{} files give privileges to who executes them", files.len());
+    let told = format!("{} with privileges for who executes it", count(files.len(), "file"));
     let (severity, told) = if inert {
         (Severity::Note, format!("{told}, were no-new-privileges not set"))
     } else {
@@ -147,8 +147,8 @@ pub(super) fn secrets(subject: &Subject<'_>) -> Known<Answer> {
     let found = subject.facts.environment.bad(is_secret)?;
     if found.is_empty() {
         return Ok(Answer::Passed(format!(
-            "{} variables, none by name a secret",
-            subject.facts.environment.known.len()
+            "{}, none by name a secret",
+            count(subject.facts.environment.known.len(), "variable")
         )));
     }
     let told = |it: &&Variable| {

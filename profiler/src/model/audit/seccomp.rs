@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     Severity,
     facts::{Filter, Known, Unknown},
-    run::{Answer, Subject},
+    run::{Answer, Subject, count},
 };
 use crate::model::{
     arch::Abi,
@@ -74,7 +74,8 @@ pub(super) fn wider(subject: &Subject<'_>) -> Known<Answer> {
     }
     let worst = compared.wider.iter().map(|(_, risk)| *risk).max();
     let severity = if worst >= Some(Risk::High) { Severity::Error } else { Severity::Warning };
-    let told = format!("{} calls pass that Docker's default refuses", compared.wider.len());
+    let told =
+        format!("lets {} pass that Docker's default refuses", count(compared.wider.len(), "call"));
     Ok(Answer::found(severity, told)
         .with([gravest(&compared.wider), format!("read: {}", compared.read)])
         .tighten(unmade(subject)?))
