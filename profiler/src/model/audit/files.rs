@@ -50,27 +50,17 @@ const SOCKETS: &[&str] = &[
 ];
 
 pub(super) fn root(subject: &Subject<'_>) -> Known<Answer> {
-    let writable = |mount: &&Mount| mount.writable && mount.kind != "tmpfs";
-    Ok(if *subject.facts.read_only.as_ref()? {
-        let writable: Vec<String> =
-            subject.facts.mounts.known.iter().filter(|it| it.writable).map(told).collect();
-        let rest = if writable.is_empty() {
-            "nothing is writable".into()
-        } else {
-            format!("writable: {}", writable.join(", "))
-        };
-        Answer::Passed(format!("the root file system is read-only; {rest}"))
-    } else {
-        Answer::found(Severity::Warning, "the root file system can be written to").with(
-            subject
-                .facts
-                .mounts
-                .known
-                .iter()
-                .filter(writable)
-                .map(|it| format!("writable besides: {}", told(it))),
-        )
-    })
+    let mounts = &subject.facts.mounts;
+    let writable = mounts.known.iter().filter(|mount| mount.writable);
+    if !*subject.facts.read_only.as_ref()? {
+        let besides = writable.filter(|mount| mount.kind != "tmpfs");
+        return Ok(Answer::found(Severity::Warning, "the root file system can be written to")
+            .with(besides.map(|mount| format!("writable besides: {}", told(mount)))));
+    }
+    let mut rest: Vec<String> = writable.map(told).collect();
+    rest.extend(mounts.rest.as_ref().map(|_| "mounts that are not known".to_owned()));
+    let rest = if rest.is_empty() { "nothing".into() } else { rest.join(", ") };
+    Ok(Answer::Passed(format!("the root file system is read-only; writable: {rest}")))
 }
 
 pub(super) fn host_paths(subject: &Subject<'_>) -> Known<Answer> {

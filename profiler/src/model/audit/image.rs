@@ -45,7 +45,7 @@ pub(super) fn labels(subject: &Subject<'_>) -> Known<Answer> {
     let is_there =
         |name: &&str| labels.get(&format!("{PREFIX}{name}")).is_some_and(|value| !value.is_empty());
     let (there, missing): (Vec<&str>, Vec<&str>) =
-        LABELS.into_iter().partition(|name| is_there(&name));
+        LABELS.into_iter().partition(|name| is_there(name));
     Ok(if missing.is_empty() {
         Answer::Passed(
             there.iter().map(|name| format!("{PREFIX}{name}")).collect::<Vec<_>>().join(", "),

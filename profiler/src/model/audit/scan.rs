@@ -90,7 +90,7 @@ impl Scan {
         let reference = facts.image_reference.as_deref().unwrap_or_default();
         if let Ok(image) = &facts.image
             && !self.ids.is_empty()
-            && self.ids.iter().any(|id| *id == image.id)
+            && self.ids.contains(&image.id)
         {
             return true;
         }
