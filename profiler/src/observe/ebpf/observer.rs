@@ -139,7 +139,8 @@ impl Observer {
     }
 
     fn attach_all(&mut self, types: &Btf<'_>, only: Option<Way>) -> Result<(), ObserveError> {
-        let btf = aya::Btf::from_sys_fs()?;
+        let names: Vec<_> = POINTS.iter().map(|point| point.name).collect();
+        let btf = aya::Btf::parse(&types.only(&names), aya::Endianness::default())?;
         load_all(&mut self.ebpf, &btf)?;
         for point in POINTS {
             match point.need {
