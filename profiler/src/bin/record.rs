@@ -72,6 +72,9 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     for place in &places {
         output::check(place, committed)?; // now, not when the tests are done
     }
+    if chosen.is_some() {
+        stack::check(&dirs.place)?;
+    }
     let _prepared = store::prepare(places)?;
     let ready = args.ready_fd.map(ready::open).transpose()?;
     let observe = Options {

@@ -12,6 +12,7 @@ use profiler::{
         capability,
         profile::Profile,
         recording::{Recording, TargetKind},
+        shell,
     },
     render::compose,
     session::{
@@ -116,16 +117,37 @@ pub fn write(place: &Place, chosen: &Chosen, recordings: &[(&str, &Recording)]) 
     let services: Vec<_> = profiles.iter().map(|(dir, profile)| (profile, seen(dir))).collect();
     let text =
         compose::render_project(services.iter().map(|(profile, dir)| (*profile, dir.as_str())));
+    check(place)?;
     store::write(place.clone(), &[(OVERRIDE, text)])?;
-    tell::note(&format!("override for all services: {}", place.path().join(OVERRIDE).display()));
+    let path = place.path().join(OVERRIDE);
+    let base = file.map_or("compose.yaml".into(), |file| file.file.to_string_lossy());
+    let words = ["docker", "compose", "-f", &base, "-f", &path.to_string_lossy(), "up"];
+    tell::note(&format!("override for all services: {}", path.display()));
+    tell::note(&format!("  {}", shell::join(words)));
     Ok(())
+}
+
+/// Refuses a place whose `compose.yaml` is not profiler's: it would be replaced.
+pub fn check(place: &Place) -> Result<()> {
+    if override_in(place)?.is_some_and(|text| !text.starts_with(compose::PROJECT_HEAD)) {
+        bail!(
+            "`{}` was not written by profiler, and would be replaced\nhint: write elsewhere with `-o DIR`",
+            place.path().join(OVERRIDE).display()
+        );
+    }
+    Ok(())
+}
+
+fn override_in(place: &Place) -> Result<Option<String>> {
+    let unusable = || format!("cannot use `{}`", place.path().join(OVERRIDE).display());
+    place.read(OVERRIDE).with_context(unusable)
 }
 
 /// Brings the override for all services up to date, when the one of `dir` has a new profile.
 pub fn renew(dir: &Path) -> Result<()> {
     let Some(above) = dir.parent() else { return Ok(()) };
     let place = Place::from(above);
-    let Ok(Some(text)) = place.read(OVERRIDE) else { return Ok(()) };
+    let Ok(Some(text)) = override_in(&place) else { return Ok(()) };
     if !text.starts_with(compose::PROJECT_HEAD) {
         return Ok(());
     }
@@ -310,6 +332,7 @@ mod tests {
 
         std::fs::write(dir.path().join(OVERRIDE), "services: {}\n").expect("writes");
         renew(&dir.path().join("web")).expect("it is somebody else's");
+        write(&place, &known, &[]).expect_err("it is somebody else's");
         assert_eq!(read(), "services: {}\n");
     }
 

@@ -276,7 +276,18 @@ impl Session<'_> {
     /// Which of those that are followed a container belongs to.
     fn meant(&mut self, seen: &Seen, tell: &mut impl FnMut(Event)) -> Option<usize> {
         match self.whom.meant(&mut self.followed, seen) {
-            Meant::Yes(index) => return Some(index),
+            Meant::Yes(index) => {
+                let one_off = seen.membership.as_ref().is_some_and(|member| member.one_off);
+                if one_off && self.followed[index].first_one_off() {
+                    let text = format!(
+                        "container `{}` of `compose run` counts as service `{}`; --no-one-off leaves such out",
+                        seen.name,
+                        self.followed[index].wanted.name()
+                    );
+                    tell(Event::Step { text });
+                }
+                return Some(index);
+            }
             Meant::No => {}
             Meant::Odd => {
                 if !std::mem::replace(&mut self.told_of_odd, true) {

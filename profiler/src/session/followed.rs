@@ -28,6 +28,8 @@ pub struct Followed {
     pub evidence: Evidence,
     /// Those settings are of a container that `compose run` made.
     of_one_off: bool,
+    /// A container that `compose run` made is among them.
+    has_one_off: bool,
     /// Containers that were meant.
     ids: BTreeSet<String>,
     /// Those of them that were removed.
@@ -69,6 +71,7 @@ impl Followed {
             wanted,
             facts: None,
             of_one_off: false,
+            has_one_off: false,
             evidence: Evidence::default(),
             ids: BTreeSet::new(),
             removed: BTreeSet::new(),
@@ -104,6 +107,11 @@ impl Followed {
         if let Some(facts) = &mut self.facts {
             facts.ids = self.ids.iter().cloned().collect();
         }
+    }
+
+    /// A container that `compose run` made is meant; whether it is the first.
+    pub fn first_one_off(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_one_off, true)
     }
 
     /// Takes over what an inspection says.

@@ -71,7 +71,7 @@ pub(super) fn container_info(
         user: config.user.unwrap_or_default(),
         seccomp: seccomp(&host, engine, read),
         capabilities: capabilities(&host, engine),
-        compose_service: labels.get(labels::SERVICE).cloned(),
+        compose_service: labels::service(&labels).cloned(),
     };
     Some(ContainerInfo {
         id,

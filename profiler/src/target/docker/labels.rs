@@ -10,8 +10,7 @@ const LONGEST: usize = 128;
 /// The label by which a project's containers are found.
 pub(super) const PROJECT: &str = "com.docker.compose.project";
 
-/// Compose's name for the service.
-pub(super) const SERVICE: &str = "com.docker.compose.service";
+const SERVICE: &str = "com.docker.compose.service";
 
 const ONE_OFF: &str = "com.docker.compose.oneoff";
 
@@ -32,10 +31,15 @@ impl Membership {
         let project = labels.get(PROJECT).filter(|name| is_name(name))?;
         Some(Membership {
             project: project.clone(),
-            service: labels.get(SERVICE).filter(|name| is_name(name)).cloned(),
+            service: service(labels).cloned(),
             one_off: labels.get(ONE_OFF).is_some_and(|value| value.eq_ignore_ascii_case("true")),
         })
     }
+}
+
+/// Compose's name for the service of a container, from its labels.
+pub(super) fn service(labels: &HashMap<String, String>) -> Option<&String> {
+    labels.get(SERVICE).filter(|name| is_name(name))
 }
 
 /// Whether compose could have given a project or service this name: letters, digits, `.`, `_` and `-`.
