@@ -203,12 +203,12 @@ fn named_otherwise(file: &Path) -> String {
     let whole = file.canonicalize().unwrap_or_else(|_| file.to_owned());
     let dir = whole.parent().unwrap_or(Path::new("/"));
     let settings = std::fs::read_to_string(dir.join(".env")).unwrap_or_default();
-    let set = settings.lines().filter_map(|line| {
+    let set = settings.lines().rev().find_map(|line| {
         let (key, value) = line.trim().trim_start_matches("export ").split_once('=')?;
         (key.trim() == VARIABLE).then(|| value.trim().trim_matches(['"', '\'']).to_owned())
     });
     let base = || dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let name = std::env::var(VARIABLE).ok().filter(is_set).or_else(|| set.last()).filter(is_set);
+    let name = std::env::var(VARIABLE).ok().filter(is_set).or(set).filter(is_set);
     normalised(&name.unwrap_or_else(base))
 }
 
