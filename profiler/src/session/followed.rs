@@ -312,6 +312,25 @@ mod tests {
     }
 
     #[test]
+    fn a_service_is_over_when_its_last_container_is() {
+        let now = Instant::now();
+        let mut web = Followed::new(Wanted::Service("web".to_owned()));
+        web.restart_policy = true;
+        assert!(web.started("one", 1));
+        assert!(!web.started("two", 2));
+        assert!(!web.died("two", now));
+        web.removed("two"); // scaled down
+        assert!(web.died("one", now), "the engine starts this one again");
+        assert!(!web.is_over(now + LATER) && web.may_come_back(now + LATER));
+        assert!(web.may_be_started().eq(["one"]));
+        assert!(web.started("one", 3) && !web.is_over(now));
+        web.died("one", now);
+        web.removed("one");
+        assert!(web.is_over(now));
+        assert_eq!(web.target().kind.name(), "service");
+    }
+
+    #[test]
     fn what_the_engine_restarts_is_over_when_the_engine_says_so() {
         let now = Instant::now();
         let mut backend = Followed::new(Wanted::Container("backend".to_owned()));
