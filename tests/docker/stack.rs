@@ -278,8 +278,10 @@ fn absent(machine: &Machine) -> Result<()> {
 
     let never = run(&["--project", ".", "--service", "web"])?.expect(3)?;
     never.says("waiting for service `web`\n")?;
-    never.says("error: service `web` did not run while it was recorded\nhint: ")?;
     let name = project.name();
+    never.says(&format!(
+        "error: service `web` did not run in project `{name}` while it was recorded\nhint: "
+    ))?;
     run(&["--project", &name])?
         .expect(3)?
         .says(&format!("no container of project `{name}` ran"))?;

@@ -209,7 +209,7 @@ fn write(
         }
     }
     for target in &outcome.never_ran {
-        tell::error(&never_ran(target));
+        tell::error(&never_ran(target, chosen));
     }
     if let Some(chosen) = chosen {
         let recorded: Vec<_> =
@@ -262,15 +262,18 @@ fn spare() -> Vec<PathBuf> {
     vec![std::env::temp_dir(), PathBuf::from("/var/tmp"), PathBuf::from("/dev/shm")]
 }
 
-fn never_ran(target: &Target) -> anyhow::Error {
+fn never_ran(target: &Target, chosen: Option<&Chosen>) -> anyhow::Error {
     let Target { kind, name } = target;
     match kind {
         TargetKind::Cgroup => anyhow::anyhow!(
             "cgroup `{name}` was not created while it was recorded\nhint: start what runs in it while profiler waits; /proc/PID/cgroup has its path"
         ),
-        TargetKind::Service => anyhow::anyhow!(
-            "service `{name}` did not run while it was recorded\nhint: start it while profiler waits, or say with --service which do; `docker compose ps --all` shows what there is"
-        ),
+        TargetKind::Service => {
+            let project = chosen.map_or("", |chosen| &chosen.stack.project);
+            anyhow::anyhow!(
+                "service `{name}` did not run in project `{project}` while it was recorded\nhint: start it while profiler waits, under that name of the project, or say with --service which do; docker compose -p {project} ps --all shows what there is"
+            )
+        }
         _ => anyhow::anyhow!(
             "container `{name}` did not run while it was recorded\nhint: start it while profiler waits, or check its name with `docker ps --all`"
         ),
