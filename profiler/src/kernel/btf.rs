@@ -60,12 +60,7 @@ impl<'a> Btf<'a> {
         let types_at = header + u32_at(bytes, 8)? as usize;
         let types_end = types_at + u32_at(bytes, 12)? as usize;
         let strings = header + u32_at(bytes, 16)? as usize;
-        let mut btf = Btf {
-            bytes,
-            strings,
-            types: Vec::new(),
-            named: HashMap::new(),
-        };
+        let mut btf = Btf { bytes, strings, types: Vec::new(), named: HashMap::new() };
         let mut at = types_at;
         while at < types_end {
             btf.types.push(at as u32);
@@ -102,7 +97,8 @@ impl<'a> Btf<'a> {
         let mut strings = vec![0];
         let mut kept = HashMap::new();
         for name in names {
-            for (kind, name) in [(KIND_TYPEDEF, tracepoint(name)), (KIND_FUNC, (*name).to_owned())] {
+            for (kind, name) in [(KIND_TYPEDEF, tracepoint(name)), (KIND_FUNC, (*name).to_owned())]
+            {
                 if let Some(id) = self.id(kind, &name) {
                     kept.insert(id, [strings.len() as u32, kind << 24, 0]);
                     strings.extend(name.bytes().chain([0]));

@@ -13,6 +13,7 @@ mod events;
 pub(crate) mod fake_engine;
 mod image;
 mod inspect;
+mod labels;
 mod libpod;
 
 use std::{
@@ -41,6 +42,7 @@ pub use self::{
     events::{ContainerEvent, ContainerEventKind, EngineGone, EventStream},
     image::own_name,
     inspect::ContainerInfo,
+    labels::{Membership, is_name},
 };
 use crate::{
     kernel::version::uname,

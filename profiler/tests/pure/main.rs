@@ -17,3 +17,4 @@ mod policy;
 mod render;
 mod schemas;
 mod seccomp;
+mod services;

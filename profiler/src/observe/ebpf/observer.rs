@@ -481,9 +481,8 @@ fn load_all(ebpf: &mut Ebpf, btf: &aya::Btf) -> Result<(), ObserveError> {
     thread::scope(|scope| {
         let mut loading = Vec::new();
         for (name, program) in ebpf.programs_mut() {
-            let wanted = |point: &&AttachPoint| {
-                point.name == name && point.need != Need::Capabilities
-            };
+            let wanted =
+                |point: &&AttachPoint| point.name == name && point.need != Need::Capabilities;
             if let Some(point) = POINTS.iter().find(wanted) {
                 let program: &mut BtfTracePoint =
                     program.try_into().map_err(program_error(point.name))?;
