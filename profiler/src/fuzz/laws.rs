@@ -6,11 +6,12 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    ingest::{self, layout::Layout, policy::Policy},
+    ingest::{self, layout::Layout, policy::Policy, stack::Stack},
     kernel::{btf::Btf, kallsyms},
     model::{
         arch::Abi,
         arguments::constants,
+        audit::{self, Inputs, Machine},
         bpf::{Cached, Data, Program},
         diff::{self, Allowlist, Side},
         effective::{self, Context, Engine},
@@ -44,6 +45,10 @@ pub enum Parser {
     Request,
     /// `minimise.json`, with which a search goes on.
     Search,
+    /// Compose files and manifests.
+    Stack,
+    /// Reports of scanners.
+    Scan,
     /// A filter as the kernel gives it out, or the file that a confined command is handed.
     Filter,
     /// The kernel's types.
@@ -53,7 +58,7 @@ pub enum Parser {
 }
 
 /// Every parser.
-pub const PARSERS: [Parser; 12] = [
+pub const PARSERS: [Parser; 14] = [
     Parser::Recording,
     Parser::Profile,
     Parser::Seccomp,
@@ -63,6 +68,8 @@ pub const PARSERS: [Parser; 12] = [
     Parser::Granted,
     Parser::Request,
     Parser::Search,
+    Parser::Stack,
+    Parser::Scan,
     Parser::Filter,
     Parser::Btf,
     Parser::Kallsyms,
@@ -98,7 +105,26 @@ fn of_text(parser: Parser, text: &str) {
         Parser::Granted => granted(text),
         Parser::Request => drop(Request::parse(text).map(|it| request(&it))),
         Parser::Search => drop(ingest::minimise::parse(text).map(|it| search(&it))),
+        Parser::Stack => drop(ingest::stack::parse(text, &|_| None).map(|it| stack(&it))),
+        Parser::Scan => drop(ingest::scan::parse(text)),
         Parser::Filter | Parser::Btf | Parser::Kallsyms => {} // bytes
+    }
+}
+
+fn stack(read: &Stack) {
+    let kernel = KernelVersion { major: 6, minor: 1 };
+    let machine = Machine { native: Abi::X86_64, kernel };
+    for facts in &read.containers {
+        let found = audit::audit(facts, Inputs { machine, profile: None, scan: None });
+        assert!(found.iter().all(|it| it.subject == facts.name), "each is told of its container");
+        assert!(found.iter().any(|it| it.check.id == "PA001"), "nobody goes unasked for its user");
+    }
+    for (name, pod) in &read.pods {
+        assert_eq!(
+            audit::pod_findings(name, &pod.violations()).len(),
+            2,
+            "a verdict of each policy"
+        );
     }
 }
 

@@ -24,8 +24,8 @@ use crate::{
     schemas::follows,
 };
 
-const COMPOSE: &str = include_str!("../data/audit-compose.yaml");
-const MANIFEST: &str = include_str!("../data/audit-manifest.yaml");
+pub const COMPOSE: &str = include_str!("../data/audit-compose.yaml");
+pub const MANIFEST: &str = include_str!("../data/audit-manifest.yaml");
 
 fn inputs() -> Inputs<'static> {
     let kernel = KernelVersion { major: 6, minor: 18 };
@@ -222,12 +222,12 @@ fn a_recording_says_what_could_go() {
     );
 }
 
-const TRIVY: &str = r#"{"SchemaVersion": 2, "ArtifactName": "localhost/app:latest", "ArtifactType": "container_image",
+pub const TRIVY: &str = r#"{"SchemaVersion": 2, "ArtifactName": "localhost/app:latest", "ArtifactType": "container_image",
   "Metadata": {"ImageID": "sha256:ab", "RepoDigests": null},
   "Results": [{"Target": "localhost/app (debian 12)", "Class": "os-pkgs"}, {"Target": "x", "Vulnerabilities": [
     {"VulnerabilityID": "CVE-2", "PkgName": "zlib1g", "InstalledVersion": "1", "Severity": "HIGH"},
     {"VulnerabilityID": "CVE-1", "PkgName": "libc6", "InstalledVersion": "2.36", "FixedVersion": "2.37", "Severity": "CRITICAL"}]}]}"#;
-const GRYPE: &str = r#"{"matches": [{"vulnerability": {"id": "CVE-3", "severity": "Medium", "fix": {"versions": ["3"], "state": "fixed"}},
+pub const GRYPE: &str = r#"{"matches": [{"vulnerability": {"id": "CVE-3", "severity": "Medium", "fix": {"versions": ["3"], "state": "fixed"}},
   "artifact": {"name": "openssl", "version": "2"}}], "source": {"type": "image", "target": {"userInput": "localhost/other", "imageID": "sha256:cd"}},
   "descriptor": {"name": "grype"}}"#;
 

@@ -26,6 +26,10 @@ fn seeds() -> Vec<String> {
         .collect();
     files.sort();
     seeds.extend(files.into_iter().map(|path| fs_err::read_to_string(path).expect("reads")));
+    seeds.extend(
+        [crate::audit::COMPOSE, crate::audit::MANIFEST, crate::audit::TRIVY, crate::audit::GRYPE]
+            .map(str::to_owned),
+    );
     assert!(seeds.len() > 8);
     seeds
 }
