@@ -175,6 +175,16 @@ impl Program {
         Ok(program)
     }
 
+    /// The `sock_filter` array that [`Program::parse`] reads.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        let bytes = |i: &Instruction| {
+            let ([a, b], [c, d, e, f]) = (i.code.to_le_bytes(), i.k.to_le_bytes());
+            [a, b, i.jt, i.jf, c, d, e, f]
+        };
+        self.instructions.iter().flat_map(bytes).collect()
+    }
+
     /// In order.
     #[must_use]
     pub fn instructions(&self) -> &[Instruction] {
