@@ -11,6 +11,7 @@
  * below notify FILE PROGRAM...: the same; answers what the filter asks of its listener with CONTINUE, and says on
  * stderr how many different calls of `below flood` these were.
  * below flood N: N different calls that no kernel has, and how many nanoseconds each took.
+ * below orphan: kills the process that listens, and says what a call then gives.
  * below listen: at the end says how many of these different calls the kernel's log, and audit's readers, were told.
  */
 #define _GNU_SOURCE
@@ -213,7 +214,7 @@ static long kernel_kib(void)
 	if (!file)
 		fail("/proc/meminfo");
 	while (fscanf(file, "%63s %ld%*[^\n]", name, &value) == 2)
-		if (!strcmp(name, "Slab:") || !strcmp(name, "Percpu:") || !strcmp(name, "VmallocUsed:"))
+		if (!strcmp(name, "SUnreclaim:") || !strcmp(name, "Percpu:"))
 			sum += value;
 	fclose(file);
 	return sum;
@@ -377,6 +378,14 @@ static void flood(long calls)
 	printf("%f\n", (now() - began) * 1e6 / calls);
 }
 
+static void orphan(void)
+{
+	kill(getppid(), SIGKILL);
+	errno = 0;
+	(void)syscall(SYS_getppid);
+	puts(errno ? strerrorname_np(errno) : "done");
+}
+
 /* ---- what LOG's reader is told ---- */
 
 static void note_line(set_t set, const char *line)
@@ -445,6 +454,8 @@ int main(int argc, char **argv)
 		execute(argv + 3);
 	} else if (argc == 3 && !strcmp(verb, "flood")) {
 		flood(atol(argv[2]));
+	} else if (argc == 2 && !strcmp(verb, "orphan")) {
+		orphan();
 	} else if (argc == 2 && !strcmp(verb, "listen")) {
 		listen_to();
 	} else {

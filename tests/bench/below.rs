@@ -1,18 +1,18 @@
 //! Below the floor: ways that could cost less than a program on `sys_enter` for all, or a cheaper way to find the scope. What
 //! they cost per call, and what they lose. docs/performance.md says what follows from it.
 
-use std::{collections::BTreeSet, fmt::Write as _, path::Path, process::Command};
+use std::{
+    fmt::{Display, Write as _},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    process::{Command, Stdio},
+};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use profiler::{
-    ingest,
-    kernel::{btf::Btf, cgroup, libseccomp::Libseccomp, version},
-    model::{
-        effective::{Context, Engine},
-        policy,
-        seccomp::{Action, Arg, KernelVersion, Op, SeccompFile},
-    },
+    kernel::{btf::Btf, cgroup},
+    model::seccomp::Action,
     target::command::CommandCgroup,
 };
 
@@ -20,6 +20,7 @@ use crate::{
     attached::SetUp,
     beside::{self, Beside},
     caller::{self, Call},
+    filters::{Filter, Filters},
     table::{self, Row},
 };
 
@@ -32,11 +33,17 @@ const CALLS: u64 = 200_000;
 /// The same where a call takes microseconds.
 const SLOW_CALLS: u64 = 20_000;
 
-/// How many different calls are made that a filter does not know.
+/// How many different calls are made that a filter does not know; the table says it in words.
 const UNKNOWN: u64 = 10_000;
 
 /// The tracepoint of a call that is not made.
 const ANOTHER: &str = "swapoff";
+
+/// Filters that know the plain call, one that does not, and one that knows the other with its argument.
+const KNOWN: Filter = Filter::Of(Call::Plain, Action::Log);
+const KNOWN_ASKING: Filter = Filter::Of(Call::Plain, Action::Notify);
+const UNKNOWN_ASKING: Filter = Filter::Of(Call::Watched, Action::Notify);
+const KNOWN_ARGUMENT: Filter = Filter::Of(Call::Watched, Action::Log);
 
 /// The fields that lead from a task to its cgroup's id.
 const TO_ID: [(&str, &str); 4] =
@@ -55,10 +62,8 @@ enum Way {
     Tracepoint(&'static str),
     /// The same once that is detached.
     Detached,
-    /// A filter that knows the call, and what it does with others.
-    Known(Action),
-    /// A filter that knows the call with the argument that it has.
-    KnownArgument,
+    /// A filter that knows the call.
+    Under(Filter),
     /// No filter, while another process is under one.
     BystanderOfFilter,
     /// A filter that does not know the call.
@@ -66,7 +71,7 @@ enum Way {
 }
 
 impl Way {
-    const PLAIN: [Way; 16] = [
+    const PLAIN: [Way; 17] = [
         Way::Of(SetUp::Untraced),
         Way::Of(SetUp::Floor),
         Way::Of(SetUp::Recorded),
@@ -78,8 +83,9 @@ impl Way {
         Way::Tracepoint("getppid"),
         Way::Tracepoint(ANOTHER),
         Way::Detached,
-        Way::Known(Action::Log),
-        Way::Known(Action::Notify),
+        Way::Under(Filter::Docker),
+        Way::Under(KNOWN),
+        Way::Under(KNOWN_ASKING),
         Way::BystanderOfFilter,
         Way::Unknown(Action::Log),
         Way::Unknown(Action::Notify),
@@ -89,7 +95,7 @@ impl Way {
         Way::Of(SetUp::Untraced),
         Way::Of(SetUp::Floor),
         Way::Of(SetUp::Recorded),
-        Way::KnownArgument,
+        Way::Under(KNOWN_ARGUMENT),
     ];
 
     fn name(self) -> &'static str {
@@ -102,9 +108,10 @@ impl Way {
             Way::Tracepoint(ANOTHER) => "empty program on the tracepoint of another call",
             Way::Tracepoint(_) => "empty program on the call's own tracepoint",
             Way::Detached => "after tracepoints are detached",
-            Way::Known(Action::Notify) => "filter that asks a listener, known call",
-            Way::Known(_) => "filter that logs, known call",
-            Way::KnownArgument => "filter that logs, known call with a known argument",
+            Way::Under(Filter::Docker) => "Docker's default filter",
+            Way::Under(KNOWN) => "filter that logs, known call",
+            Way::Under(KNOWN_ASKING) => "filter that asks a listener, known call",
+            Way::Under(_) => "filter that logs, known call with a known argument",
             Way::BystanderOfFilter => "no filter, another process under one",
             Way::Unknown(Action::Notify) => {
                 "filter that asks a listener, unknown call, let go on, each time"
@@ -135,16 +142,19 @@ pub fn tables() -> Result<String> {
         }
     }
     let series = series.map(|(_, rows)| rows.into_iter().filter_map(|(_, row)| row).collect());
-    Ok(format!("{}\n{}", table::markdown(&series), bench.once()?))
+    let tables = format!("{}\n{}", table::markdown(&series), bench.once()?);
+    bench.cgroup.remove()?;
+    Ok(tables)
 }
 
 /// What the measurements share.
 struct Bench {
-    dir: tempfile::TempDir,
     program: Utf8PathBuf,
+    filters: Filters,
     cgroup: CommandCgroup,
     id: u64,
     offsets: Vec<String>,
+    _dir: tempfile::TempDir,
 }
 
 impl Bench {
@@ -158,77 +168,10 @@ impl Bench {
         let offsets = TO_ID.into_iter().map(offset).collect::<Option<_>>();
         let root = Path::new("/");
         let cgroup = CommandCgroup::create(root, &cgroup::detect(root)?)?;
-        let id = std::os::unix::fs::MetadataExt::ino(&cgroup.cgroup().dir.metadata()?);
+        let id = cgroup.cgroup().dir.metadata()?.ino();
         let offsets = offsets.context("the kernel's types lack a field")?;
-        let bench = Self { program, cgroup, id, offsets, dir };
-        for (call, argument) in [(Call::Plain, None), (Call::Watched, Some(1))] {
-            let file = bench.recorded(call)?;
-            for action in [Action::Log, Action::Notify] {
-                bench.filter(&file, call, action, argument)?;
-            }
-        }
-        Ok(bench)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.path().join(name).display().to_string()
-    }
-
-    /// The filter of a caller that was recorded.
-    fn recorded(&self, call: Call) -> Result<SeccompFile> {
-        let itself = std::env::current_exe()?;
-        let out = self.path(call.name());
-        let status = Command::new(itself.with_file_name("profiler"))
-            .args(["record", "-o", &out, "--"])
-            .arg(&itself)
-            .args([caller::WORD, "5000", call.name()])
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .status()?;
-        ensure!(status.success(), "the caller could not be recorded");
-        Ok(ingest::seccomp::parse(&fs_err::read_to_string(format!("{out}/seccomp.json"))?)?)
-    }
-
-    /// Compiles it, so that it passes what is known and does something else with the rest. With a number, fcntl is known
-    /// with that command only.
-    fn filter(
-        &self,
-        file: &SeccompFile,
-        call: Call,
-        action: Action,
-        argument: Option<u64>,
-    ) -> Result<()> {
-        let mut file = file.clone();
-        file.default_action = action;
-        file.syscalls.retain(|rule| rule.action == Action::Allow);
-        if let Some(value) = argument {
-            let mut rule = file.syscalls[0].clone();
-            rule.names = vec![call.name().to_owned()];
-            rule.args = vec![Arg { index: 1, value, value_two: 0, op: Op::Eq }];
-            for other in &mut file.syscalls {
-                other.names.retain(|name| name != call.name());
-            }
-            file.syscalls.push(rule);
-        }
-        let context = Context {
-            native: policy::native_abi(std::env::consts::ARCH).context("no table")?,
-            capabilities: BTreeSet::new(),
-            kernel: KernelVersion::of_release(&version::uname().release).context("no version")?,
-            engine: Engine::Oci,
-        };
-        let compiled = Libseccomp::open()?.compile(&file, &context)?;
-        fs_err::write(self.filter_path(call, action), compiled.program.bytes())?;
-        Ok(())
-    }
-
-    fn filter_path(&self, call: Call, action: Action) -> String {
-        self.path(&format!("{}-{action:?}", call.name()))
-    }
-
-    /// How it is started under a filter.
-    fn under(&self, call: Call, action: Action) -> [String; 3] {
-        let verb = if action == Action::Notify { "notify" } else { "filter" };
-        [self.program.to_string(), verb.to_owned(), self.filter_path(call, action)]
+        let filters = Filters::new(path, &program)?;
+        Ok(Self { program, filters, cgroup, id, offsets, _dir: dir })
     }
 
     /// Nanoseconds per call; `None` when this kernel has not what it needs.
@@ -264,14 +207,16 @@ impl Bench {
                 }
                 caller::measure(CALLS, call, None, &[]).map(Some)
             }
-            Way::Known(action) => self.filtered(CALLS, call, call, action),
-            Way::KnownArgument => self.filtered(CALLS, call, call, Action::Log),
-            Way::Unknown(action) => self.filtered(SLOW_CALLS, call, Call::Watched, action),
+            Way::Under(filter) => self.filtered(CALLS, call, filter).map(Some),
+            Way::Unknown(action) => {
+                let filter = Filter::Of(Call::Watched, action);
+                self.filtered(SLOW_CALLS, call, filter).map(Some)
+            }
             Way::BystanderOfFilter => {
-                let [program, verb, file] = self.under(call, Action::Log);
+                let [program, verb, file] = self.filters.under(KNOWN);
                 let mut other = Command::new(program)
                     .args([&verb, &file, "cat"])
-                    .stdin(std::process::Stdio::piped())
+                    .stdin(Stdio::piped())
                     .spawn()?;
                 let ns = caller::measure(CALLS, call, None, &[]);
                 drop(other.stdin.take());
@@ -281,45 +226,47 @@ impl Bench {
         }
     }
 
-    /// Under the filter of the caller that makes `known`.
-    fn filtered(&self, calls: u64, call: Call, known: Call, action: Action) -> Result<Option<f64>> {
-        let under = self.under(known, action);
-        caller::measure(calls, call, None, &under.each_ref().map(String::as_str)).map(Some)
+    fn filtered(&self, calls: u64, call: Call, filter: Filter) -> Result<f64> {
+        let under = self.filters.under(filter);
+        caller::measure(calls, call, None, &under.each_ref().map(String::as_str))
     }
 
     /// What does not happen per call.
     fn once(&self) -> Result<String> {
         let mut table = String::from("| what | measured |\n|---|---:|\n");
+        let mut row = |what: &str, value: &dyn Display| {
+            let _ = writeln!(table, "| {what} | {value} |");
+        };
         if let Some(all) = Beside::start(&self.program, &["tracepoints", "all"])? {
             let said: Vec<f64> = all.ready.split(' ').filter_map(|w| w.parse().ok()).collect();
-            let [count, attached, kib] = said[..] else { anyhow::bail!("`{}`", all.ready) };
+            let [count, attached, kib] = said[..] else { bail!("`{}`", all.ready) };
             let detached: f64 = all.end()?.trim().parse()?;
-            let _ = writeln!(table, "| tracepoints of calls | {count} |");
-            let _ = writeln!(table, "| a program on each, attached after, ms | {attached:.0} |");
-            let _ = writeln!(table, "| kernel memory of it, KiB | {kib} |");
-            let _ = writeln!(table, "| one of them detached, ms | {:.1} |", detached / count);
+            row("tracepoints of calls", &count);
+            row("an empty program on each: attached in, ms", &attached.round());
+            row("growth of the kernel's memory by it, KiB", &kib);
+            row("the same, detached in, ms", &detached.round());
         }
         if let Some(listen) = Beside::start(&self.program, &["listen"])? {
             let (ns, _) = self.flooded(Action::Log)?;
             let said = listen.end()?;
             let (log, audit) = said.trim().split_once(' ').context("two numbers")?;
-            let _ =
-                writeln!(table, "| {UNKNOWN} different unknown calls logged, ns each | {ns:.0} |");
-            let _ = writeln!(table, "| of these in the kernel's log | {log} |");
-            let _ = writeln!(table, "| of these read from audit's multicast group | {audit} |");
+            row("10,000 different unknown calls logged, ns each", &ns.round());
+            row("of these in the kernel's log", &log);
+            row("of these sent to audit's multicast group", &audit);
         }
         let (ns, seen) = self.flooded(Action::Notify)?;
-        let _ = writeln!(
-            table,
-            "| {UNKNOWN} different unknown calls, listener asked, ns each | {ns:.0} |"
-        );
-        let _ = writeln!(table, "| of these seen by the listener | {seen} |");
+        row("10,000 different unknown calls, a listener asked, ns each", &ns.round());
+        row("of these seen by the listener", &seen);
+        let [program, verb, file] = self.filters.under(UNKNOWN_ASKING);
+        let output = Command::new(&program).args([&verb, &file, &program, "orphan"]).output()?;
+        let said = String::from_utf8(output.stdout)?;
+        row("an unknown call after the listener was killed", &said.trim());
         Ok(table)
     }
 
     /// Nanoseconds of each of many different calls that a filter does not know, and what it said beside.
     fn flooded(&self, action: Action) -> Result<(f64, String)> {
-        let [program, verb, file] = self.under(Call::Plain, action);
+        let [program, verb, file] = self.filters.under(Filter::Of(Call::Plain, action));
         let output = Command::new(&program)
             .args([&verb, &file, &program, "flood", &UNKNOWN.to_string()])
             .output()?;

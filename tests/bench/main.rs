@@ -7,6 +7,7 @@ mod attached;
 mod below;
 mod beside;
 mod caller;
+mod filters;
 mod footprint;
 mod merge;
 mod others;

@@ -335,7 +335,10 @@ mod tests {
             bytes[4..].copy_from_slice(&k.to_le_bytes());
             bytes
         });
-        Program::parse(&bytes.collect::<Vec<u8>>())
+        let bytes: Vec<u8> = bytes.collect();
+        let program = Program::parse(&bytes)?;
+        assert_eq!(program.bytes(), bytes);
+        Ok(program)
     }
 
     const ALLOW: u32 = 0x7fff_0000;
