@@ -16,31 +16,42 @@ use profiler_common::{
 };
 
 use crate::{
+    apart,
     attribution::{self, Maker},
     kernel::{self, Address},
     maps::{ARGUMENTS, WATCHED, add, lost},
 };
 
 /// Whether this maker was seen making this call as the current one is made.
+#[inline(always)]
+pub fn are_known(call: &CallKey, maker: &Maker) -> bool {
+    let (place, how) = apart::packed(call);
+    known(place, how, maker.packed()) == 1
+}
+
+#[unsafe(export_name = "arguments_known")]
 #[inline(never)]
-pub fn are_known(call: &CallKey, maker: &Maker, regs: Address) -> bool {
+extern "C" fn known(place: u64, how: u64, thread: u64) -> u64 {
+    let call = apart::call(place, how);
+    let maker = attribution::thread(thread);
     let mut room = MaybeUninit::uninit();
-    let key = blank(&mut room, call);
-    watched(call).is_some_and(|watch| read(watch, key, regs))
+    let key = blank(&mut room, &call);
+    let is_known = watched(&call).is_some_and(|watch| read(watch, key))
         && ARGUMENTS
             .get_ptr(&*key)
             // SAFETY: the pointer is to a live map value; an aligned word does not tear.
-            .is_some_and(|makers| maker.is_among(unsafe { makers.read_volatile() }))
+            .is_some_and(|makers| maker.is_among(unsafe { makers.read_volatile() }));
+    u64::from(is_known)
 }
 
 /// Notes who made the current call, and how, if that is new. Whether it is. The word is not 0 after it, and not before the
 /// arguments are kept.
-#[inline(never)]
-pub fn note(word: *mut Makers, call: &CallKey, maker: &Maker, regs: Address) -> bool {
+#[inline(always)]
+pub fn note(word: *mut Makers, call: &CallKey, maker: &Maker) -> bool {
     // SAFETY: `word` points into a live map value; an aligned word does not tear.
     let seen = unsafe { word.read_volatile() };
     let own = if seen < FIRST_MARK { watched(call) } else { None };
-    let (makers, about) = own.and_then(|watch| entry(word, call, watch, regs)).unwrap_or((word, 0));
+    let (makers, about) = own.and_then(|watch| entry(word, call, watch)).unwrap_or((word, 0));
     // SAFETY: as above, of either.
     if maker.is_among(unsafe { makers.read_volatile() }) {
         return false;
@@ -51,17 +62,12 @@ pub fn note(word: *mut Makers, call: &CallKey, maker: &Maker, regs: Address) -> 
 
 /// The marks of the current call's arguments, and what tells these from others. `None` when they cannot be kept.
 #[inline(always)]
-fn entry(
-    word: *mut Makers,
-    call: &CallKey,
-    watch: &Watch,
-    regs: Address,
-) -> Option<(*mut Makers, u32)> {
+fn entry(word: *mut Makers, call: &CallKey, watch: &Watch) -> Option<(*mut Makers, u32)> {
     const NOEXIST: u64 = 1;
     const EEXIST: i32 = -17;
     let mut room = MaybeUninit::uninit();
     let key = blank(&mut room, call);
-    if !read(watch, key, regs) {
+    if !read(watch, key) {
         return None;
     }
     let about = key.about();
@@ -106,7 +112,8 @@ fn watched(call: &CallKey) -> Option<&'static Watch> {
 
 /// Reads the current call's arguments. False when they lie in memory that cannot be read.
 #[inline(always)]
-fn read(watch: &Watch, key: &mut ArgumentsKey, regs: Address) -> bool {
+fn read(watch: &Watch, key: &mut ArgumentsKey) -> bool {
+    let regs = kernel::current_regs();
     for i in 0..COUNT {
         if watch.masks[i] == 0 {
             continue;

@@ -9,11 +9,12 @@ use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_probe_read_kernel_str_bytes, generated::bpf_ktime_get_ns,
 };
 use profiler_common::{
-    evidence::{CallKey, FIRST_MARK, FULL, MakerKey, Makers, Sighting},
+    evidence::{COMM_LEN, CallKey, FIRST_MARK, FULL, MakerKey, Makers, Sighting},
     scope::loss,
 };
 
 use crate::{
+    apart,
     kernel::{self, Address},
     maps::{MAKERS, SIGHTING_ZERO, lost},
 };
@@ -46,7 +47,19 @@ pub fn maker(task: Address) -> Maker {
     Maker { task, thread: hash(kernel::thread(task)) }
 }
 
+/// The current task as a maker, by what [`apart`] hands on of it.
+#[inline(always)]
+pub fn thread(thread: u64) -> Maker {
+    Maker { task: kernel::current(), thread }
+}
+
 impl Maker {
+    /// What [`thread`] takes.
+    #[inline(always)]
+    pub fn packed(&self) -> u64 {
+        self.thread
+    }
+
     /// Whether it was noted, as far as marks tell.
     #[inline(always)]
     pub fn is_among(&self, makers: Makers) -> bool {
@@ -94,25 +107,41 @@ fn has(makers: Makers, mark: u64) -> bool {
 }
 
 /// Notes who did something that its word does not show yet. Whatever is lost, the word is not 0 after it.
-#[inline(never)]
+#[inline(always)]
 pub fn note(makers: *mut Makers, call: &CallKey, about: u32, maker: &Maker) {
+    let (place, how) = apart::packed(call);
+    let mark = sighted(place, how | u64::from(about) << 32, maker.thread);
+    if mark == FULL {
+        // SAFETY: `makers` points into a live map value; an aligned word does not tear.
+        unsafe { makers.write_volatile(FULL) };
+    } else {
+        put(makers, mark);
+    }
+}
+
+/// Notes that the current program does something, of a call and what tells it from others of that call. The mark for its word, or
+/// [`FULL`].
+#[unsafe(export_name = "attribution_sighted")]
+#[inline(never)]
+extern "C" fn sighted(place: u64, how: u64, thread: u64) -> u64 {
+    let maker = self::thread(thread);
     let inode = kernel::exe_inode().wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut key = MakerKey { call: *call, about, maker: (inode >> 32) as u32 };
+    let about = (how >> 32) as u32;
+    let mut key = MakerKey { call: apart::call(place, how), about, maker: (inode >> 32) as u32 };
     let Some(first) = MAKERS.get_ptr_mut(&key) else {
         // a full table is asked once for each program
-        return put(makers, if insert(&key) { mark(maker.thread) } else { maker.program() });
+        return if insert(&key) { mark(thread) } else { maker.program() };
     };
     // SAFETY: `first` points to a live map value; counters that lose an increment do no harm.
     let first = unsafe { &mut *first };
     first.visits += 1;
     if first.visits > VISITS_PROGRAMS {
         lost(loss::ATTRIBUTION);
-        // SAFETY: `makers` points into a live map value; an aligned word does not tear.
-        return unsafe { makers.write_volatile(FULL) };
+        return FULL;
     }
     let mut sees_threads = first.visits <= VISITS_THREADS;
-    if sees_threads && first.comm != comm() {
-        key.maker = ((inode ^ maker.thread) >> 32) as u32;
+    if sees_threads && !is_name(&first.comm) {
+        key.maker = ((inode ^ thread) >> 32) as u32;
         if MAKERS.get_ptr(&key).is_none() {
             first.names += 1;
             sees_threads = first.names <= NAMES && insert(&key);
@@ -121,7 +150,19 @@ pub fn note(makers: *mut Makers, call: &CallKey, about: u32, maker: &Maker) {
             }
         }
     }
-    put(makers, if sees_threads { mark(maker.thread) } else { maker.program() });
+    if sees_threads { mark(thread) } else { maker.program() }
+}
+
+/// Whether the current thread has this name. By words: a comparison of bytes is a loop.
+#[inline(always)]
+fn is_name(name: &[u8; COMM_LEN]) -> bool {
+    let words = |name: &[u8; COMM_LEN]| {
+        // SAFETY: the name is as long as that, and words may be read from anywhere.
+        unsafe { name.as_ptr().cast::<[u64; 2]>().read_unaligned() }
+    };
+    let [first, second] = words(name);
+    let [own_first, own_second] = words(&comm());
+    first == own_first && second == own_second
 }
 
 /// Notes the current program, now.
@@ -179,7 +220,7 @@ fn put(makers: *mut Makers, mark: u64) {
 }
 
 #[inline(always)]
-fn comm() -> [u8; 16] {
+fn comm() -> [u8; COMM_LEN] {
     bpf_get_current_comm().unwrap_or_default()
 }
 

@@ -13,7 +13,7 @@ use profiler_common::{
 };
 
 use crate::{
-    attribution, calls, capability, files, joined,
+    apart, attribution, calls, capability, files, joined,
     kernel::{self, Address},
     maps::{CHECK_ZERO, CHECKS, add, get_or_insert, lost},
     scope,
@@ -35,10 +35,23 @@ struct CapData {
 }
 
 /// A call that [`calls::may_need_capabilities`] enters the kernel.
-#[inline(never)]
+#[inline(always)]
 pub fn called(slot: Slot, abi: u8, nr: u32) {
-    let call = CallKey { slot, nr, abi, phase: joined::phase(slot), reserved: 0 };
-    if calls::CAPSET.is(abi, nr) { capset(&call) } else { prctl(&call) }
+    let (place, how) = apart::packed(&CallKey { slot, nr, abi, phase: 0, reserved: 0 });
+    made(place, how);
+}
+
+#[unsafe(export_name = "implied_made")]
+#[inline(never)]
+extern "C" fn made(place: u64, how: u64) -> u64 {
+    let mut call = apart::call(place, how);
+    call.phase = joined::phase(call.slot);
+    if calls::CAPSET.is(call.abi, call.nr) {
+        capset(&call)
+    } else {
+        prctl(&call)
+    }
+    0
 }
 
 /// An execve succeeded: the program may have capabilities from its file.

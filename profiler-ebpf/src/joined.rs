@@ -39,7 +39,19 @@ pub fn noted_phase() -> u8 {
 /// The kernel tells of a move just after it was done, so for a moment a process is in the cgroup and
 /// not noted. It is known by this: it is no member yet; before the entry point there is no workload; and what is in the
 /// runtime's mount namespace is none, as long as the workload has not gone there by setns(2).
+#[inline(always)]
 pub fn phase(slot: Slot) -> u8 {
+    phase_of(u64::from(slot)) as u8
+}
+
+#[unsafe(export_name = "joined_phase")]
+#[inline(never)]
+extern "C" fn phase_of(slot: u64) -> u64 {
+    u64::from(look(slot as Slot))
+}
+
+#[inline(always)]
+fn look(slot: Slot) -> u8 {
     let noted = noted_phase();
     if noted != phase::WORKLOAD {
         return noted;

@@ -8,6 +8,7 @@
 #![no_std]
 #![no_main]
 
+mod apart;
 mod arguments;
 mod attribution;
 mod calls;

@@ -167,9 +167,16 @@ pub static PENDING: HashMap<u32, Pending> = HashMap::with_max_entries(8192, ON_D
 #[map]
 pub static PENDING_ZERO: PerCpuArray<Pending> = PerCpuArray::with_max_entries(1, 0);
 
-/// Whether a thread is between entry and exit, by tid: see `outcome`.
+/// Whether a thread is between entry and exit, by the lower bits of its tid: see `outcome`. The upper half of each word is the tid.
 #[map]
-pub static INSIDE: HashMap<u32, u32> = HashMap::with_max_entries(32_768, ON_DEMAND);
+pub static INSIDE: Array<u64> = Array::with_max_entries(INSIDE_PLACES, 0);
+
+/// How many threads have a place of their own, as long as no two share these bits: a power of two.
+pub const INSIDE_PLACES: u32 = 32_768;
+
+/// The same of threads whose place another one has, by tid.
+#[map]
+pub static INSIDE_SHARED: HashMap<u32, u32> = HashMap::with_max_entries(32_768, ON_DEMAND);
 
 /// Counts an entry that found its table full.
 pub fn lost(what: u32) {

@@ -18,7 +18,10 @@ use profiler_common::{
 use crate::{
     attribution, calls, joined,
     kernel::{self, Address},
-    maps::{CHECKS, DENIALS, INSIDE, PENDING, PENDING_ZERO, add, control, get_or_insert, lost},
+    maps::{
+        CHECKS, DENIALS, INSIDE, INSIDE_PLACES, INSIDE_SHARED, PENDING, PENDING_ZERO, add, control,
+        get_or_insert, lost,
+    },
     scope, syscall,
 };
 
@@ -41,18 +44,51 @@ pub fn entered(generation: u32) {
     set(bpf_get_current_pid_tgid() as u32, inside(generation));
 }
 
-/// Notes the state of a thread.
+/// Notes the state of a thread: in its place, which is an array's and so costs little, unless another thread has it.
 #[inline(always)]
 fn set(tid: u32, value: u32) {
-    match INSIDE.get_ptr_mut(tid) {
-        // SAFETY: the pointer is to a live map value; only this thread writes it.
-        Some(state) => unsafe { state.write_volatile(value) },
-        None => {
-            if INSIDE.insert(tid, value, 0).is_err() {
-                lost(loss::THREADS);
+    let Some(place) = place(tid) else { return };
+    // SAFETY: the pointer is to a live map value; aligned words do not tear. Of two threads that take a free place at once, one finds the
+    // other's id there later, and is then unknown.
+    unsafe {
+        let word = place.read_volatile();
+        if word == 0 || word >> 32 == u64::from(tid) {
+            place.write_volatile(u64::from(tid) << 32 | u64::from(value));
+        } else if INSIDE_SHARED.insert(tid, value, 0).is_err() {
+            lost(loss::THREADS);
+        }
+    }
+}
+
+/// What was noted of a thread.
+#[inline(always)]
+fn state(tid: u32) -> Option<u32> {
+    // SAFETY: as in `set`.
+    let word = unsafe { place(tid)?.read_volatile() };
+    if word >> 32 == u64::from(tid) {
+        return Some(word as u32);
+    }
+    // SAFETY: only this thread writes its entry.
+    unsafe { INSIDE_SHARED.get(tid) }.copied()
+}
+
+/// Forgets a thread.
+#[inline(always)]
+fn forget(tid: u32) {
+    if let Some(place) = place(tid) {
+        // SAFETY: as in `set`.
+        unsafe {
+            if place.read_volatile() >> 32 == u64::from(tid) {
+                place.write_volatile(0);
             }
         }
     }
+    let _ = INSIDE_SHARED.remove(tid);
+}
+
+#[inline(always)]
+fn place(tid: u32) -> Option<*mut u64> {
+    INSIDE.get_ptr_mut(tid & (INSIDE_PLACES - 1))
 }
 
 /// `sys_exit(struct pt_regs *, long ret)`.
@@ -72,8 +108,7 @@ pub fn exit(ctx: &BtfTracePointContext, slot: Slot) {
     if generation == 0 {
         return;
     }
-    // SAFETY: only this thread writes its entry.
-    if unsafe { INSIDE.get(tid) } == Some(&outside(generation)) {
+    if state(tid) == Some(outside(generation)) {
         answered(regs, slot, ret);
     } else {
         set(tid, outside(generation));
@@ -86,11 +121,11 @@ pub fn exited() {
         && let Some(slot) = scope::current()
     {
         // not `joined::phase`: the process may be no member any more, as its other threads may all have ended meanwhile
-        denied(kernel::current_regs(), slot, joined::noted_phase(), KILLED);
+        denied(slot, joined::noted_phase(), KILLED);
     }
     // whether they are wanted now or were once
     let tid = bpf_get_current_pid_tgid() as u32;
-    let _ = INSIDE.remove(tid);
+    forget(tid);
     let _ = PENDING.remove(tid);
 }
 
@@ -120,11 +155,26 @@ pub fn await_outcome(key: &CheckKey, generation: u32) -> bool {
             pending.len = len as u32 + 1;
             return false;
         }
-        if pending.keys[i] == *key {
+        if is_same(&pending.keys[i], key) {
             return true;
         }
     }
     false
+}
+
+/// Whether two checks are of one kind. By words: a comparison of bytes is a loop.
+#[inline(always)]
+fn is_same(left: &CheckKey, right: &CheckKey) -> bool {
+    const WORDS: usize = size_of::<CheckKey>() / size_of::<u64>();
+    let word = |key: &CheckKey, i| {
+        // SAFETY: a key is as many aligned words, none of them padding.
+        unsafe { (&raw const *key).cast::<u64>().add(i).read() }
+    };
+    let mut differs = 0;
+    for i in 0..WORDS {
+        differs |= word(left, i) ^ word(right, i);
+    }
+    differs == 0
 }
 
 /// Credits the outcome to every check that waited for it.
@@ -187,7 +237,7 @@ fn answered(regs: Address, slot: Slot, ret: i64) {
         return; // skipped
     }
     let errno = if (-MAX_ERRNO..0).contains(&ret) { -ret as i32 } else { 0 };
-    denied(regs, slot, joined::phase(slot), errno);
+    denied(slot, joined::phase(slot), errno);
 }
 
 /// A call returns that may not have been seen to enter.
@@ -204,7 +254,7 @@ fn look_again(regs: Address, slot: Slot, ret: i64) {
         return;
     }
     if !syscall::is_known(slot, abi, nr) {
-        syscall::returned(regs, slot, abi, nr);
+        syscall::returned(slot, abi, nr);
     }
 }
 
@@ -230,8 +280,22 @@ fn may_be_denied(task: Address, nr: u32, ret: i64) -> bool {
         && kernel::seccomp_filter(task) != 0
 }
 
+/// Notes that a filter answered the current call.
+#[inline(always)]
+fn denied(slot: Slot, phase: u8, errno: i32) {
+    refused(u64::from(slot), u64::from(phase), u64::from(errno as u32));
+}
+
+#[unsafe(export_name = "outcome_refused")]
 #[inline(never)]
-fn denied(regs: Address, slot: Slot, phase: u8, errno: i32) {
+extern "C" fn refused(slot: u64, phase: u64, errno: u64) -> u64 {
+    note(slot as Slot, phase as u8, errno as i32);
+    0
+}
+
+#[inline(always)]
+fn note(slot: Slot, phase: u8, errno: i32) {
+    let regs = kernel::current_regs();
     let nr = if errno == KILLED { kernel::last_number(regs) } else { kernel::number(regs) };
     let (abi, nr) = kernel::call_of(kernel::current(), regs, nr);
     let call = CallKey { slot: slot_of(scope::evidence(slot)), nr, abi, phase, reserved: 0 };

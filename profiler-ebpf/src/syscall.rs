@@ -7,11 +7,11 @@ use profiler_common::{
 };
 
 use crate::{
-    arguments,
+    apart, arguments,
     attribution::{self, Maker},
     calls, implied, joined,
     kernel::{self, Address},
-    maps::{COUNTS, SEEN, SPARSE, add, control, get_or_insert, lost},
+    maps::{COUNTS, LOSSES, SEEN, SPARSE, add, control, get_or_insert, lost},
     outcome, scope, stack,
 };
 
@@ -35,27 +35,41 @@ pub fn enter(ctx: &BtfTracePointContext, task: Address, slot: Slot) {
         reserved: 0,
     };
     let maker = attribution::maker(task);
-    if nr as usize >= DENSE_SYSCALLS || abi as usize >= abi::DENSE {
-        key.phase = joined::phase(slot);
-        joined::called(slot, &key);
-        if sparse(&key, &maker, regs) {
-            stack::note(ctx, &key);
-        }
-        return count(&key);
-    }
-    let Some(seen) = SEEN.get_ptr_mut(key.slot) else { return };
-    if is_seen(seen, &key, &maker, regs) {
+    if is_seen(&key, &maker) {
         return count(&key);
     }
     // what is new is looked at more closely
-    key.phase = joined::phase(slot);
-    joined::called(slot, &key);
+    let is_new = note(slot, &mut key, &maker);
     count(&key);
-    if let Some(makers) = cell(seen, &key)
-        && arguments::note(makers, &key, &maker, regs)
-    {
+    if is_new {
         stack::note(ctx, &key);
     }
+}
+
+/// Notes a call that was not seen of this maker, in the phase that it belongs to. Whether that is new.
+#[inline(always)]
+fn note(target: Slot, key: &mut CallKey, maker: &Maker) -> bool {
+    let (place, how) = apart::packed(key);
+    let noted = noted(place, how | u64::from(target) << 32, maker.packed());
+    key.phase = (noted >> 1) as u8;
+    noted & 1 != 0
+}
+
+#[unsafe(export_name = "syscall_noted")]
+#[inline(never)]
+extern "C" fn noted(place: u64, how: u64, thread: u64) -> u64 {
+    let target = (how >> 32) as Slot;
+    let mut key = apart::call(place, how);
+    key.phase = joined::phase(target);
+    joined::called(target, &key);
+    let makers = if is_dense(&key) {
+        SEEN.get_ptr_mut(key.slot).and_then(|seen| cell(seen, &key))
+    } else {
+        get_or_insert(&SPARSE, &key, 0, loss::SYSCALLS)
+    };
+    let maker = attribution::thread(thread);
+    let is_new = makers.is_some_and(|makers| arguments::note(makers, &key, &maker));
+    u64::from(is_new) | u64::from(key.phase) << 1
 }
 
 /// Counts a call. Not wanted, it is no code: the verifier drops the branch.
@@ -82,7 +96,7 @@ fn count_one(key: &CallKey) {
 
 /// A call that no entry was seen of, and that no filter answered, returns.
 #[inline(never)]
-pub fn returned(regs: Address, slot: Slot, abi: u8, nr: u32) {
+pub fn returned(slot: Slot, abi: u8, nr: u32) {
     let mut key = CallKey {
         slot: slot_of(scope::evidence(slot)),
         nr,
@@ -93,27 +107,10 @@ pub fn returned(regs: Address, slot: Slot, abi: u8, nr: u32) {
     if key.phase == phase::HANDOVER && calls::may_load_filter(abi, nr) {
         return; // it was made in set-up
     }
-    let maker = attribution::maker(kernel::current());
-    if nr as usize >= DENSE_SYSCALLS || abi as usize >= abi::DENSE {
-        key.phase = joined::phase(slot);
-        sparse(&key, &maker, regs);
-        return;
+    if !is_dense(&key) && LOSSES.get(loss::SYSCALLS).is_some_and(|lost| *lost != 0) {
+        return; // that its table is full was counted when it entered
     }
-    let Some(seen) = SEEN.get_ptr_mut(key.slot) else { return };
-    key.phase = joined::phase(slot);
-    joined::called(slot, &key);
-    if let Some(makers) = cell(seen, &key) {
-        arguments::note(makers, &key, &maker, regs);
-        // the verifier of Linux 7.3 takes both for unused while functions that are called with them read them, unless they
-        // are read after these, too
-        // SAFETY: both are there, and whole.
-        unsafe {
-            (
-                (&raw const key).read_volatile(),
-                (&raw const maker).cast::<[u64; 2]>().read_volatile(),
-            )
-        };
-    }
+    note(slot, &mut key, &attribution::maker(kernel::current()));
 }
 
 /// Whether anybody was seen making a call, whatever its arguments.
@@ -121,7 +118,7 @@ pub fn returned(regs: Address, slot: Slot, abi: u8, nr: u32) {
 pub fn is_known(slot: Slot, abi: u8, nr: u32) -> bool {
     let phase = joined::noted_phase();
     let key = CallKey { slot: slot_of(scope::evidence(slot)), nr, abi, phase, reserved: 0 };
-    if nr as usize >= DENSE_SYSCALLS || abi as usize >= abi::DENSE {
+    if !is_dense(&key) {
         // SAFETY: the pointer is to a live map value.
         return SPARSE
             .get_ptr(&key)
@@ -139,12 +136,18 @@ fn is_any(makers: Makers) -> bool {
 
 /// Whether this maker was seen making a call, with these arguments if they are watched.
 #[inline(always)]
-fn is_seen(seen: *mut Seen, key: &CallKey, maker: &Maker, regs: Address) -> bool {
+fn is_seen(key: &CallKey, maker: &Maker) -> bool {
+    let Some(seen) = SEEN.get_ptr_mut(key.slot) else { return true };
     let Some(makers) = cell(seen, key) else { return false };
     // SAFETY: in bounds, see `cell`.
     let makers = unsafe { makers.read_volatile() };
-    maker.is_among(makers)
-        || makers != 0 && !is_any(makers) && arguments::are_known(key, maker, regs)
+    maker.is_among(makers) || makers != 0 && !is_any(makers) && arguments::are_known(key, maker)
+}
+
+/// Whether a call has a cell.
+#[inline(always)]
+fn is_dense(key: &CallKey) -> bool {
+    (key.nr as usize) < DENSE_SYSCALLS && (key.abi as usize) < abi::DENSE
 }
 
 /// The cell of a call with a dense number.
@@ -160,11 +163,4 @@ fn cell(seen: *mut Seen, key: &CallKey) -> Option<*mut Makers> {
         let abis = seen.cast::<[[Makers; DENSE_SYSCALLS]; abi::DENSE]>().add(phase);
         abis.cast::<[Makers; DENSE_SYSCALLS]>().add(abi).cast::<Makers>().add(nr)
     })
-}
-
-/// A number without a cell of its own. Whether it was new, as for [`arguments::note`].
-#[inline(never)]
-fn sparse(key: &CallKey, maker: &Maker, regs: Address) -> bool {
-    get_or_insert(&SPARSE, key, 0, loss::SYSCALLS)
-        .is_some_and(|makers| arguments::note(makers, key, maker, regs))
 }

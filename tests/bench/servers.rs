@@ -1,4 +1,4 @@
-//! Throughput of servers in containers, recorded against not: both in each round, so that what drifts drifts for both.
+//! Throughput of servers in containers, recorded against not: each time between two that are not, so that what drifts does not count.
 
 use std::{
     fmt::Write as _,
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::recorder::Recorder;
 
 /// Rounds of each server and filter; their median counts.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 
 /// Seconds of load in a measurement.
 const SECONDS: &str = "4";
@@ -40,7 +40,7 @@ const SERVERS: [Server; 3] = [
         options: &[],
         ready: "docker run --rm --entrypoint redis-cli localhost/redis:1 -h $A ping",
         load: "docker run --rm --entrypoint timeout localhost/redis:1 $S redis-benchmark -h $A -t get -n 100000000 -q \
-               | tr '\\r' '\\n' | grep -o 'overall: [0-9.]*' | tail -n 1 | cut -d ' ' -f 2",
+               | tr '\\r' '\\n' | sed -n 's|.*rps=[0-9.]* (overall: \\([0-9.]*\\)).*|\\1|p' | tail -n 1",
         loaded_by: "redis-benchmark -t get",
     },
     Server {
@@ -89,7 +89,7 @@ pub fn table() -> Result<String> {
 }
 
 impl Server {
-    /// Requests per second of each round: not recorded, and recorded.
+    /// Requests per second of each round: not recorded, on average before and after, and recorded.
     fn measure(&self, options: &[&str]) -> Result<Vec<(f64, f64)>> {
         let container = Container::start(self, options)?;
         let load = || -> Result<f64> {
@@ -97,16 +97,18 @@ impl Server {
             text.trim().parse().with_context(|| format!("{}: {text:?} is no number", self.name))
         };
         load()?; // warm up
+        let mut before = load()?;
         let mut pairs = Vec::new();
         for round in 0..ROUNDS {
             eprintln!("{} {options:?}: round {} of {ROUNDS}", self.name, round + 1);
-            let plain = load()?;
             let dir = tempfile::tempdir()?;
             let recorder = Recorder::start(dir.path(), &["--container", &container.name])?;
             std::thread::sleep(SETTLED);
             let recorded = load()?;
             recorder.interrupt()?;
-            pairs.push((plain, recorded));
+            let after = load()?;
+            pairs.push(((before + after) / 2.0, recorded));
+            before = after;
         }
         Ok(pairs)
     }

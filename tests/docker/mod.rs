@@ -5,6 +5,7 @@ mod filter;
 mod late;
 mod lifecycle;
 mod phases;
+mod stack;
 
 use crate::harness::{machine::Need, test::Test};
 
@@ -12,8 +13,15 @@ const NEEDS: [Need; 3] = [Need::Bpf, Need::Engine, Need::Tool("gcc", "gcc")];
 
 /// The tests of this group.
 pub fn tests() -> Vec<Test> {
-    [lifecycle::tests(), late::tests(), denials::tests(), filter::tests(), phases::tests()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        lifecycle::tests(),
+        late::tests(),
+        denials::tests(),
+        filter::tests(),
+        phases::tests(),
+        stack::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

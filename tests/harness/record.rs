@@ -279,6 +279,16 @@ impl Recorded {
             && self.output.stderr.contains("the kernel did not run the recorder's programs")
     }
 
+    /// Fails unless it is complete, or lacks what only the kernel can give: where the workload leaves no chance that all is seen. What
+    /// was seen is then judged all the same.
+    ///
+    /// # Errors
+    /// When it failed, or lacks anything else.
+    pub fn expect_what_runs(self) -> Result<Self> {
+        let status = if self.lacks_runs() { 3 } else { 0 };
+        self.expect(status)
+    }
+
     /// The evidence.
     ///
     /// # Errors

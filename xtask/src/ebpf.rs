@@ -78,14 +78,18 @@ fn build() -> Result<Utf8PathBuf> {
     apt::ensure(PACKAGES)?;
     let linker = linker()?;
     let dir = root().join("profiler-ebpf");
+    cmd("cargo").args(["fetch", "--locked"]).dir(&dir).run()?;
     let path = std::env::var("PATH").unwrap_or_default();
-    // paths of this machine must not get into the object
-    let flags = [
+    let mut flags = vec![
         r#"--cfg=bpf_target_arch="x86_64""#.to_owned(),
-        "-Cdebuginfo=0".to_owned(),
-        format!("--remap-path-prefix={}=.", root()),
-        format!("--remap-path-prefix={}=cargo", cargo_home()?),
+        // by its types the verifier knows global functions, which it follows once
+        "-Cdebuginfo=2".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
     ];
+    // paths of this machine must not get into the object; the last that fits counts
+    for (path, name) in sources()? {
+        flags.push(format!("--remap-path-prefix={path}={name}"));
+    }
     cmd("cargo")
         .args(["build", "--release", "--locked", "--target", TARGET, "-Z", "build-std=core"])
         .dir(&dir)
@@ -96,7 +100,25 @@ fn build() -> Result<Utf8PathBuf> {
         .env("CARGO_TARGET_DIR", root().join("target/ebpf"))
         .env("PATH", format!("{}:{path}", linker.parent().unwrap_or(&linker)))
         .run()?;
-    Ok(root().join("target/ebpf").join(TARGET).join("release"))
+    let built = root().join("target/ebpf").join(TARGET).join("release");
+    for name in OBJECTS {
+        // what debuggers read, of which BTF was made
+        cmd(format!("{LLVM}/bin/llvm-strip")).arg("--strip-debug").arg(built.join(name)).run()?;
+    }
+    Ok(built)
+}
+
+/// Where sources are, from the outermost on, and what the object calls it.
+fn sources() -> Result<Vec<(Utf8PathBuf, &'static str)>> {
+    let cargo = Utf8PathBuf::from(cargo_home()?);
+    let mut sources = vec![(root().to_owned(), "."), (cargo.clone(), "cargo")];
+    let registries = cargo.join("registry/src");
+    if registries.exists() {
+        for entry in registries.read_dir_utf8()? {
+            sources.push((entry?.into_path(), "crates"));
+        }
+    }
+    Ok(sources)
 }
 
 /// A compiler wrapper, because cargo's `-C metadata` is made from the checkout's path and gets into

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use profiler::{
     model::{arch::Abi, lint::libseccomp::Version, profile, purpose::RuntimeChoice},
     observe::ebpf::Way,
@@ -36,7 +36,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Record a container, a cgroup or a command, and write its profile
+    /// Record a container, a compose project, a cgroup or a command, and write its profile
     Record(RecordArgs),
     /// Write a profile and its renderings from recordings
     Generate(GenerateArgs),
@@ -74,32 +74,50 @@ pub enum Verb {
     Warden,
 }
 
-/// Without a target, COMMAND itself is recorded, from its first call. With --container, --cgroup or
-/// --pid, COMMAND is the test run: recording ends when it ends.
+/// Without a target, COMMAND itself is recorded, from its first call. With --container, --project, --service, --cgroup
+/// or --pid, COMMAND is the test run: recording ends when it ends.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    group(ArgGroup::new("of_engine").multiple(true)),
+    group(ArgGroup::new("of_project").multiple(true)),
+    after_help = "\
 Examples:
   profiler record -o out -- ls -l
   profiler record --container backend -- make integration-test
   profiler record --container backend --duration 30s
+  profiler record --project compose.yaml -- make integration-test
+  profiler record --project shop --service backend --duration 30s
   profiler record --cgroup /k8s.io/backend -- make integration-test
 
-Exit status: the command's when it fails; 0 done; 2 usage or environment; 3 evidence incomplete.")]
+Exit status: the command's when it fails; 0 done; 2 usage or environment; 3 evidence incomplete."
+)]
 pub struct RecordArgs {
     /// Record the container of this name or id; it need not exist yet (repeatable)
-    #[arg(long = "container", value_name = "NAME")]
+    #[arg(long = "container", value_name = "NAME", group = "of_engine")]
     pub containers: Vec<String>,
 
+    /// Record all services of this compose project: its name, its file, or the file's directory
+    #[arg(long, value_name = "NAME|FILE", groups = ["of_engine", "of_project"], conflicts_with = "containers")]
+    pub project: Option<PathBuf>,
+
+    /// Record this service only (repeatable); without --project, of the compose file here
+    #[arg(long = "service", value_name = "NAME", groups = ["of_engine", "of_project"], conflicts_with = "containers")]
+    pub services: Vec<String>,
+
+    /// Leave out containers of `compose run`, which otherwise belong to their service
+    #[arg(long, requires = "of_project")]
+    pub no_one_off: bool,
+
     /// Record the cgroup of this path, as in /proc/PID/cgroup; it need not exist yet
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["containers", "restart", "docker_host"])]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["of_engine", "restart", "docker_host"])]
     pub cgroup: Option<PathBuf>,
 
     /// Record the cgroup of this process, if it shares it with none but its children
-    #[arg(long, value_name = "PID", conflicts_with_all = ["containers", "cgroup", "restart", "docker_host"],
+    #[arg(long, value_name = "PID", conflicts_with_all = ["of_engine", "cgroup", "restart", "docker_host"],
           value_parser = clap::value_parser!(i32).range(1..))]
     pub pid: Option<i32>,
 
-    /// Write results to DIR (default: profiles/NAME); with several containers, to DIR/NAME
+    /// Write results to DIR (default: profiles/NAME); with several containers, or services, to DIR/NAME
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
 
@@ -109,7 +127,7 @@ pub struct RecordArgs {
     #[command(flatten)]
     pub narrow: NarrowArgs,
 
-    /// Call the result NAME (default: the name of the container or cgroup, or the command's file name)
+    /// Call the result NAME (default: the name of the container, project or cgroup, or the command's file name)
     #[arg(long)]
     pub name: Option<String>,
 
@@ -126,7 +144,7 @@ pub struct RecordArgs {
     pub no_wait: bool,
 
     /// Restart containers that already run, so that their start-up is recorded
-    #[arg(long, requires = "containers")]
+    #[arg(long, requires = "of_engine")]
     pub restart: bool,
 
     /// Keep the functions from which each call was first made, in recording.json
@@ -147,7 +165,7 @@ pub struct RecordArgs {
     pub socket: Option<PathBuf>,
 
     /// Ask the engine at this address (default: DOCKER_HOST, then the context, then the socket)
-    #[arg(long, value_name = "URL", requires = "containers")]
+    #[arg(long, value_name = "URL", requires = "of_engine")]
     pub docker_host: Option<String>,
 
     /// Do not put the recorder under its own filter, which allows what it needs while it records

@@ -24,7 +24,7 @@ use profiler::{
         in_force::Difference,
         policy::native_abi,
         profile::Profile,
-        recording::{Phase, Recording, TargetKind},
+        recording::{Phase, Recording, Target, TargetKind},
         seccomp::{KernelVersion, PERMISSIVE, SeccompFile},
         shell, syscall,
         verdict::{self, Basis},
@@ -199,7 +199,9 @@ pub fn verified(args: &VerifyArgs, input: &PolicyInput, debug: bool) -> Result<D
 /// another name, a copy's or a service's. What is no run of such a target, as a command under a container's profile, stays what it is.
 fn evidence(recording: &Recording, profile: Option<&Profile>) -> Recording {
     let mut evidence = recording.clone();
-    if let Some(profile) = profile.filter(|profile| profile.target.kind == recording.target.kind) {
+    if let Some(profile) =
+        profile.filter(|profile| is_run_of(recording.target.kind, &profile.target))
+    {
         evidence.target = profile.target.clone();
     }
     evidence
@@ -404,10 +406,15 @@ fn home(input: &PolicyInput) -> &Path {
     dir.unwrap_or(Path::new("."))
 }
 
+/// Whether what ran as a target of this kind counts as a run of `target`: a container of a service is one of the service.
+fn is_run_of(kind: TargetKind, target: &Target) -> bool {
+    kind == target.kind || kind.is_container() && target.kind.is_container()
+}
+
 /// Where `generate` puts what was recorded of such a target: into the profile's directory where the two can be joined. A seccomp
 /// file has nothing to join with.
 fn destination(input: &PolicyInput, kind: TargetKind) -> String {
-    let is_joined = input.profile.as_ref().is_some_and(|profile| profile.target.kind == kind)
+    let is_joined = input.profile.as_ref().is_some_and(|profile| is_run_of(kind, &profile.target))
         && input.path.file_name().is_some_and(|name| name == "profile.json");
     match is_joined {
         true => shell::join(["--into", &home(input).to_string_lossy()]),
@@ -448,10 +455,7 @@ fn next(args: &VerifyArgs, input: &PolicyInput, document: &Document) -> Vec<Stri
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use profiler::model::{
-        policy::{self, Options as Choices},
-        recording::Target,
-    };
+    use profiler::model::policy::{self, Options as Choices};
 
     use super::*;
     use crate::{

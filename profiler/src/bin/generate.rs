@@ -5,7 +5,7 @@ use std::{io::Write as _, process::ExitCode};
 use anyhow::{Context as _, Result, bail};
 use profiler::model::{coverage, merge::Merger, policy, purpose::Purpose};
 
-use crate::{args::GenerateArgs, merge, output};
+use crate::{args::GenerateArgs, merge, output, stack};
 
 /// The profile to record under.
 const PERMISSIVE: &str = profiler::model::seccomp::PERMISSIVE;
@@ -35,11 +35,13 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
         arch: args.arch,
         ..policy::Options::default()
     };
-    let choices = output::Choices { options, arguments: args.narrow.choice() };
+    let choices =
+        output::Choices { options, arguments: args.narrow.choice(), ..output::Choices::default() };
     let (dir, committed) = args.into.destination(args.output.as_deref());
     let dir =
         dir.context("no directory to write to\nhint: profiler generate RECORDING... -o DIR")?;
     let recording = output::write(&recording, &dir.into(), &choices, committed)?;
+    stack::renew(dir)?;
     Ok(args.least.status(&coverage::coverage(&recording)))
 }
 

@@ -25,6 +25,7 @@ mod quick;
 mod ready;
 mod record;
 mod repository;
+mod stack;
 mod surface;
 mod tell;
 mod verify;

@@ -23,7 +23,7 @@ use profiler::{
             candidates, minimised, without,
         },
         profile::Profile,
-        recording::{Recording, SCHEMA_VERSION as RECORDING_VERSION, TargetKind},
+        recording::{Recording, SCHEMA_VERSION as RECORDING_VERSION},
         shell,
     },
     observe::ebpf::Options,
@@ -43,7 +43,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::{
     args::{self, Format},
     enforce::{self, Subject},
-    input, tell,
+    input, stack, tell,
 };
 
 /// The file with the runs that were made.
@@ -303,10 +303,11 @@ fn destination(args: &MinimiseArgs, home: &Path) -> Result<PathBuf> {
 }
 
 fn check(args: &MinimiseArgs, profile: &Profile, candidates: &[Candidate]) -> Result<()> {
-    let is_container = profile.target.kind == TargetKind::Container;
+    let is_container = profile.target.kind.is_container();
     ensure!(
         !is_container || args.copy_of.is_some(),
-        "the profile is of container `{}`, and a command is not that\nhint: add --copy-of {}",
+        "the profile is of {} `{}`, and a command is not that\nhint: add --copy-of {}",
+        profile.target.kind.name(),
         profile.target.name.escape_debug(),
         profile.target.name.escape_debug()
     );
@@ -421,6 +422,7 @@ fn write(profile: &Profile, home: &Path, dir: &Path) -> Result<()> {
         bundle::bundle(recording.as_ref().unwrap_or(&none), profile, &dir.to_string_lossy());
     files.retain(|(name, _)| recording.is_some() || *name != "recording.json");
     store::write(dir, &files)?;
+    stack::renew(dir)?;
     let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
     tell::note(&format!("written to `{}`: {}", dir.display(), names.join(", ")));
     Ok(())

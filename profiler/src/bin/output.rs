@@ -1,5 +1,7 @@
 //! A result on its way out: joined with what is committed, then the files of a target's directory, then its summary.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result, bail};
 use profiler::{
     ingest,
@@ -13,7 +15,7 @@ use profiler::{
     session::store::{self, Place},
 };
 
-use crate::tell;
+use crate::{stack, tell};
 
 /// What becomes of the result that a directory has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub struct Choices {
     pub options: policy::Options,
     /// Which arguments the profile looks into; when absent, those that the committed one does.
     pub arguments: Option<Arguments>,
+    /// The directory from which compose takes paths; when absent, this process's.
+    pub project: Option<PathBuf>,
 }
 
 impl Choices {
@@ -113,7 +117,8 @@ pub fn write(
         }
     };
     let dir = &place.path();
-    let files = bundle::bundle(&recording, &profile, &dir.to_string_lossy());
+    let seen = stack::seen_from(choices.project.as_deref(), dir);
+    let files = bundle::bundle(&recording, &profile, &seen.to_string_lossy());
     store::write(place.clone(), &files)?;
     store::remove_stale(place.clone(), &files, &bundle::NAMES)?;
     tell::summary(&recording, &profile, dir, &files);

@@ -13,6 +13,7 @@ use profiler::{
     render::json,
     session::{
         self, CgroupPlan, Confinement, ContainerPlan, Event, Named, Outcome, Plan, Recorded, Seal,
+        Whom,
         store::{self, Place},
     },
     target::docker::{Docker, Endpoint, Environment},
@@ -23,6 +24,7 @@ use crate::{
     exit,
     output::{self, Choices, Committed},
     ready,
+    stack::{self, Chosen},
     tell::{self, Teller},
 };
 
@@ -40,7 +42,9 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
         (None, Some(pid)) => Some(Named::Pid(pid)),
         (None, None) => None,
     };
-    if args.containers.is_empty() && named.is_none() && args.command.is_empty() {
+    let of_engine =
+        !args.containers.is_empty() || args.project.is_some() || !args.services.is_empty();
+    if !of_engine && named.is_none() && args.command.is_empty() {
         bail!(
             "nothing to record\nhint: profiler record --container NAME, or profiler record -- COMMAND"
         );
@@ -49,14 +53,29 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
         bail!("`--container` needs a name\nhint: docker ps");
     }
     distinct(&args.containers)?;
-    let name = result_name(&args);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let chosen = runtime.block_on(stack::choose(&args))?;
+    let name = result_name(&args, chosen.as_ref());
     let (dir, committed) = args.into.destination(args.output.as_deref());
     let place = dir.map_or_else(|| Place::from("").below("profiles").below(&name), Place::from);
-    let dirs = ResultDirs { several: args.containers.len() > 1, place, spare: spare() };
-    for place in dirs.all(&args.containers) {
-        output::check(&place, committed)?; // now, not when the tests are done
+    let whom = match &chosen {
+        None => Whom::containers(args.containers.clone()),
+        Some(chosen) => Whom::Project(chosen.stack.clone()),
+    };
+    let names = match &whom {
+        Whom::Containers(names) => Some(names),
+        Whom::Project(stack) => stack.services.as_ref(),
+    };
+    let several = args.containers.len() > 1 || chosen.is_some();
+    let dirs = ResultDirs { several, place, spare: spare() };
+    let places = names.map_or_else(|| vec![dirs.place.clone()], |names| dirs.all(names));
+    for place in &places {
+        output::check(place, committed)?; // now, not when the tests are done
     }
-    let _prepared = store::prepare(dirs.all(&args.containers))?;
+    if chosen.is_some() {
+        stack::check(&dirs.place)?;
+    }
+    let _prepared = store::prepare(places)?;
     let ready = args.ready_fd.map(ready::open).transpose()?;
     let observe = Options {
         debug,
@@ -74,10 +93,9 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
         socket: args.socket.clone(),
         confined: None,
         driver: None,
-        seal: Some(Seal { filter: own_filter(&args)? }),
+        seal: Some(Seal { filter: own_filter(&args, of_engine)? }),
     };
 
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut teller = Teller::new();
     let outcome = runtime.block_on(async {
         if let Some(place) = named {
@@ -85,30 +103,31 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
             let tell = |event: Event| teller.event(&event);
             return Ok(session::record_cgroup(plan, cgroup, tell).await?);
         }
-        if args.containers.is_empty() {
+        if !of_engine {
             return anyhow::Ok(session::record_command(plan, |event| teller.event(&event)).await?);
         }
         let environment = Environment::of_process();
         let endpoint = Endpoint::resolve(args.docker_host.as_deref(), &environment)?;
         let docker = Docker::connect_or_podman(&endpoint, &environment, ENGINE_TIMEOUT).await?;
-        let containers = ContainerPlan {
-            names: args.containers.clone(),
-            wait: !args.no_wait,
-            restart: args.restart,
-        };
+        let containers = ContainerPlan { whom, wait: !args.no_wait, restart: args.restart };
         let tell = |event: Event| teller.event(&event);
         Ok(session::record_containers(plan, containers, &docker, tell).await?)
     });
     teller.end();
-    let choices = Choices { arguments: args.narrow.choice(), ..Choices::default() };
-    Ok(write(&outcome?, &dirs, &choices, committed).into())
+    let file = chosen.as_ref().and_then(|chosen| chosen.file.as_ref());
+    let choices = Choices {
+        arguments: args.narrow.choice(),
+        project: file.map(|file| file.directory().to_owned()),
+        ..Choices::default()
+    };
+    Ok(write(&outcome?, &dirs, &choices, committed, chosen.as_ref()).into())
 }
 
 /// The filter for the recorder itself, made by `cargo xtask self-profile`. Not on other machines than it was made on; and not with
 /// containers, for whose runtimes a program may have to be run: `RUNTIME --version`.
-fn own_filter(args: &RecordArgs) -> Result<Option<SeccompFile>> {
+fn own_filter(args: &RecordArgs, of_engine: bool) -> Result<Option<SeccompFile>> {
     const FILTER: &str = include_str!("../../../profiles/self/seccomp.json");
-    if args.unfiltered || !args.containers.is_empty() || cfg!(not(target_arch = "x86_64")) {
+    if args.unfiltered || of_engine || cfg!(not(target_arch = "x86_64")) {
         return Ok(None);
     }
     Ok(Some(ingest::seccomp::parse(FILTER)?))
@@ -174,7 +193,13 @@ impl ResultDirs {
 
 /// Writes what was recorded, each target by itself: one that cannot be written costs no other its result. The exit
 /// status says the gravest: the command's failure, then a result that was not written, then incomplete evidence.
-fn write(outcome: &Outcome, dirs: &ResultDirs, choices: &Choices, committed: Committed) -> u8 {
+fn write(
+    outcome: &Outcome,
+    dirs: &ResultDirs,
+    choices: &Choices,
+    committed: Committed,
+    chosen: Option<&Chosen>,
+) -> u8 {
     let mut unwritten = false;
     for recorded in &outcome.recordings {
         let place = dirs.of(&recorded.name);
@@ -184,9 +209,24 @@ fn write(outcome: &Outcome, dirs: &ResultDirs, choices: &Choices, committed: Com
         }
     }
     for target in &outcome.never_ran {
-        tell::error(&never_ran(target));
+        tell::error(&never_ran(target, chosen));
+    }
+    if let Some(chosen) = chosen {
+        let recorded: Vec<_> =
+            outcome.recordings.iter().map(|one| (one.name.as_str(), &one.recording)).collect();
+        if let Err(error) = stack::write(&dirs.place, chosen, &recorded) {
+            tell::error(&error.context("the override for all services is not up to date"));
+            unwritten = true;
+        }
+        if recorded.is_empty() && outcome.never_ran.is_empty() {
+            tell::error(&anyhow::anyhow!(
+                "no container of project `{}` ran while it was recorded\nhint: start it while profiler waits, or check its name with `docker compose ls --all`",
+                chosen.stack.project
+            ));
+        }
     }
     let complete = outcome.never_ran.is_empty()
+        && !outcome.recordings.is_empty()
         && outcome.recordings.iter().all(|recorded| is_complete(&recorded.recording));
     match outcome.command_status {
         Some(status) if status != 0 => u8::try_from(status).unwrap_or(1),
@@ -222,12 +262,18 @@ fn spare() -> Vec<PathBuf> {
     vec![std::env::temp_dir(), PathBuf::from("/var/tmp"), PathBuf::from("/dev/shm")]
 }
 
-fn never_ran(target: &Target) -> anyhow::Error {
+fn never_ran(target: &Target, chosen: Option<&Chosen>) -> anyhow::Error {
     let Target { kind, name } = target;
     match kind {
         TargetKind::Cgroup => anyhow::anyhow!(
             "cgroup `{name}` was not created while it was recorded\nhint: start what runs in it while profiler waits; /proc/PID/cgroup has its path"
         ),
+        TargetKind::Service => {
+            let project = chosen.map_or("", |chosen| &chosen.stack.project);
+            anyhow::anyhow!(
+                "service `{name}` did not run in project `{project}` while it was recorded\nhint: start it while profiler waits, under that name of the project, or say with --service which do; docker compose -p {project} ps --all shows what there is"
+            )
+        }
         _ => anyhow::anyhow!(
             "container `{name}` did not run while it was recorded\nhint: start it while profiler waits, or check its name with `docker ps --all`"
         ),
@@ -245,7 +291,7 @@ fn is_complete(recording: &Recording) -> bool {
 }
 
 /// What the result is called when nobody says.
-fn result_name(args: &RecordArgs) -> String {
+fn result_name(args: &RecordArgs, chosen: Option<&Chosen>) -> String {
     let program = || {
         let program = args.command.first().map(PathBuf::from).unwrap_or_default();
         program.file_name().unwrap_or(OsStr::new("command")).to_string_lossy().into_owned()
@@ -256,20 +302,21 @@ fn result_name(args: &RecordArgs) -> String {
     };
     let process = || args.pid.map(|pid| pid.to_string());
     let name = args.name.clone().or_else(|| args.containers.first().cloned());
+    let name = name.or_else(|| chosen.map(|chosen| chosen.stack.project.clone()));
     let name = name.or_else(cgroup).or_else(process);
     file_name(&name.unwrap_or_else(program))
 }
 
 /// A name that is one harmless path component: what is not a letter, digit, `.`, `_` or `-` becomes
-/// `_`, and so does a leading dot.
-fn file_name(name: &str) -> String {
+/// `_`, and a leading dot, also after such, gets one more: names that differ in nothing else stay apart.
+pub fn file_name(name: &str) -> String {
     let mut safe: String = name
         .trim_start_matches('/')
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' })
         .take(128)
         .collect();
-    if safe.is_empty() || safe.starts_with('.') {
+    if safe.is_empty() || safe.trim_start_matches('_').starts_with('.') {
         safe.insert(0, '_');
     }
     safe
@@ -302,18 +349,21 @@ mod tests {
         let spare = vec![spare.clone()];
         let dirs = ResultDirs { several: true, place: Place::from(dir.path()), spare };
         assert_eq!(
-            write(&outcome(Some(0)), &dirs, &Choices::default(), Committed::Replace),
+            write(&outcome(Some(0)), &dirs, &Choices::default(), Committed::Replace, None),
             exit::USAGE
         );
         assert!(dir.path().join("b/seccomp.json").exists());
         assert_eq!(saved(), 1, "what cannot be written is kept elsewhere");
         assert_eq!(
-            write(&outcome(Some(7)), &dirs, &Choices::default(), Committed::Replace),
+            write(&outcome(Some(7)), &dirs, &Choices::default(), Committed::Replace, None),
             7,
             "the tests' failure is not hidden"
         );
         std::fs::remove_file(dir.path().join("a")).expect("removes");
-        assert_eq!(write(&outcome(Some(0)), &dirs, &Choices::default(), Committed::Replace), 0);
+        assert_eq!(
+            write(&outcome(Some(0)), &dirs, &Choices::default(), Committed::Replace, None),
+            0
+        );
         assert!(dir.path().join("a/seccomp.json").exists());
     }
 
@@ -345,6 +395,7 @@ mod tests {
         assert_eq!(file_name("/backend"), "backend");
         assert_eq!(file_name("../../etc"), "_.._.._etc");
         assert_eq!(file_name(".."), "_..");
+        assert_eq!(file_name("_.."), "__..", "not that of `..`");
         assert_eq!(file_name("a b\n\x1b[31m"), "a_b___31m");
         assert_eq!(file_name(""), "_");
         assert_eq!(file_name(&"x".repeat(4096)).len(), 128);

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use thiserror::Error;
 
 const MAGIC: u16 = 0xeb9f;
+const KIND_PTR: u32 = 2;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
@@ -36,8 +37,8 @@ pub struct Btf<'a> {
     strings: usize,
     /// Byte position of each type; index is the type id minus one.
     types: Vec<u32>,
-    structs: HashMap<&'a str, u32>,
-    typedefs: HashMap<&'a str, u32>,
+    /// Ids of the types of each kind that have a name.
+    named: HashMap<u32, Vec<u32>>,
 }
 
 impl<'a> Btf<'a> {
@@ -59,13 +60,7 @@ impl<'a> Btf<'a> {
         let types_at = header + u32_at(bytes, 8)? as usize;
         let types_end = types_at + u32_at(bytes, 12)? as usize;
         let strings = header + u32_at(bytes, 16)? as usize;
-        let mut btf = Btf {
-            bytes,
-            strings,
-            types: Vec::new(),
-            structs: HashMap::new(),
-            typedefs: HashMap::new(),
-        };
+        let mut btf = Btf { bytes, strings, types: Vec::new(), named: HashMap::new() };
         let mut at = types_at;
         while at < types_end {
             btf.types.push(at as u32);
@@ -73,15 +68,7 @@ impl<'a> Btf<'a> {
             let (name, info) = (u32_at(bytes, at)?, u32_at(bytes, at + 4)?);
             let (kind, vlen) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
             if name != 0 {
-                match kind {
-                    KIND_STRUCT => {
-                        btf.structs.entry(btf.string(name)).or_insert(id);
-                    }
-                    KIND_TYPEDEF => {
-                        btf.typedefs.entry(btf.string(name)).or_insert(id);
-                    }
-                    _ => {}
-                }
+                btf.named.entry(kind).or_default().push(id);
             }
             at += 12
                 + match kind {
@@ -99,7 +86,34 @@ impl<'a> Btf<'a> {
     /// Whether the kernel has a tracepoint of that name that a `tp_btf` program can attach to.
     #[must_use]
     pub fn has_tracepoint(&self, name: &str) -> bool {
-        self.typedefs.contains_key(format!("btf_trace_{name}").as_str())
+        self.id(KIND_TYPEDEF, &tracepoint(name)).is_some()
+    }
+
+    /// A blob of the same types by id in which only these tracepoints and functions are what they are, and any other type is a pointer
+    /// without a name: enough to attach to them, for a reader that keeps in memory whatever it reads.
+    #[must_use]
+    pub fn only(&self, names: &[&str]) -> Vec<u8> {
+        const HEADER: u32 = 24;
+        let mut strings = vec![0];
+        let mut kept = HashMap::new();
+        for name in names {
+            for (kind, name) in [(KIND_TYPEDEF, tracepoint(name)), (KIND_FUNC, (*name).to_owned())]
+            {
+                if let Some(id) = self.id(kind, &name) {
+                    kept.insert(id, [strings.len() as u32, kind << 24, 0]);
+                    strings.extend(name.bytes().chain([0]));
+                }
+            }
+        }
+        let ids = 1..=self.types.len() as u32;
+        let types: Vec<u8> = ids
+            .flat_map(|id| kept.get(&id).copied().unwrap_or([0, KIND_PTR << 24, 0]))
+            .flat_map(u32::to_ne_bytes)
+            .collect();
+        let (types_len, strings_len) = (types.len() as u32, strings.len() as u32);
+        let header = [HEADER, 0, types_len, types_len, strings_len].map(u32::to_ne_bytes);
+        let start = [MAGIC.to_ne_bytes(), [1, 0]].concat();
+        [start, header.concat(), types, strings].concat()
     }
 
     /// The names of a function's parameters, in order; empty for one without a name. `None` when the kernel has no
@@ -130,19 +144,31 @@ impl<'a> Btf<'a> {
             .is_some_and(|at| constants(at).any(|name| name == constant))
     }
 
-    /// Position of the first type of that kind and name. Searches all types.
+    /// The first type of that kind and name.
+    fn id(&self, kind: u32, name: &str) -> Option<u32> {
+        let is_it = |id: &&u32| {
+            let at = self.position(**id).and_then(|at| u32_at(self.bytes, at).ok());
+            let tail = at.and_then(|at| self.bytes.get(self.strings + at as usize..));
+            let rest = tail.and_then(|tail| tail.strip_prefix(name.as_bytes()));
+            rest.is_some_and(|rest| rest.first() == Some(&0))
+        };
+        self.named.get(&kind)?.iter().find(is_it).copied()
+    }
+
+    /// Byte position of that type.
     fn find(&self, kind: u32, name: &str) -> Option<usize> {
-        self.types.iter().map(|at| *at as usize).find(|at| {
-            let word = |offset| u32_at(self.bytes, at + offset).unwrap_or(0);
-            (word(4) >> 24) & 0x1f == kind && self.string(word(0)) == name
-        })
+        self.position(self.id(kind, name)?)
+    }
+
+    fn position(&self, id: u32) -> Option<usize> {
+        self.types.get(id.checked_sub(1)? as usize).map(|at| *at as usize)
     }
 
     /// Byte offset of a field, such as `thread_info.status` of `task_struct`. Anonymous members are
     /// searched, pointers are not followed. `None` when there is no such field, or it is a bit field.
     #[must_use]
     pub fn offset(&self, of: &str, field: &str) -> Option<u32> {
-        let mut id = *self.structs.get(of)?;
+        let mut id = self.id(KIND_STRUCT, of)?;
         let mut offset = 0;
         for name in field.split('.') {
             let (at, member) = self.member(id, name, 0)?;
@@ -155,7 +181,7 @@ impl<'a> Btf<'a> {
     /// Bytes of a struct.
     #[must_use]
     pub fn size(&self, of: &str) -> Option<u32> {
-        u32_at(self.bytes, self.resolve(*self.structs.get(of)?)? + 8).ok()
+        u32_at(self.bytes, self.find(KIND_STRUCT, of)? + 8).ok()
     }
 
     fn member(&self, id: u32, name: &str, depth: u32) -> Option<(u32, u32)> {
@@ -188,7 +214,7 @@ impl<'a> Btf<'a> {
     /// Position of a type behind typedefs and qualifiers.
     fn resolve(&self, mut id: u32) -> Option<usize> {
         for _ in 0..MAX_DEPTH {
-            let at = *self.types.get(id.checked_sub(1)? as usize)? as usize;
+            let at = self.position(id)?;
             let kind = (u32_at(self.bytes, at + 4).ok()? >> 24) & 0x1f;
             match kind {
                 8..=11 | 18 => id = u32_at(self.bytes, at + 8).ok()?, // typedef, volatile, const, restrict, type tag
@@ -203,6 +229,11 @@ impl<'a> Btf<'a> {
         let end = tail.iter().position(|byte| *byte == 0).unwrap_or(0);
         std::str::from_utf8(&tail[..end]).unwrap_or_default()
     }
+}
+
+/// The name of a tracepoint's type.
+fn tracepoint(name: &str) -> String {
+    format!("btf_trace_{name}")
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
@@ -269,6 +300,20 @@ mod tests {
         assert_eq!(btf.parameters("g"), None);
         assert!(btf.has_constant("ids", "ID_A"));
         assert!(!btf.has_constant("ids", "ID_B") && !btf.has_constant("f", "ID_A"));
+    }
+
+    #[test]
+    fn what_is_kept_keeps_its_id() {
+        let blob = blob();
+        let whole = Btf::parse(&blob).expect("parses");
+        let blob = whole.only(&["x", "f", "none"]);
+        let only = Btf::parse(&blob).expect("parses");
+        assert_eq!(only.types.len(), whole.types.len());
+        for (kind, name) in [(KIND_TYPEDEF, "btf_trace_x"), (KIND_FUNC, "f")] {
+            assert!(only.id(kind, name).is_some(), "{name}");
+            assert_eq!(only.id(kind, name), whole.id(kind, name), "{name}");
+        }
+        assert!(!only.has_constant("ids", "ID_A") && only.size("outer").is_none());
     }
 
     #[test]

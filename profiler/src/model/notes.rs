@@ -268,6 +268,13 @@ fn startup(target: &Target) -> String {
                  the container while profiler waits for it"
             )
         }
+        TargetKind::Service => {
+            let name = shell::quote(&target.name);
+            format!(
+                "{fact}\nhint: profiler record --restart --service {name} -- COMMAND, or start \
+                 the service while profiler waits for it"
+            )
+        }
         TargetKind::Command | TargetKind::Cgroup => {
             format!("{fact}\nhint: start it while profiler records")
         }
@@ -276,7 +283,9 @@ fn startup(target: &Target) -> String {
 
 fn handover(target: &Target) -> String {
     let source = match target.kind {
-        TargetKind::Container => "comes from measurements, not from this recording",
+        TargetKind::Container | TargetKind::Service => {
+            "comes from measurements, not from this recording"
+        }
         TargetKind::Command | TargetKind::Cgroup => "is not known",
     };
     format!(

@@ -295,7 +295,7 @@ impl Rules {
     /// Whatever loads the filter then executes the target. A container's runtime was seen doing it, or has it in its floor.
     fn launch(&mut self, native: Abi, kind: TargetKind) {
         let Some(nr) = syscall::number(native, "execve") else { return };
-        if kind != TargetKind::Container || !self.other.contains_key(&(native, nr)) {
+        if !kind.is_container() || !self.other.contains_key(&(native, nr)) {
             self.add(native, nr, SyscallReason::Launch {});
         }
     }

@@ -57,6 +57,8 @@ pub enum TargetKind {
     Command,
     /// A container of an engine.
     Container,
+    /// The containers of one service of a compose project.
+    Service,
     /// An existing cgroup.
     Cgroup,
 }
@@ -68,8 +70,15 @@ impl TargetKind {
         match self {
             TargetKind::Command => "command",
             TargetKind::Container => "container",
+            TargetKind::Service => "service",
             TargetKind::Cgroup => "cgroup",
         }
+    }
+
+    /// Whether what runs is in containers of an engine, which a runtime starts.
+    #[must_use]
+    pub const fn is_container(self) -> bool {
+        matches!(self, TargetKind::Container | TargetKind::Service)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::model::{
         self, Capabilities, CapabilityReason, CapabilityRule, DeniedCall, MadeFor, Profile,
         SCHEMA_VERSION, SyscallReason, SyscallRule,
     },
-    recording::{Target, TargetKind},
+    recording::Target,
 };
 
 /// Why profiles cannot be joined.
@@ -120,7 +120,7 @@ fn syscalls(a: &Profile, b: &Profile, made_for: &MadeFor) -> Vec<SyscallRule> {
         .flat_map(floor::lookup)
         .flat_map(|floor| &floor.sometimes | &(&floor.join - &floor.always))
         .collect();
-    let is_container = a.target.kind == TargetKind::Container;
+    let is_container = a.target.kind.is_container();
     let rule = |((_, name), rule): ((Abi, &str), SyscallRule)| SyscallRule {
         reasons: reasons(rule.reasons, is_container, sometimes.contains(name)),
         ..rule

@@ -1,10 +1,7 @@
 //! All files of a result directory.
 
 use crate::{
-    model::{
-        profile::Profile,
-        recording::{Recording, TargetKind},
-    },
+    model::{profile::Profile, recording::Recording},
     render::{compose, json, kubernetes, seccomp},
 };
 
@@ -23,7 +20,7 @@ pub fn bundle(recording: &Recording, profile: &Profile, dir: &str) -> Vec<(&'sta
         ("profile.json", json::profile(profile)),
         ("seccomp.json", seccomp::render(profile)),
     ];
-    if profile.target.kind == TargetKind::Container {
+    if profile.target.kind.is_container() {
         files.push(("compose.yaml", compose::render(recording, profile, dir)));
         files.push(("kubernetes.yaml", kubernetes::render(recording, profile)));
     }

@@ -1,4 +1,4 @@
-//! The compose override: one service, with its filter and its capabilities.
+//! The compose override: one service, or all of a project, each with its filter and its capabilities.
 //!
 //! Owns the shape of `compose.yaml`. The comment at its head holds no text from the target.
 
@@ -14,9 +14,36 @@ const HEAD: &str = "\
 # -f file (or --project-directory): the one that profiler was run in, else correct the path.
 ";
 
+/// The head of the override for all services of a project; a file that begins so is profiler's.
+pub const PROJECT_HEAD: &str = "\
+# Runs the services under what profiler recorded.
+#   docker compose -f compose.yaml -f THIS_FILE up
+# Compose takes the paths relative to the project directory, which is that of the first -f file (or
+# --project-directory); docker-compose 1.29 to the directory that it is run in.
+";
+
 /// `compose.yaml`, for a profile in `dir`. The service is compose's own if the container was started by it, else the container's name.
 #[must_use]
 pub fn render(recording: &Recording, profile: &Profile, dir: &str) -> String {
+    let settings = [(service_name(recording, profile), service(profile, dir))];
+    format!("{HEAD}{}", document(settings))
+}
+
+/// `compose.yaml` for all services of a project: the profile of each, and the directory that it is in.
+#[must_use]
+pub fn render_project<'a>(services: impl IntoIterator<Item = (&'a Profile, &'a str)>) -> String {
+    let settings = services
+        .into_iter()
+        .map(|(profile, dir)| (profile.target.name.as_str(), service(profile, dir)));
+    format!("{PROJECT_HEAD}{}", document(settings))
+}
+
+fn document<'a>(services: impl IntoIterator<Item = (&'a str, Yaml)>) -> String {
+    Yaml::map([("services", Yaml::map(services))]).document()
+}
+
+/// What a service gets.
+fn service(profile: &Profile, dir: &str) -> Yaml {
     let seccomp = format!("seccomp:{}", path(dir));
     let mut security_opt = vec![seccomp.as_str()];
     if profile.made_for.no_new_privileges() {
@@ -32,8 +59,7 @@ pub fn render(recording: &Recording, profile: &Profile, dir: &str) -> String {
             service.push(("cap_add", Yaml::texts(names)));
         }
     }
-    let services = Yaml::map([(service_name(recording, profile), Yaml::map(service))]);
-    format!("{HEAD}{}", Yaml::map([("services", services)]).document())
+    Yaml::map(service)
 }
 
 /// Where seccomp.json is. Compose reads the profile only from what looks like a path.

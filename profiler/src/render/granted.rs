@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 /// The keys of the lists, and of those that they follow.
 const KEYS: [(&str, &str); 2] = [("cap_drop:", "cap_add:"), ("drop:", "add:")];
 
-/// The text without the list of added capabilities, and that list. `None` when they are not dropped first.
+/// The text without the list of added capabilities, and that list. `None` when they are not dropped first, or in more places
+/// than one.
 #[must_use]
 pub fn split(text: &str) -> Option<(String, BTreeSet<String>)> {
     let (_, add) = key_of(text)?;
@@ -59,7 +60,8 @@ pub fn join(text: &str, names: &BTreeSet<String>) -> Option<String> {
 }
 
 fn key_of(text: &str) -> Option<(&'static str, &'static str)> {
-    KEYS.into_iter().find(|(drop, _)| text.lines().any(|line| line.trim() == *drop))
+    let places = |key: &str| text.lines().filter(|line| line.trim() == key).count();
+    KEYS.into_iter().find(|(drop, _)| places(drop) == 1)
 }
 
 #[cfg(test)]
@@ -78,6 +80,8 @@ mod tests {
             assert_eq!(join(&rest, &names).as_deref(), Some(text));
         }
         assert_eq!(split("a:\n  b: c\n"), None);
+        let two = "a:\n  cap_drop:\n    - ALL\nb:\n  cap_drop:\n    - ALL\n";
+        assert_eq!(split(two), None, "whose the capabilities are would be lost");
     }
 
     #[test]

@@ -52,7 +52,13 @@ pub(super) fn enforce(
 /// Records the target once more, from its first syscall when that means to restart it.
 pub(super) fn record_again(recording: &Recording, dir: &str, restart: bool) -> String {
     let mut words = vec!["profiler", "record"];
+    let mut to = dir;
     match recording.target.kind {
+        TargetKind::Service => {
+            words.extend(["--service", &recording.target.name]);
+            // each service has a directory of its own in the one that is named
+            to = dir.trim_end_matches('/').rsplit_once('/').map_or(".", |(above, _)| above);
+        }
         TargetKind::Container => words.extend(["--container", &recording.target.name]),
         TargetKind::Cgroup => words.extend(["--cgroup", &recording.target.name]),
         TargetKind::Command => {}
@@ -60,7 +66,7 @@ pub(super) fn record_again(recording: &Recording, dir: &str, restart: bool) -> S
     if restart {
         words.push("--restart");
     }
-    words.extend(["-o", dir]);
+    words.extend(["-o", to]);
     if let Some(run) = newest(recording)
         && !run.command.is_empty()
     {

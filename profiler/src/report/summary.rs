@@ -138,7 +138,9 @@ fn syscalls(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
     let mut phases = Vec::new();
     let set_up = match summary.recording.target.kind {
         TargetKind::Command => "by the launcher before it, not needed",
-        TargetKind::Container | TargetKind::Cgroup => "by the runtime before it, not needed",
+        TargetKind::Container | TargetKind::Service | TargetKind::Cgroup => {
+            "by the runtime before it, not needed"
+        }
     };
     for (phase, name) in [
         (Phase::Workload, "by the workload"),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    model::recording::{Missing, Recording, Run, TargetKind},
+    model::recording::{Missing, Recording, Run},
     report::{escape, next},
 };
 
@@ -94,7 +94,7 @@ fn one(missing: &Missing, recording: &Recording, dir: &str, permissive: &str) ->
         Missing::Startup => warning(
             false,
             "start-up was not seen: the target already ran when the recording began, so what it needs to start is not in the profile",
-            if recording.target.kind == TargetKind::Container {
+            if recording.target.kind.is_container() {
                 vec![
                     format!(
                         "restart it under observation: {}",

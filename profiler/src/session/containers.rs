@@ -1,4 +1,4 @@
-//! Recording containers of a Docker engine, each from its first call.
+//! Recording containers of a Docker engine, by name or as services of a compose project, each from its first call.
 //!
 //! While it waits, the kernel side adopts every new cgroup whose name is long enough to carry a
 //! container id as a candidate, with evidence of its own, before any task is in it. Here it is found
@@ -6,7 +6,7 @@
 //! targets are released. So nothing depends on how fast the engine's events arrive.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io::ErrorKind,
     path::Path,
     time::{Duration, Instant, SystemTime},
@@ -23,10 +23,11 @@ use super::{
     recorder::{Outcome, Plan, Recorded, Recorder, TICK, signal_ready},
     run::Circumstances,
     signals,
+    wanted::{Meant, Seen, Stack, Whom},
 };
 use crate::{
     kernel::cgroup::{self, CgroupSetup},
-    model::recording::{Target, TargetKind},
+    model::recording::Target,
     observe::ebpf::{Candidate, Slot, SlotKind},
     target::{
         cgroup::{
@@ -50,8 +51,8 @@ const LAST_NAMES: Duration = Duration::from_secs(2);
 
 /// Which containers, and what may be done to them.
 pub struct ContainerPlan {
-    /// Names or ids, as the user wrote them.
-    pub names: Vec<String>,
+    /// Which.
+    pub whom: Whom,
     /// Wait for those that are not there.
     pub wait: bool,
     /// Restart those that run, to see their start-up.
@@ -81,9 +82,11 @@ pub async fn record_containers(
         docker,
         setup,
         recorder: Recorder::start(plan.observe, &mut tell)?,
-        followed: containers.names.into_iter().map(Followed::new).collect(),
+        followed: containers.whom.followed(),
+        whom: containers.whom,
         cgroups: HashMap::new(),
-        names: HashMap::new(),
+        told: HashMap::new(),
+        told_of_odd: false,
         unknown: HashMap::new(),
         is_unsure: false,
         engine_gone: None,
@@ -148,11 +151,14 @@ struct Session<'a> {
     docker: &'a Docker,
     setup: CgroupSetup,
     recorder: Recorder,
+    whom: Whom,
     followed: Vec<Followed>,
     /// The cgroup behind each slot in use.
     cgroups: HashMap<Slot, u64>,
-    /// Newest name of each container id that an event told.
-    names: HashMap<String, String>,
+    /// What the newest event of each container told, by id.
+    told: HashMap<String, Seen>,
+    /// It was said that there is a container of the project which is of none of its services.
+    told_of_odd: bool,
     /// Since when a candidate's container could not be named, by cgroup id.
     unknown: HashMap<u64, Instant>,
     /// There is such a candidate.
@@ -168,40 +174,132 @@ impl Session<'_> {
         restart: bool,
         tell: &mut impl FnMut(Event),
     ) -> Result<Vec<String>, SessionError> {
+        let found = match &self.whom {
+            Whom::Containers(_) => self.find_named(wait).await?,
+            Whom::Project(stack) => {
+                let stack = stack.clone();
+                self.find_services(&stack, wait, tell).await?
+            }
+        };
         let mut to_restart = Vec::new();
-        for index in 0..self.followed.len() {
-            let name = self.followed[index].name.clone();
-            let found = self.docker.find(&name).await?;
-            if found.is_none() && !wait {
-                let endpoint = self.docker.endpoint().to_string();
-                return Err(SessionError::NotAwaited { name, endpoint });
-            }
-            let Some(info) = found else {
-                tell(Event::Waiting { kind: TargetKind::Container, name });
-                continue;
-            };
-            if let Some(other) = self.followed[..index].iter().find(|other| other.knows(&info.id)) {
-                return Err(SessionError::SameContainer {
-                    first: other.name.clone(),
-                    second: name,
-                });
-            }
+        for (index, info) in found {
             let id = info.id.clone();
             let pid = info.pid.filter(|_| info.running);
             self.followed[index].learn(info);
             match pid {
-                Some(_) if restart => {
-                    to_restart.push(id);
-                    tell(Event::Waiting { kind: TargetKind::Container, name });
-                }
+                Some(_) if restart => to_restart.push(id),
                 // it may have started between arming and asking: then it is a candidate
-                Some(pid) if !self.is_candidate(&id)? && self.watch_running(index, pid, &id)? => {
-                    tell(Event::Recording { kind: TargetKind::Container, name });
+                Some(pid) if !self.is_candidate(&id)? => {
+                    self.watch_running(index, pid, &id)?;
                 }
-                _ => tell(Event::Waiting { kind: TargetKind::Container, name }),
+                _ => {}
             }
         }
+        for followed in &self.followed {
+            let Target { kind, name } = followed.target();
+            tell(match followed.is_running() {
+                true => Event::Recording { kind, name },
+                false => Event::Waiting { kind, name },
+            });
+        }
+        if let Whom::Project(Stack { project, .. }) = &self.whom
+            && self.followed.is_empty()
+        {
+            tell(Event::Step { text: format!("waiting for services of project `{project}`") });
+        }
         Ok(to_restart)
+    }
+
+    /// The containers of the names that were given.
+    async fn find_named(&self, wait: bool) -> Result<Vec<(usize, ContainerInfo)>, SessionError> {
+        let mut found: Vec<(usize, ContainerInfo)> = Vec::new();
+        for (index, followed) in self.followed.iter().enumerate() {
+            let name = followed.wanted.name().to_owned();
+            match self.docker.find(&name).await? {
+                None if !wait => {
+                    let endpoint = self.docker.endpoint().to_string();
+                    return Err(SessionError::NotAwaited { name, endpoint });
+                }
+                None => {}
+                Some(info) => {
+                    if let Some((other, _)) = found.iter().find(|(_, other)| other.id == info.id) {
+                        let first = self.followed[*other].wanted.name().to_owned();
+                        return Err(SessionError::SameContainer { first, second: name });
+                    }
+                    found.push((index, info));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The containers of the services that are wanted.
+    async fn find_services(
+        &mut self,
+        stack: &Stack,
+        wait: bool,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<Vec<(usize, ContainerInfo)>, SessionError> {
+        let mut found = Vec::new();
+        let mut known = BTreeSet::new();
+        for id in self.docker.of_project(&stack.project).await? {
+            let Some(info) = self.docker.find(&id).await? else { continue };
+            known.extend(info.membership.as_ref().and_then(|member| member.service.clone()));
+            // what `compose run` left behind says nothing of what will run
+            let is_past = !info.running && info.membership.as_ref().is_some_and(|m| m.one_off);
+            if is_past {
+                continue;
+            }
+            if let Some(index) = self.meant(&Seen::from(&info), tell) {
+                found.push((index, info));
+            }
+        }
+        let is_there = |index| found.iter().any(|(there, _)| *there == index);
+        let absent = (0..self.followed.len()).find(|index| !is_there(*index));
+        let service = absent.map(|index| self.followed[index].wanted.name().to_owned());
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
+        let project = stack.project.clone();
+        match service {
+            Some(service) if !wait => Err(SessionError::NoService { project, service, known }),
+            None if !wait && found.is_empty() => Err(SessionError::NoProject { project }),
+            Some(service) if !stack.declared && !known.is_empty() => {
+                let text = format!(
+                    "project `{project}` has no container of service `{service}` yet; it has {known}"
+                );
+                tell(Event::Warning { text });
+                Ok(found)
+            }
+            _ => Ok(found),
+        }
+    }
+
+    /// Which of those that are followed a container belongs to.
+    fn meant(&mut self, seen: &Seen, tell: &mut impl FnMut(Event)) -> Option<usize> {
+        match self.whom.meant(&mut self.followed, seen) {
+            Meant::Yes(index) => {
+                let one_off = seen.membership.as_ref().is_some_and(|member| member.one_off);
+                if one_off && self.followed[index].first_one_off() {
+                    let text = format!(
+                        "container `{}` of `compose run` counts as service `{}`; --no-one-off leaves such out",
+                        seen.name,
+                        self.followed[index].wanted.name()
+                    );
+                    tell(Event::Step { text });
+                }
+                return Some(index);
+            }
+            Meant::No => {}
+            Meant::Odd => {
+                if !std::mem::replace(&mut self.told_of_odd, true) {
+                    let text = format!(
+                        "container `{}` bears the label of the project and no service name that compose could have given, or there are too many: such containers are not recorded",
+                        seen.name
+                    );
+                    tell(Event::Warning { text });
+                }
+            }
+        }
+        None
     }
 
     fn is_candidate(&mut self, id: &str) -> Result<bool, SessionError> {
@@ -236,11 +334,14 @@ impl Session<'_> {
         event: ContainerEvent,
         tell: &mut impl FnMut(Event),
     ) -> Result<(), SessionError> {
-        self.names.insert(event.id.clone(), event.name.clone());
-        let Some(index) = self.followed.iter().position(|one| one.is(&event.id, &event.name))
-        else {
-            return Ok(());
+        let seen = Seen::from(&event);
+        self.told.insert(event.id.clone(), seen.clone());
+        // only one that is made or runs brings a service into the list
+        let index = match event.kind {
+            ContainerEventKind::Create | ContainerEventKind::Start => self.meant(&seen, tell),
+            _ => self.followed.iter().position(|one| one.knows(&event.id)),
         };
+        let Some(index) = index else { return Ok(()) };
         let id = event.id.as_str();
         match event.kind {
             ContainerEventKind::Create | ContainerEventKind::Start => {
@@ -262,10 +363,8 @@ impl Session<'_> {
             ContainerEventKind::Die => {
                 self.resolve(tell).await?; // one that ended at once is found first
                 if self.followed[index].died(id, Instant::now()) {
-                    tell(Event::Ended {
-                        kind: TargetKind::Container,
-                        name: self.followed[index].name.clone(),
-                    });
+                    let Target { kind, name } = self.followed[index].target();
+                    tell(Event::Ended { kind, name });
                 }
             }
             ContainerEventKind::Destroy => self.followed[index].removed(id),
@@ -298,10 +397,8 @@ impl Session<'_> {
                         followed.learn(*info);
                     }
                     if followed.started(id, candidate.slot) {
-                        tell(Event::Caught {
-                            kind: TargetKind::Container,
-                            name: followed.name.clone(),
-                        });
+                        let Target { kind, name } = followed.target();
+                        tell(Event::Caught { kind, name });
                     }
                 }
                 Whose::Other => self.recorder.observer.release(&candidate)?,
@@ -323,7 +420,8 @@ impl Session<'_> {
         self.cgroups.remove(&candidate.slot);
         let followed = &mut self.followed[index];
         if followed.take_over(candidate.slot, evidence, Instant::now()) {
-            tell(Event::Ended { kind: TargetKind::Container, name: followed.name.clone() });
+            let Target { kind, name } = followed.target();
+            tell(Event::Ended { kind, name });
         }
         Ok(())
     }
@@ -339,7 +437,8 @@ impl Session<'_> {
             for slot in followed.slots() {
                 let is_empty = self.cgroups.get(&slot).is_some_and(|id| !populated.contains(id));
                 if is_empty && followed.vacated(slot, Instant::now()) {
-                    tell(Event::Ended { kind: TargetKind::Container, name: followed.name.clone() });
+                    let Target { kind, name } = followed.target();
+                    tell(Event::Ended { kind, name });
                 }
             }
         }
@@ -352,11 +451,17 @@ impl Session<'_> {
             if !self.followed[index].may_come_back(Instant::now()) {
                 continue;
             }
-            let name = self.followed[index].name.clone();
-            match self.ask(&name, tell).await {
-                Answer::NoSuch => self.followed[index].stays_down(),
-                Answer::Is(info) if !info.running => self.followed[index].stays_down(),
-                Answer::Is(_) | Answer::None => {}
+            let ids: Vec<String> = self.followed[index].may_be_started().map(Into::into).collect();
+            let mut is_down = true;
+            for id in ids {
+                is_down &= match self.ask(&id, tell).await {
+                    Answer::NoSuch => true,
+                    Answer::Is(info) => !info.running,
+                    Answer::None => false,
+                };
+            }
+            if is_down {
+                self.followed[index].stays_down();
             }
         }
     }
@@ -373,16 +478,14 @@ impl Session<'_> {
         let answer = self.ask(id, tell).await;
         let is_silent = matches!(answer, Answer::None) && self.engine_gone.is_none();
         let info = answer.info();
-        let name = info.as_ref().map(|info| &info.name).or_else(|| self.names.get(id));
-        let Some(name) = name else {
+        let seen = info.as_ref().map(Seen::from).or_else(|| self.told.get(id).cloned());
+        let Some(seen) = seen else {
             let since = *self.unknown.entry(candidate.cgroup_id).or_insert_with(Instant::now);
             let wait = is_silent || since.elapsed() < UNKNOWN;
             return if wait { Whose::Unknown } else { Whose::Other };
         };
-        match self.followed.iter().position(|one| one.is(id, name)) {
-            Some(index) => Whose::Target(index, info.map(Box::new)),
-            None => Whose::Other,
-        }
+        let index = self.meant(&seen, tell);
+        index.map_or(Whose::Other, |index| Whose::Target(index, info.map(Box::new)))
     }
 
     /// Asks the engine about a container; one that does not answer is no reason to stop recording.
@@ -421,7 +524,8 @@ impl Session<'_> {
 
     fn is_over(&self) -> bool {
         let now = Instant::now();
-        self.followed.iter().all(|followed| followed.is_over(now))
+        // of a project whose services nobody named, none may have been seen yet
+        !self.followed.is_empty() && self.followed.iter().all(|followed| followed.is_over(now))
     }
 
     fn finish(
@@ -432,7 +536,8 @@ impl Session<'_> {
         let mut recordings = Vec::new();
         let mut never_ran = Vec::new();
         for followed in std::mem::take(&mut self.followed) {
-            let target = Target { kind: TargetKind::Container, name: followed.name.clone() };
+            let target = followed.target();
+            let name = target.name.clone();
             if !followed.ran() {
                 never_ran.push(target);
                 continue;
@@ -450,7 +555,7 @@ impl Session<'_> {
             evidence.absorb(self.recorder.evidence(&slots)?);
             let entries = evidence.entries.clone();
             let recording = self.recorder.recording(circumstances, evidence);
-            recordings.push(Recorded { name: followed.name, recording, entries });
+            recordings.push(Recorded { name, recording, entries });
         }
         Ok(Outcome { recordings, never_ran, command_status })
     }

@@ -59,6 +59,26 @@ pub enum SessionError {
         /// Where it was looked for.
         endpoint: String,
     },
+    /// There is no container of such a service, and waiting was not wanted. The names are hostile text.
+    #[error(
+        "project `{project}` has no container of service `{service}`\nhint: it has {}; leave out --no-wait to wait for it", if known.is_empty() { "none" } else { known }
+    )]
+    NoService {
+        /// The project.
+        project: String,
+        /// The service.
+        service: String,
+        /// Those that have containers, for people.
+        known: String,
+    },
+    /// A project has no container, and waiting was not wanted.
+    #[error(
+        "project `{project}` has no container\nhint: docker compose ls --all, or leave out --no-wait to wait for it"
+    )]
+    NoProject {
+        /// The project.
+        project: String,
+    },
     /// A container that is to be looked at does not run.
     #[error("container `{name}` does not run\nhint: docker start {name}")]
     NotRunning {

@@ -1,4 +1,4 @@
-//! What is known of one container that is being recorded, across its restarts. No I/O.
+//! What is known of one container, or of the containers of one service, across restarts. No I/O.
 //!
 //! A name can mean several containers, one after the other or even at once, and each can be started
 //! several times. So what runs is told start by start, never by name.
@@ -8,26 +8,32 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::run::denies;
+use super::{run::denies, wanted::Wanted};
 use crate::{
-    model::recording::{Container, Missing},
+    model::recording::{Container, Missing, Target},
     observe::{ebpf::Slot, evidence::Evidence},
-    target::docker::{ContainerInfo, is_named},
+    target::docker::ContainerInfo,
 };
 
 /// How long a container must have been gone to count as ended: `docker restart` is quicker.
 pub const GRACE: Duration = Duration::from_secs(2);
 
-/// A container by the name that the user wrote.
+/// A container by the name that the user wrote, or a service.
 pub struct Followed {
-    /// As the user wrote it.
-    pub name: String,
+    /// What is meant.
+    pub wanted: Wanted,
     /// Its settings, from the last inspection.
     pub facts: Option<Container>,
     /// Evidence of starts whose cgroup is gone.
     pub evidence: Evidence,
-    /// Containers that bore the name.
+    /// Those settings are of a container that `compose run` made.
+    of_one_off: bool,
+    /// A container that `compose run` made is among them.
+    has_one_off: bool,
+    /// Containers that were meant.
     ids: BTreeSet<String>,
+    /// Those of them that were removed.
+    removed: BTreeSet<String>,
     /// Those of them that exist and were not started yet.
     created: BTreeSet<String>,
     /// Every start that was recorded.
@@ -60,12 +66,15 @@ impl Start {
 
 impl Followed {
     /// Nothing is known yet.
-    pub fn new(name: String) -> Self {
+    pub fn new(wanted: Wanted) -> Self {
         Followed {
-            name,
+            wanted,
             facts: None,
+            of_one_off: false,
+            has_one_off: false,
             evidence: Evidence::default(),
             ids: BTreeSet::new(),
+            removed: BTreeSet::new(),
             created: BTreeSet::new(),
             starts: Vec::new(),
             quiet_since: None,
@@ -75,17 +84,17 @@ impl Followed {
         }
     }
 
-    /// Whether a container with this id and name is meant.
-    pub fn is(&self, id: &str, name: &str) -> bool {
-        self.knows(id) || is_named(&self.name, id, name)
+    /// What it is, as a target.
+    pub fn target(&self) -> Target {
+        Target { kind: self.wanted.kind(), name: self.wanted.name().to_owned() }
     }
 
-    /// Whether a container with this id bore the name.
+    /// Whether a container with this id was meant.
     pub fn knows(&self, id: &str) -> bool {
         self.ids.contains(id)
     }
 
-    /// A container of this name exists.
+    /// A container that is meant exists.
     pub fn exists(&mut self, id: &str) {
         if self.ids.insert(id.to_owned()) {
             self.created.insert(id.to_owned());
@@ -100,11 +109,21 @@ impl Followed {
         }
     }
 
+    /// A container that `compose run` made is meant; whether it is the first.
+    pub fn first_one_off(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_one_off, true)
+    }
+
     /// Takes over what an inspection says.
     pub fn learn(&mut self, info: ContainerInfo) {
         self.exists(&info.id);
-        self.restart_policy = info.restart_policy;
-        self.facts = Some(info.facts);
+        // what `compose run` was told to do otherwise is not the service's
+        let one_off = info.membership.is_some_and(|member| member.one_off);
+        if !one_off || self.of_one_off || self.facts.is_none() {
+            self.restart_policy = info.restart_policy;
+            self.facts = Some(info.facts);
+            self.of_one_off = one_off;
+        }
         self.note_ids();
     }
 
@@ -164,9 +183,19 @@ impl Followed {
     /// A container was removed; it will not be started again.
     pub fn removed(&mut self, id: &str) {
         self.created.remove(id);
-        if self.starts.last().is_some_and(|start| start.id == id) {
+        if self.knows(id) {
+            self.removed.insert(id.to_owned());
+        }
+        if self.ran() && self.may_be_started().next().is_none() {
             self.is_final = true;
         }
+    }
+
+    /// Those that were started and not removed.
+    pub fn may_be_started(&self) -> impl Iterator<Item = &str> {
+        let starts = self.starts.iter().map(|start| start.id.as_str());
+        let started: BTreeSet<&str> = starts.filter(|id| !self.removed.contains(*id)).collect();
+        started.into_iter()
     }
 
     /// The engine does not start it again.
@@ -244,7 +273,7 @@ mod tests {
     #[test]
     fn an_older_container_of_the_name_does_not_end_a_newer_one() {
         let now = Instant::now();
-        let mut backend = Followed::new("backend".to_owned());
+        let mut backend = Followed::new(Wanted::Container("backend".to_owned()));
         assert!(backend.started("old", 1));
         assert!(!backend.started("new", 2));
         assert!(!backend.died("old", now));
@@ -257,7 +286,7 @@ mod tests {
     #[test]
     fn a_late_word_of_death_is_about_the_older_start() {
         let now = Instant::now();
-        let mut backend = Followed::new("backend".to_owned());
+        let mut backend = Followed::new(Wanted::Container("backend".to_owned()));
         backend.started("id", 1);
         backend.started("id", 2); // restarted; its cgroup was found before the event was read
         assert!(!backend.died("id", now));
@@ -271,7 +300,7 @@ mod tests {
     #[test]
     fn a_created_container_is_waited_for() {
         let now = Instant::now();
-        let mut backend = Followed::new("backend".to_owned());
+        let mut backend = Followed::new(Wanted::Container("backend".to_owned()));
         backend.started("one", 1);
         backend.died("one", now);
         backend.removed("one");
@@ -283,9 +312,28 @@ mod tests {
     }
 
     #[test]
+    fn a_service_is_over_when_its_last_container_is() {
+        let now = Instant::now();
+        let mut web = Followed::new(Wanted::Service("web".to_owned()));
+        web.restart_policy = true;
+        assert!(web.started("one", 1));
+        assert!(!web.started("two", 2));
+        assert!(!web.died("two", now));
+        web.removed("two"); // scaled down
+        assert!(web.died("one", now), "the engine starts this one again");
+        assert!(!web.is_over(now + LATER) && web.may_come_back(now + LATER));
+        assert!(web.may_be_started().eq(["one"]));
+        assert!(web.started("one", 3) && !web.is_over(now));
+        web.died("one", now);
+        web.removed("one");
+        assert!(web.is_over(now));
+        assert_eq!(web.target().kind.name(), "service");
+    }
+
+    #[test]
     fn what_the_engine_restarts_is_over_when_the_engine_says_so() {
         let now = Instant::now();
-        let mut backend = Followed::new("backend".to_owned());
+        let mut backend = Followed::new(Wanted::Container("backend".to_owned()));
         backend.started("id", 1);
         backend.restart_policy = true;
         backend.died("id", now);

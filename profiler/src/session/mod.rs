@@ -24,6 +24,7 @@ mod socket;
 pub mod store;
 mod tail;
 pub mod verify;
+mod wanted;
 mod warden;
 
 pub use cgroups::{CgroupPlan, Named, record_cgroup};
@@ -38,4 +39,5 @@ pub use mark::{MarkError, mark};
 pub use recorder::{Outcome, Plan, Recorded};
 pub use seal::Seal;
 pub use tail::Tail;
+pub use wanted::{Stack, Whom};
 pub use warden::warden;

@@ -11,6 +11,7 @@ mod events;
 pub(crate) mod fake_engine;
 mod image;
 mod inspect;
+mod labels;
 mod libpod;
 
 use std::{
@@ -38,6 +39,7 @@ pub use self::{
     events::{ContainerEvent, ContainerEventKind, EngineGone, EventStream},
     image::own_name,
     inspect::ContainerInfo,
+    labels::{Membership, is_name},
 };
 use crate::{
     kernel::version::uname,

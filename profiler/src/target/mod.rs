@@ -5,6 +5,7 @@
 
 pub mod cgroup;
 pub mod command;
+pub mod compose;
 pub mod docker;
 pub mod doctor;
 pub mod place;

@@ -16,3 +16,4 @@ mod policy;
 mod render;
 mod schemas;
 mod seccomp;
+mod services;

@@ -30,8 +30,10 @@ use crate::{
 };
 
 /// What the engine, the images and the tests that use them need of Debian 12.
-const PACKAGES: [&str; 11] = [
+const PACKAGES: [&str; 12] = [
     "docker.io",
+    // compose 1.29, beside the plugin
+    "docker-compose",
     "containerd",
     "runc",
     "iptables",

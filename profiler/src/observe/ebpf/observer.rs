@@ -1,7 +1,7 @@
 //! Loading, arming and stopping. Nothing is recorded before every program is attached, because no
 //! cgroup is in scope before.
 
-use std::path::Path;
+use std::{path::Path, thread};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -139,11 +139,9 @@ impl Observer {
     }
 
     fn attach_all(&mut self, types: &Btf<'_>, only: Option<Way>) -> Result<(), ObserveError> {
-        let btf = aya::Btf::from_sys_fs()?;
-        for point in POINTS.iter().filter(|point| point.need != Need::Capabilities) {
-            let program = tracepoint(&mut self.ebpf, point.name)?;
-            program.load(point.name, &btf).map_err(program_error(point.name))?;
-        }
+        let names: Vec<_> = POINTS.iter().map(|point| point.name).collect();
+        let btf = aya::Btf::parse(&types.only(&names), aya::Endianness::default())?;
+        load_all(&mut self.ebpf, &btf)?;
         for point in POINTS {
             match point.need {
                 Need::Always => {
@@ -476,6 +474,26 @@ fn tracepoint<'a>(
 ) -> Result<&'a mut BtfTracePoint, ObserveError> {
     let program = ebpf.program_mut(name).ok_or(ObserveError::NoTracepoint(name))?;
     program.try_into().map_err(program_error(name))
+}
+
+/// Loads the programs that every recording has, all at once: the kernel's verifier takes longer for one than a core should wait.
+fn load_all(ebpf: &mut Ebpf, btf: &aya::Btf) -> Result<(), ObserveError> {
+    thread::scope(|scope| {
+        let mut loading = Vec::new();
+        for (name, program) in ebpf.programs_mut() {
+            let wanted =
+                |point: &&AttachPoint| point.name == name && point.need != Need::Capabilities;
+            if let Some(point) = POINTS.iter().find(wanted) {
+                let program: &mut BtfTracePoint =
+                    program.try_into().map_err(program_error(point.name))?;
+                loading.push((point.name, scope.spawn(move || program.load(point.name, btf))));
+            }
+        }
+        loading.into_iter().try_for_each(|(name, loaded)| {
+            let loaded = loaded.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            loaded.map_err(program_error(name))
+        })
+    })
 }
 
 fn load_and_attach(program: &mut Program, to: &str, btf: &aya::Btf) -> Result<(), ProgramError> {

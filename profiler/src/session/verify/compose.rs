@@ -10,10 +10,10 @@ use serde_json::json;
 use tokio::process::Command;
 
 use super::{policy::Policy, target::written};
-use crate::{session::error::SessionError, target::docker::Docker};
-
-/// The clients that there are, newest first.
-const CLIENTS: [&[&str]; 2] = [&["docker", "compose"], &["docker-compose"]];
+use crate::{
+    session::error::SessionError,
+    target::{compose, docker::Docker},
+};
 
 /// A compose project with one service under a policy.
 pub(super) struct Project {
@@ -36,14 +36,7 @@ impl Project {
         policy: &Policy,
         docker: &Docker,
     ) -> Result<Project, SessionError> {
-        let mut client = None;
-        for words in CLIENTS {
-            let mut asked = Command::new(words[0]);
-            asked.args(&words[1..]).arg("version").stdout(Stdio::null()).stderr(Stdio::null());
-            if client.is_none() && asked.status().await.is_ok_and(|status| status.success()) {
-                client = Some(words);
-            }
-        }
+        let client = compose::client().await.ok_or(SessionError::NoCompose)?;
         let profile = written(&policy.text)?;
         let mut options = vec![format!("seccomp:{}", profile.path().display())];
         if let Some(set) = policy.no_new_privileges {
@@ -57,7 +50,7 @@ impl Project {
         // JSON is YAML; a dollar sign would begin a variable
         let text = json!({ "services": { service: settings } }).to_string().replace('$', "$$");
         Ok(Project {
-            client: client.ok_or(SessionError::NoCompose)?,
+            client,
             host: docker.endpoint().address.to_string(),
             name: name.to_owned(),
             service: service.to_owned(),
@@ -95,9 +88,7 @@ impl Project {
         command.process_group(0).stdin(Stdio::null());
         let output = command.output().await.map_err(|error| self.failed(error.to_string()))?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let last = said.lines().rev().find(|line| !line.trim().is_empty());
-            return Err(self.failed(last.unwrap_or_default().trim().to_owned()));
+            return Err(self.failed(compose::last_line(&output.stderr)));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }

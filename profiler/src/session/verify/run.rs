@@ -33,6 +33,7 @@ use crate::{
         recorder::{Outcome, Plan},
         signals::{self, Signal},
         tail::Tail,
+        wanted::Whom,
     },
     target::{
         cgroup::Cgroup,
@@ -251,7 +252,7 @@ async fn against(
         seal: None,
     };
     let containers =
-        ContainerPlan { names: vec![enforced.id().to_owned()], wait: true, restart: false };
+        ContainerPlan { whom: Whom::containers([enforced.id()]), wait: true, restart: false };
     let armed = RefCell::new(Some(armed));
     let recording = record_containers(recorded, containers, docker, |event| {
         if matches!(event, Event::Waiting { .. } | Event::Recording { .. })

@@ -17,7 +17,7 @@ use bollard::{
     },
 };
 
-use super::{Connection, Docker, EngineError, RESTART_TIMEOUT, wanted_name};
+use super::{Connection, Docker, EngineError, RESTART_TIMEOUT, labels, wanted_name};
 use crate::{
     kernel::identity::Identity,
     model::{
@@ -155,6 +155,15 @@ impl Docker {
             (original == id).then(|| (copy, maker.parse().ok()))
         };
         Ok(listed.into_iter().filter_map(of).collect())
+    }
+
+    /// The ids of a compose project's containers, those that do not run included.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn of_project(&self, project: &str) -> Result<Vec<String>, EngineError> {
+        let listed = self.labelled(format!("{}={project}", labels::PROJECT)).await?;
+        Ok(listed.into_iter().map(|(id, _)| id).collect())
     }
 
     async fn labelled(

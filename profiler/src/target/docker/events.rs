@@ -20,7 +20,7 @@ use futures_util::StreamExt;
 use thiserror::Error;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::{Docker, EngineError};
+use super::{Docker, EngineError, labels::Membership};
 
 /// Asked for in addition: times of events are taken before they are put in order.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -49,6 +49,8 @@ pub struct ContainerEvent {
     pub id: String,
     /// Its name, without a slash; the new one after `rename`.
     pub name: String,
+    /// Which project and service of compose it is of.
+    pub membership: Option<Membership>,
     /// When, in nanoseconds since the epoch; 0 when the engine does not say.
     pub time_ns: u64,
 }
@@ -170,7 +172,10 @@ async fn forward(
 fn container_event(message: EventMessage) -> Option<ContainerEvent> {
     let actor = message.actor?;
     let id = actor.id.filter(|id| !id.is_empty())?;
-    let name = actor.attributes.unwrap_or_default().remove("name").unwrap_or_default();
+    // the container's labels stand among them
+    let mut attributes = actor.attributes.unwrap_or_default();
+    let membership = Membership::of(&attributes);
+    let name = attributes.remove("name").unwrap_or_default();
     let action = message.action.unwrap_or_default();
     // `exec_create: sh -c ...` and `health_status: healthy` carry hostile text after the colon.
     let kind = match action.split(':').next().unwrap_or_default() {
@@ -185,7 +190,7 @@ fn container_event(message: EventMessage) -> Option<ContainerEvent> {
         .or_else(|| message.time?.checked_add(1)?.checked_mul(1_000_000_000))
         .and_then(|time| u64::try_from(time).ok())
         .unwrap_or(0);
-    Some(ContainerEvent { kind, id, name: bare_name(&name), time_ns })
+    Some(ContainerEvent { kind, id, name: bare_name(&name), membership, time_ns })
 }
 
 /// The API writes `/backend` in places.
@@ -205,13 +210,16 @@ mod tests {
     fn a_death_is_told_with_id_name_and_time() {
         let event = event(
             r#"{"status":"die","id":"4f1d","from":"x","Type":"container","Action":"die",
-                "Actor":{"ID":"4f1d","Attributes":{"exitCode":"137","image":"x","name":"backend"}},
+                "Actor":{"ID":"4f1d","Attributes":{"exitCode":"137","image":"x","name":"backend",
+                "com.docker.compose.project":"shop","com.docker.compose.service":"web"}},
                 "scope":"local","time":1700000000,"timeNano":1700000000123456789}"#,
         )
         .expect("a container's event");
         assert_eq!(event.kind, ContainerEventKind::Die);
         assert_eq!((event.id.as_str(), event.name.as_str()), ("4f1d", "backend"));
         assert_eq!(event.time_ns, 1_700_000_000_123_456_789);
+        let membership = event.membership.expect("of a project");
+        assert_eq!((membership.service.as_deref(), membership.one_off), (Some("web"), false));
     }
 
     #[test]

@@ -13,7 +13,12 @@ use crate::{
         capability,
         recording::{Container, SeccompSetting},
     },
-    target::docker::{engine::EngineInfo, events::bare_name, libpod::Inspected},
+    target::docker::{
+        engine::EngineInfo,
+        events::bare_name,
+        labels::{self, Membership},
+        libpod::Inspected,
+    },
 };
 
 /// Gives the text of a profile that the engine knows by its path; `None` when it cannot be read.
@@ -32,6 +37,8 @@ pub struct ContainerInfo {
     pub pid: Option<i32>,
     /// The engine starts it again by itself.
     pub restart_policy: bool,
+    /// Which project and service of compose it is of.
+    pub membership: Option<Membership>,
     /// Where its runtime is, or the runtime's name.
     pub runtime_path: String,
     /// What goes into a recording.
@@ -64,7 +71,7 @@ pub(super) fn container_info(
         user: config.user.unwrap_or_default(),
         seccomp: seccomp(&host, engine, read),
         capabilities: capabilities(&host, engine),
-        compose_service: labels.get("com.docker.compose.service").cloned(),
+        compose_service: labels::service(&labels).cloned(),
     };
     Some(ContainerInfo {
         id,
@@ -74,6 +81,7 @@ pub(super) fn container_info(
         restart_policy: host.restart_policy.and_then(|policy| policy.name).is_some_and(|name| {
             !matches!(name, RestartPolicyNameEnum::NO | RestartPolicyNameEnum::EMPTY)
         }),
+        membership: Membership::of(&labels),
         runtime_path: runtime.path,
         facts,
     })

@@ -1,0 +1,26 @@
+//! What crosses to functions that the verifier follows once, apart from those that call them.
+//!
+//! These are global functions of BTF: exported under a name of their own, never inlined. Their arguments are plain numbers, of which
+//! the verifier assumes nothing (Linux 5.10 takes no pointers), and so is their answer. Any other function is followed again for
+//! each way that leads to it.
+
+use profiler_common::{evidence::CallKey, scope::Slot};
+
+/// A call as two numbers. The upper half of the second is free.
+#[inline(always)]
+pub fn packed(call: &CallKey) -> (u64, u64) {
+    let place = u64::from(call.slot) | u64::from(call.nr) << 32;
+    (place, u64::from(call.abi) | u64::from(call.phase) << 8)
+}
+
+/// The call of two such numbers.
+#[inline(always)]
+pub fn call(place: u64, how: u64) -> CallKey {
+    CallKey {
+        slot: place as Slot,
+        nr: (place >> 32) as u32,
+        abi: how as u8,
+        phase: (how >> 8) as u8,
+        reserved: 0,
+    }
+}

@@ -1,0 +1,356 @@
+//! `--project` and `--service`: from what was typed to the services that are meant, and from their results to one override for all.
+
+use std::{
+    collections::BTreeMap,
+    path::{Component, Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use profiler::{
+    ingest,
+    model::{
+        capability,
+        profile::Profile,
+        recording::{Recording, TargetKind},
+        shell,
+    },
+    render::compose,
+    session::{
+        Stack,
+        store::{self, Place},
+    },
+    target::{compose as client, docker::is_name},
+};
+use serde_json::Value;
+
+use crate::{args::RecordArgs, tell};
+
+/// Name of the override, for one service and for all.
+const OVERRIDE: &str = "compose.yaml";
+
+/// What is to be recorded of a compose project.
+#[derive(Debug)]
+pub struct Chosen {
+    /// Which services.
+    pub stack: Stack,
+    /// What the compose file says, if one was named.
+    pub file: Option<client::Project>,
+}
+
+/// Finds out which project and services are meant; `None` when none is.
+pub async fn choose(args: &RecordArgs) -> Result<Option<Chosen>> {
+    if args.project.is_none() && args.services.is_empty() {
+        return Ok(None);
+    }
+    let named = args.project.as_ref().and_then(|project| project.to_str());
+    let one_off = !args.no_one_off;
+    if let Some(name) = named.filter(|name| is_project(name)) {
+        if let Some(odd) = args.services.iter().find(|service| !is_name(service)) {
+            bail!(
+                "`{odd}` is no name of a service: those are made of letters, digits, `.`, `_` and `-`\nhint: docker compose -p {name} ps --all --services"
+            );
+        }
+        let services = (!args.services.is_empty()).then(|| distinct(&args.services));
+        let stack = Stack { project: name.to_owned(), services, declared: false, one_off };
+        return Ok(Some(Chosen { stack, file: None }));
+    }
+    let path = args.project.as_deref().unwrap_or(Path::new("."));
+    let file = client::read(path).await?;
+    let services = Some(distinct(&file.choose(&args.services)?));
+    let stack = Stack { project: file.name.clone(), services, declared: true, one_off };
+    Ok(Some(Chosen { stack, file: Some(file) }))
+}
+
+/// Whether this is a project's name; anything else is a path. A file with such a name is typed `./NAME`.
+fn is_project(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
+}
+
+fn distinct(services: &[String]) -> Vec<String> {
+    let mut services = services.to_vec();
+    services.sort();
+    services.dedup();
+    services
+}
+
+/// `dir`, as whoever starts from `project` would type it.
+pub fn seen_from(project: Option<&Path>, dir: &Path) -> PathBuf {
+    let relative = || {
+        let (project, whole) = (project?.canonicalize().ok()?, dir.canonicalize().ok()?);
+        if dir.is_absolute() || std::env::current_dir().ok()? == project {
+            return None;
+        }
+        let mut common = project.components().zip(whole.components());
+        let shared = common.by_ref().take_while(|(one, other)| one == other).count();
+        let up = project.components().skip(shared).map(|_| Component::ParentDir);
+        Some(up.chain(whole.components().skip(shared)).collect())
+    };
+    relative().unwrap_or_else(|| dir.to_owned())
+}
+
+/// Writes the override for all services whose profiles are in `place`, each in a directory of its own, and tells of what no override can do.
+pub fn write(place: &Place, chosen: &Chosen, recordings: &[(&str, &Recording)]) -> Result<()> {
+    let file = chosen.file.as_ref();
+    let project = file.map(client::Project::directory);
+    let mut profiles = profiles(place)?;
+    if let Some(file) = file {
+        let gone = |profile: &Profile| !file.services.contains(&profile.target.name);
+        for (dir, _) in profiles.extract_if(.., |(_, profile)| gone(profile)) {
+            tell::note(&format!(
+                "`{}` is of a service that `{}` does not have, or not now: it is left out",
+                dir.display(),
+                file.file.display()
+            ));
+        }
+    }
+    for (_, profile) in &profiles {
+        let recorded = recordings.iter().find(|(name, _)| *name == profile.target.name);
+        if let Some(text) = recorded.and_then(|(_, recording)| beyond(recording, profile)) {
+            tell::note(&text);
+        }
+    }
+    if profiles.is_empty() {
+        return Ok(());
+    }
+    let seen = |dir: &Path| seen_from(project, dir).to_string_lossy().into_owned();
+    let services: Vec<_> = profiles.iter().map(|(dir, profile)| (profile, seen(dir))).collect();
+    let text =
+        compose::render_project(services.iter().map(|(profile, dir)| (*profile, dir.as_str())));
+    check(place)?;
+    store::write(place.clone(), &[(OVERRIDE, text)])?;
+    let path = place.path().join(OVERRIDE);
+    let base = file.map_or("compose.yaml".into(), |file| file.file.to_string_lossy());
+    let words = ["docker", "compose", "-f", &base, "-f", &path.to_string_lossy(), "up"];
+    tell::note(&format!("override for all services: {}", path.display()));
+    tell::note(&format!("  {}", shell::join(words)));
+    Ok(())
+}
+
+/// Refuses a place whose `compose.yaml` is not profiler's: it would be replaced.
+pub fn check(place: &Place) -> Result<()> {
+    if override_in(place)?.is_some_and(|text| !text.starts_with(compose::PROJECT_HEAD)) {
+        bail!(
+            "`{}` was not written by profiler, and would be replaced\nhint: write elsewhere with `-o DIR`",
+            place.path().join(OVERRIDE).display()
+        );
+    }
+    Ok(())
+}
+
+fn override_in(place: &Place) -> Result<Option<String>> {
+    let unusable = || format!("cannot use `{}`", place.path().join(OVERRIDE).display());
+    place.read(OVERRIDE).with_context(unusable)
+}
+
+/// Brings the override for all services up to date, when the one of `dir` has a new profile.
+pub fn renew(dir: &Path) -> Result<()> {
+    let Some(above) = dir.parent() else { return Ok(()) };
+    let place = Place::from(above);
+    let Ok(Some(text)) = override_in(&place) else { return Ok(()) };
+    if !text.starts_with(compose::PROJECT_HEAD) {
+        return Ok(());
+    }
+    let known = paths(&text).with_context(|| {
+        format!("cannot use `{}`\nhint: remove it and record again", above.join(OVERRIDE).display())
+    })?;
+    let profiles = profiles(&place)?;
+    // a service that it left out stays out
+    let services = profiles.iter().filter_map(|(_, profile)| {
+        let dir = known.get(&profile.target.name)?;
+        Some((profile, dir.as_str()))
+    });
+    let renewed = compose::render_project(services);
+    if renewed != text {
+        store::write(place, &[(OVERRIDE, renewed)])?;
+        tell::note(&format!("brought up to date: {}", above.join(OVERRIDE).display()));
+    }
+    Ok(())
+}
+
+/// Where an override says that the profile of each service is.
+fn paths(text: &str) -> Result<BTreeMap<String, String>> {
+    let value: Value = serde_saphyr::from_str(text)?;
+    let services = value["services"].as_object().into_iter().flatten();
+    Ok(services
+        .filter_map(|(name, settings)| {
+            let options = settings["security_opt"].as_array().into_iter().flatten();
+            let mut paths = options.filter_map(|option| {
+                option.as_str()?.strip_prefix("seccomp:")?.strip_suffix("/seccomp.json")
+            });
+            Some((name.clone(), paths.next()?.replace("$$", "$")))
+        })
+        .collect())
+}
+
+/// The profiles of services in the directories below `place`, in the order of their names.
+fn profiles(place: &Place) -> Result<Vec<(PathBuf, Profile)>> {
+    let typed = place.path();
+    let here = if typed.as_os_str().is_empty() { Path::new(".") } else { &typed };
+    let Ok(entries) = std::fs::read_dir(here) else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir())) {
+        let below = place.below(entry.file_name());
+        let path = below.path();
+        let unusable = || format!("cannot use `{}`", path.join("profile.json").display());
+        let Some(text) = below.read("profile.json").with_context(unusable)? else { continue };
+        let profile = ingest::profile::parse(&text).with_context(unusable)?;
+        let is_its_own = || {
+            crate::record::file_name(&profile.target.name) == entry.file_name().to_string_lossy()
+        };
+        if profile.target.kind == TargetKind::Service && is_its_own() {
+            found.push((path, profile));
+        }
+    }
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(found)
+}
+
+/// What a service was started with beyond what it needs, and what an override cannot take back: compose joins lists.
+fn beyond(recording: &Recording, profile: &Profile) -> Option<String> {
+    let name = &profile.target.name;
+    let containers = recording.runs.values().filter_map(|run| run.container.as_ref());
+    if containers.clone().any(|container| container.privileged) {
+        return Some(format!(
+            "service `{name}` is privileged, which an override does not take back: remove `privileged: true` from the compose file"
+        ));
+    }
+    if !profile.capabilities.known {
+        return None;
+    }
+    let needs = |name: &str| profile.capabilities.required.iter().any(|rule| rule.name == name);
+    let mut extra: Vec<&str> = containers
+        .flat_map(|container| container.capabilities.iter().map(String::as_str))
+        .filter(|name| !capability::DOCKER_DEFAULT.contains(name) && !needs(name))
+        .collect();
+    extra.sort_unstable();
+    extra.dedup();
+    (!extra.is_empty()).then(|| {
+        format!(
+            "service `{name}` has {} and did not need it, and an override takes nothing out of a list: remove it from `cap_add` in the compose file",
+            extra.join(", ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use profiler::model::policy::{self, Options};
+
+    use super::*;
+
+    const RECORDING: &str = include_str!("../../tests/data/backend.json");
+
+    fn recording(service: &str) -> Recording {
+        let mut recording = ingest::recording::parse(RECORDING).expect("a recording");
+        recording.target.kind = TargetKind::Service;
+        recording.target.name = service.to_owned();
+        recording
+    }
+
+    /// A result directory as `record` leaves it.
+    fn keep(place: &Place, service: &str) -> Profile {
+        let profile = policy::derive(&recording(service), &Options::default());
+        let text = profiler::render::json::profile(&profile);
+        let dir = place.below(crate::record::file_name(service));
+        store::write(dir, &[("profile.json", text)]).expect("writes");
+        profile
+    }
+
+    fn chosen(file: Option<&[&str]>) -> Chosen {
+        let stack = Stack { project: "shop".into(), services: None, declared: true, one_off: true };
+        let file = file.map(|services| client::Project {
+            name: "shop".into(),
+            services: services.iter().map(|name| (*name).to_owned()).collect(),
+            file: "compose.yaml".into(),
+        });
+        Chosen { stack, file }
+    }
+
+    #[test]
+    fn a_projects_name_and_a_path_are_told_apart() {
+        for name in ["shop", "0shop", "a-b_c"] {
+            assert!(is_project(name), "{name}");
+        }
+        for path in ["", ".", "./shop", "shop.yaml", "a/b", "Shop", "-x", "_x", "ü"] {
+            assert!(!is_project(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_seen_from_the_projects_own() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let top = dir.path().canonicalize().expect("exists");
+        std::fs::create_dir_all(top.join("app/deploy")).expect("creates");
+        std::fs::create_dir_all(top.join("profiles/shop")).expect("creates");
+        let seen = |project: &str, to: &Path| seen_from(Some(&top.join(project)), to);
+        let absolute = top.join("profiles/shop");
+        assert_eq!(seen("app", &absolute), absolute, "what is typed as absolute stays so");
+        let here = std::env::current_dir().expect("a directory");
+        let up: PathBuf = here.components().skip(1).map(|_| Component::ParentDir).collect();
+        let typed = up.join(absolute.strip_prefix("/").expect("absolute"));
+        assert_eq!(seen("app/deploy", &typed), Path::new("../../profiles/shop"));
+        assert_eq!(seen("profiles", &typed), Path::new("shop"));
+        assert_eq!(seen_from(None, Path::new("profiles/x")), Path::new("profiles/x"));
+        assert_eq!(seen_from(Some(&here), Path::new("src")), Path::new("src"));
+    }
+
+    #[test]
+    fn the_override_has_all_services_with_a_profile_and_is_brought_up_to_date() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let place = Place::from(dir.path());
+        let web = keep(&place, "web");
+        for service in ["db", "gone", ".."] {
+            keep(&place, service);
+        }
+        let read = || std::fs::read_to_string(dir.path().join(OVERRIDE)).expect("written");
+        let services = |text: &str| {
+            let value: Value = serde_saphyr::from_str(text).expect("YAML");
+            value["services"].as_object().expect("a map").clone()
+        };
+        write(&place, &chosen(None), &[]).expect("writes");
+        assert!(services(&read()).keys().eq(["..", "db", "gone", "web"]), "{}", read());
+        let known = chosen(Some(&["..", "db", "web"]));
+        write(&place, &known, &[]).expect("writes");
+        let all = read();
+        assert!(services(&all).keys().eq(["..", "db", "web"]), "{all}");
+
+        renew(&dir.path().join("web")).expect("nothing is new");
+        assert_eq!(read(), all);
+        let mut wider = web;
+        wider.capabilities.required[0].name = "SYS_TIME".to_owned();
+        let text = profiler::render::json::profile(&wider);
+        store::write(place.below("web"), &[("profile.json", text)]).expect("writes");
+        renew(&dir.path().join("web")).expect("renews");
+        let (before, after) = (services(&all), services(&read()));
+        assert!(after["web"]["cap_add"].to_string().contains("SYS_TIME"));
+        assert_eq!(
+            (&before["db"], before["web"]["security_opt"].clone()),
+            (&after["db"], after["web"]["security_opt"].clone())
+        );
+        assert!(after.keys().eq(["..", "db", "web"]), "what was left out stays out");
+
+        std::fs::write(dir.path().join(OVERRIDE), "services: {}\n").expect("writes");
+        renew(&dir.path().join("web")).expect("it is somebody else's");
+        write(&place, &known, &[]).expect_err("it is somebody else's");
+        assert_eq!(read(), "services: {}\n");
+    }
+
+    #[test]
+    fn what_no_override_takes_back_is_told() {
+        let mut recording = recording("web");
+        let profile = policy::derive(&recording, &Options::default());
+        assert_eq!(beyond(&recording, &profile), None);
+        let change = |recording: &mut Recording, privileged: bool| {
+            for run in recording.runs.values_mut() {
+                let container = run.container.as_mut().expect("a container");
+                container.capabilities.push("SYS_MODULE".to_owned());
+                container.privileged = privileged;
+            }
+        };
+        change(&mut recording, false);
+        assert!(beyond(&recording, &profile).expect("one too many").contains("has SYS_MODULE and"));
+        change(&mut recording, true);
+        assert!(beyond(&recording, &profile).expect("privileged").contains("privileged: true"));
+    }
+}

@@ -1,0 +1,275 @@
+//! Compose's own client: which one there is, and what it says of a compose file. Starts no container.
+//!
+//! A file is read by compose itself, never here: variables, `extends`, `include`, `.env` and the project's name are its business.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use serde::Deserialize;
+use thiserror::Error;
+use tokio::process::Command;
+
+use super::docker::is_name;
+
+/// The clients that there are, newest first.
+const CLIENTS: [&[&str]; 2] = [&["docker", "compose"], &["docker-compose"]];
+
+/// What compose takes for its file when none is named, in a directory or one above it.
+const FILES: [&str; 4] =
+    ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+
+/// How long compose may take to read a file; what it includes may be elsewhere.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why a compose file could not be read.
+#[derive(Debug, Error)]
+pub enum ComposeError {
+    /// There is no compose.
+    #[error(
+        "neither `docker compose` nor `docker-compose` runs\nhint: apt-get install docker-compose; or name a project by the label of its containers: --project NAME"
+    )]
+    NoCompose,
+    /// There is no such file.
+    #[error("cannot read the compose file `{}`\nhint: --project NAME or --project FILE; docker compose ls --all shows the names", path.display())]
+    NoFile {
+        /// As the user wrote it.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no compose file in a directory or above it.
+    #[error("no compose file in `{}` or above it\nhint: --project NAME or --project FILE", path.display())]
+    NoFileIn {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Compose refused the file. The message is hostile text.
+    #[error("compose cannot read `{}`: {message}\nhint: docker compose -f {} config", file.display(), file.display())]
+    Refused {
+        /// The file that was found.
+        file: PathBuf,
+        /// The last line that it wrote.
+        message: String,
+    },
+    /// The file has no such service.
+    #[error("`{}` has no service `{service}`\nhint: it has {known}", file.display())]
+    NoService {
+        /// The file that was found.
+        file: PathBuf,
+        /// As the user wrote it.
+        service: String,
+        /// Those that there are, for people.
+        known: String,
+    },
+}
+
+/// What a compose file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Project {
+    /// The project's name, which its containers bear as a label.
+    pub name: String,
+    /// Its services, sorted; not those of profiles that are not active.
+    pub services: Vec<String>,
+    /// The file.
+    pub file: PathBuf,
+}
+
+impl Project {
+    /// The services of these names; all when none is named.
+    ///
+    /// # Errors
+    /// When there is no such service.
+    pub fn choose(&self, names: &[String]) -> Result<Vec<String>, ComposeError> {
+        for service in names {
+            if !self.services.contains(service) {
+                return Err(ComposeError::NoService {
+                    file: self.file.clone(),
+                    service: service.clone(),
+                    known: self.services.join(", "),
+                });
+            }
+        }
+        Ok(if names.is_empty() { self.services.clone() } else { names.to_vec() })
+    }
+
+    /// The directory from which compose takes the paths in its files.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        let dir = self.file.parent().filter(|dir| !dir.as_os_str().is_empty());
+        dir.unwrap_or(Path::new("."))
+    }
+}
+
+/// The client that runs; `None` when none does.
+pub async fn client() -> Option<&'static [&'static str]> {
+    for words in CLIENTS {
+        let mut asked = Command::new(words[0]);
+        asked.args(&words[1..]).arg("version").stdin(Stdio::null());
+        asked.stdout(Stdio::null()).stderr(Stdio::null());
+        if asked.status().await.is_ok_and(|status| status.success()) {
+            return Some(words);
+        }
+    }
+    None
+}
+
+/// The last line that a client wrote, which says why it failed. Hostile text.
+#[must_use]
+pub fn last_line(stderr: &[u8]) -> String {
+    let said = String::from_utf8_lossy(stderr);
+    let last = said.lines().rev().find(|line| !line.trim().is_empty());
+    last.unwrap_or_default().trim().to_owned()
+}
+
+/// Asks compose about the file at `path`, or about the one that it finds in or above a directory.
+///
+/// # Errors
+/// When there is no such file, no compose, or it refuses the file.
+pub async fn read(path: &Path) -> Result<Project, ComposeError> {
+    let file = found(path)?;
+    let client = client().await.ok_or(ComposeError::NoCompose)?;
+    let said = match client {
+        [_, _] => ask(client, &file, &["config", "--format", "json"]).await?,
+        // 1.29 knows no other format than YAML, and says nothing of the name
+        _ => ask(client, &file, &["config", "--services"]).await?,
+    };
+    let refused = |message: String| ComposeError::Refused { file: file.clone(), message };
+    let (name, mut services) = match client {
+        [_, _] => config(&said).map_err(|error| refused(error.to_string()))?,
+        _ => (None, said.lines().map(str::to_owned).collect()),
+    };
+    services.sort();
+    let name = match name {
+        Some(name) => name,
+        None => named_otherwise(&file),
+    };
+    if let Some(odd) = services.iter().chain([&name]).find(|name| !is_name(name)) {
+        return Err(refused(format!("`{odd}` is no name of a project or service")));
+    }
+    Ok(Project { name, services, file })
+}
+
+/// The file itself, or the first that compose would take, in a directory or above it.
+fn found(path: &Path) -> Result<PathBuf, ComposeError> {
+    let unread = |source| ComposeError::NoFile { path: path.to_owned(), source };
+    if !path.metadata().map_err(unread)?.is_dir() {
+        return Ok(path.to_owned());
+    }
+    if let Some(here) = FILES.map(|name| path.join(name)).into_iter().find(|file| file.exists()) {
+        return Ok(here.strip_prefix(".").map(Path::to_owned).unwrap_or(here));
+    }
+    let whole = path.canonicalize().map_err(unread)?;
+    let mut files = whole.ancestors().flat_map(|dir| FILES.map(|name| dir.join(name)));
+    let found = files.find(|file| file.exists());
+    found.ok_or_else(|| ComposeError::NoFileIn { path: path.to_owned() })
+}
+
+async fn ask(client: &[&str], file: &Path, verb: &[&str]) -> Result<String, ComposeError> {
+    let refused = |message| ComposeError::Refused { file: file.to_owned(), message };
+    let mut command = Command::new(client[0]);
+    command.args(&client[1..]).arg("-f").arg(file).args(verb).stdin(Stdio::null());
+    let output = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output())
+        .await
+        .map_err(|_| refused(format!("no answer within {} s", PATIENCE.as_secs())))?
+        .map_err(|error| refused(error.to_string()))?;
+    if !output.status.success() {
+        return Err(refused(last_line(&output.stderr)));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Name and services of what `config --format json` prints.
+fn config(text: &str) -> serde_json::Result<(Option<String>, Vec<String>)> {
+    #[derive(Deserialize)]
+    struct Config {
+        name: Option<String>,
+        #[serde(default)]
+        services: std::collections::BTreeMap<String, serde::de::IgnoredAny>,
+    }
+    let Config { name, services } = serde_json::from_str(text)?;
+    Ok((name, services.into_keys().collect()))
+}
+
+/// The name that a client gives which does not tell: COMPOSE_PROJECT_NAME, in the environment or in `.env`, or else the
+/// directory's name.
+fn named_otherwise(file: &Path) -> String {
+    const VARIABLE: &str = "COMPOSE_PROJECT_NAME";
+    let is_set = |name: &String| !name.is_empty();
+    let whole = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    let dir = whole.parent().unwrap_or(Path::new("/"));
+    let settings = std::fs::read_to_string(dir.join(".env")).unwrap_or_default();
+    let set = settings.lines().rev().find_map(|line| {
+        let (key, value) = line.trim().trim_start_matches("export ").split_once('=')?;
+        (key.trim() == VARIABLE).then(|| value.trim().trim_matches(['"', '\'']).to_owned())
+    });
+    let base = || dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = std::env::var(VARIABLE).ok().filter(is_set).or(set).filter(is_set);
+    normalised(&name.unwrap_or_else(base))
+}
+
+/// A name as compose writes it into labels.
+fn normalised(name: &str) -> String {
+    let kept = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(*c);
+    let kept: String = name.to_lowercase().chars().filter(kept).collect();
+    if kept.is_empty() { "default".to_owned() } else { kept }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_and_services_are_taken_from_what_compose_prints() {
+        let text = r#"{"name":"shop","networks":{"default":{}},"services":{"web":{"image":"x"},"db":null}}"#;
+        let (name, services) = config(text).expect("JSON");
+        assert_eq!((name.as_deref(), services), (Some("shop"), vec!["db".into(), "web".into()]));
+        assert_eq!(config("{}").expect("JSON"), (None, vec![]));
+        assert!(config("services:").is_err());
+    }
+
+    #[test]
+    fn a_directory_is_named_as_compose_names_its_project() {
+        for (directory, name) in [
+            ("shop", "shop"),
+            ("My Shop.v2", "myshopv2"),
+            ("a-b_c", "a-b_c"),
+            ("..", "default"),
+            ("ü", "default"),
+        ] {
+            assert_eq!(normalised(directory), name);
+        }
+    }
+
+    #[test]
+    fn the_name_is_set_by_the_settings_beside_the_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (inner, file) = (dir.path().join("Shop 1"), dir.path().join("Shop 1/compose.yaml"));
+        std::fs::create_dir(&inner).expect("creates");
+        std::fs::write(&file, "").expect("writes");
+        assert_eq!(named_otherwise(&file), "shop1");
+        std::fs::write(inner.join(".env"), "A=1\nCOMPOSE_PROJECT_NAME='other'\n").expect("writes");
+        assert_eq!(named_otherwise(&file), "other");
+        let below = inner.join("below");
+        std::fs::create_dir(&below).expect("creates");
+        let above = found(&below).expect("a file above");
+        assert_eq!(above, file.canonicalize().expect("exists"));
+        assert_eq!(found(&file).expect("the file itself"), file);
+        assert!(matches!(found(&inner.join("x")), Err(ComposeError::NoFile { .. })));
+    }
+
+    #[test]
+    fn a_service_that_is_not_there_is_an_error_that_lists_those_that_are() {
+        let (name, file) = ("shop".to_owned(), PathBuf::from("compose.yaml"));
+        let project = Project { name, services: vec!["db".into(), "web".into()], file };
+        assert_eq!(project.choose(&[]).expect("all"), ["db", "web"]);
+        assert_eq!(project.choose(&["web".into()]).expect("one"), ["web"]);
+        let error = project.choose(&["api".into()]).expect_err("not there").to_string();
+        assert_eq!(error, "`compose.yaml` has no service `api`\nhint: it has db, web");
+        assert_eq!(project.directory(), Path::new("."));
+    }
+}
