@@ -95,6 +95,19 @@ fn first() -> f64 {
 ///
 /// The gate keeps it from executing before it was moved, as a recorder would.
 pub fn measure(calls: u64, call: Call, cgroup: Option<&Path>, under: &[&str]) -> Result<f64> {
+    measure_placed(calls, call, under, |pid| {
+        let write = |dir: &Path| fs_err::write(dir.join("cgroup.procs"), pid.to_string());
+        Ok(cgroup.map_or(Ok(()), write)?)
+    })
+}
+
+/// The same, after `place` has done with the caller, by its process id, what it must.
+pub fn measure_placed(
+    calls: u64,
+    call: Call,
+    under: &[&str],
+    place: impl FnOnce(u32) -> Result<()>,
+) -> Result<f64> {
     let itself = std::env::current_exe()?;
     let mut child = Command::new("sh")
         .args(["-c", "read gate; exec \"$@\"", "sh"])
@@ -105,9 +118,7 @@ pub fn measure(calls: u64, call: Call, cgroup: Option<&Path>, under: &[&str]) ->
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
-    if let Some(dir) = cgroup {
-        fs_err::write(dir.join("cgroup.procs"), child.id().to_string())?;
-    }
+    place(child.id())?;
     child.stdin.take().context("a pipe")?.write_all(b"go\n")?;
     let mut text = String::new();
     child.stdout.take().context("a pipe")?.read_to_string(&mut text)?;

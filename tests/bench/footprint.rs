@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use anyhow::Result;
 
-use crate::recorder::Recorder;
+use crate::recorder::{CountTime, Recorder};
 
 /// How often it is started; the least time and the most memory count.
 const STARTS: usize = 10;
@@ -31,6 +31,11 @@ pub fn table() -> Result<String> {
     let before = recorder.processor()?;
     std::thread::sleep(REST);
     let rest = (recorder.processor()? - before) / REST.as_secs_f64() * 1e3;
+    let counting = CountTime::begin()?;
+    let before = recorder.programs()?;
+    std::thread::sleep(REST);
+    let idle = (recorder.programs()? - before) / REST.as_secs_f64() * 1e3;
+    drop(counting);
     let peak = recorder.status_kb("VmHWM:")? / 1024.0;
     let resident = recorder.status_kb("VmRSS:")? / 1024.0;
     let kernel = recorder.maps()?.values().sum::<f64>() / f64::from(1 << 20);
@@ -41,5 +46,9 @@ pub fn table() -> Result<String> {
     let _ = writeln!(table, "| resident at rest, MiB | {resident:.1} |");
     let _ = writeln!(table, "| maps in the kernel, at the start, MiB | {kernel:.1} |");
     let _ = writeln!(table, "| processor while the target sleeps, ms per second | {rest:.2} |");
+    let _ = writeln!(
+        table,
+        "| its programs on a host at rest, all processes, ms per second | {idle:.3} |"
+    );
     Ok(table)
 }

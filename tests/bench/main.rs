@@ -4,7 +4,10 @@
 //! Each round measures every set-up once, so that what drifts drifts for all. The least of the rounds counts.
 
 mod attached;
+mod below;
+mod beside;
 mod caller;
+mod filters;
 mod footprint;
 mod merge;
 mod others;
@@ -26,11 +29,12 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["syscall"] => show(&syscall()?),
+        ["below"] => show(&below::tables()?),
         ["footprint"] => show(&footprint::table()?),
         ["merge"] => show(&merge::table()?),
         ["servers"] => show(&servers::table()?),
         [caller::WORD, calls, call] => caller::serve(calls.parse()?, call),
-        _ => bail!("usage: bench syscall|footprint|servers|merge"),
+        _ => bail!("usage: bench syscall|below|footprint|servers|merge"),
     }
 }
 

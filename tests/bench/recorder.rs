@@ -71,6 +71,21 @@ impl Recorder {
         Ok(maps)
     }
 
+    /// Seconds that its programs in the kernel have run, of all that called them, while the kernel counts that
+    /// ([`CountTime`]).
+    pub fn programs(&self) -> Result<f64> {
+        let mut times = BTreeMap::new();
+        for entry in fs_err::read_dir(format!("/proc/{}/fdinfo", self.child.id()))? {
+            let text = fs_err::read_to_string(entry?.path()).unwrap_or_default(); // closed meanwhile
+            let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+            if let (Some(id), Some(ns)) = (field("prog_id:"), field("run_time_ns:")) {
+                times.insert(id.trim().to_owned(), ns.trim().parse::<f64>()?);
+            }
+        }
+        ensure!(!times.is_empty(), "it has no programs");
+        Ok(times.values().sum::<f64>() / 1e9)
+    }
+
     /// Ends the recording, and waits for the result.
     pub fn interrupt(self) -> Result<()> {
         kill_process(Pid::from_child(&self.child), Signal::INT)?;
@@ -82,5 +97,27 @@ impl Recorder {
         drop(self.child.stdout.take());
         self.child.wait()?;
         Ok(())
+    }
+}
+
+const STATS: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+/// While it lives the kernel counts the time of programs.
+pub struct CountTime {
+    before: String,
+}
+
+impl CountTime {
+    /// From now on.
+    pub fn begin() -> Result<Self> {
+        let before = fs_err::read_to_string(STATS)?;
+        fs_err::write(STATS, "1")?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for CountTime {
+    fn drop(&mut self) {
+        let _ = fs_err::write(STATS, &self.before); // it was written before
     }
 }

@@ -29,6 +29,8 @@ pub struct Args {
 enum What {
     /// Nanoseconds per call: untraced, empty program, recorded, bystander; strace, perf trace and bpftrace beside.
     Syscall,
+    /// Ways that would cost less than an empty program on `sys_enter`: what they cost, and what they lose.
+    Below,
     /// The recorder itself: time until it is armed, memory, the processor at rest.
     Footprint,
     /// Requests a second of redis, nginx and PostgreSQL in containers, recorded against not.
@@ -38,18 +40,21 @@ enum What {
 }
 
 impl What {
-    const fn name(self) -> &'static str {
+    /// The marks of its tables in the docs.
+    const fn marks(self) -> &'static [&'static str] {
         match self {
-            What::Syscall => "syscall",
-            What::Footprint => "footprint",
-            What::Servers => "servers",
-            What::Merge => "merge",
+            What::Syscall => &["syscall"],
+            What::Below => &["below", "below, once"],
+            What::Footprint => &["footprint"],
+            What::Servers => &["servers"],
+            What::Merge => &["merge"],
         }
     }
 
     const fn packages(self) -> &'static [&'static str] {
         match self {
             What::Syscall => &["strace", "bpftrace", "linux-perf"],
+            What::Below => &["gcc", "libc6-dev", "libseccomp2"],
             What::Servers => &["curl", "wrk"],
             What::Footprint | What::Merge => &[],
         }
@@ -62,10 +67,12 @@ impl What {
 /// When it cannot be built or run, when docs/performance.md has no place for its table, and when a ratio is worse than
 /// that table's by more than a fifth and `--compare` asks.
 pub fn run(args: &Args) -> Result<()> {
-    let name = args.what.name();
+    let marks = args.what.marks();
+    let name = marks[0];
     let docs = fs_err::read_to_string(root().join(DOCS))?;
-    let before =
-        table::find(&docs, name).with_context(|| format!("no table `{name}` in {DOCS}"))?;
+    let find =
+        |mark| table::find(&docs, mark).with_context(|| format!("no table `{mark}` in {DOCS}"));
+    let before = marks.iter().map(|mark| find(mark)).collect::<Result<Vec<_>>>()?;
     apt::ensure(args.what.packages())?;
     cmd("cargo")
         .args(["build", "--release", "--locked", "--package", "profiler-tests", "--bin", "bench"])
@@ -80,11 +87,16 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let after = bench.stdout()? + "\n";
     print!("{after}");
+    let tables: Vec<String> = after.split("\n\n").map(|t| format!("{}\n", t.trim_end())).collect();
+    ensure!(tables.len() == marks.len(), "{} tables, not {}", tables.len(), marks.len());
     if args.write_docs {
-        fs_err::write(root().join(DOCS), table::put(&docs, before, &after))?;
+        let put =
+            |docs: String, (before, after): (&&str, &String)| table::put(&docs, before, after);
+        let docs = before.iter().zip(&tables).fold(docs.clone(), put);
+        fs_err::write(root().join(DOCS), docs)?;
     }
     if args.compare {
-        let compared = table::compare(before, &after);
+        let compared = table::compare(&before.concat(), &after);
         ensure!(!compared.is_empty(), "no ratio of `{name}` is in both tables");
         say(format_args!("against {DOCS}:"));
         for row in &compared {

@@ -175,6 +175,16 @@ impl Program {
         Ok(program)
     }
 
+    /// The `sock_filter` array that [`Program::parse`] reads.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        let bytes = |i: &Instruction| {
+            let ([a, b], [c, d, e, f]) = (i.code.to_le_bytes(), i.k.to_le_bytes());
+            [a, b, i.jt, i.jf, c, d, e, f]
+        };
+        self.instructions.iter().flat_map(bytes).collect()
+    }
+
     /// In order.
     #[must_use]
     pub fn instructions(&self) -> &[Instruction] {
@@ -325,7 +335,10 @@ mod tests {
             bytes[4..].copy_from_slice(&k.to_le_bytes());
             bytes
         });
-        Program::parse(&bytes.collect::<Vec<u8>>())
+        let bytes: Vec<u8> = bytes.collect();
+        let program = Program::parse(&bytes)?;
+        assert_eq!(program.bytes(), bytes);
+        Ok(program)
     }
 
     const ALLOW: u32 = 0x7fff_0000;

@@ -29,11 +29,7 @@ impl Confinement {
     /// Options of the hidden subcommand, and the file that one of them names, to be kept until that has stopped.
     pub(super) fn handed_over(&self) -> io::Result<(Vec<OsString>, tempfile::NamedTempFile)> {
         let mut file = tempfile::NamedTempFile::new()?;
-        for instruction in self.filter.instructions() {
-            file.write_all(&instruction.code.to_le_bytes())?;
-            file.write_all(&[instruction.jt, instruction.jf])?;
-            file.write_all(&instruction.k.to_le_bytes())?;
-        }
+        file.write_all(&self.filter.bytes())?;
         let mut options: Vec<OsString> = vec!["--filter".into(), file.path().into()];
         if let Some(kept) = &self.capabilities {
             let numbers: Vec<String> = kept.iter().map(u8::to_string).collect();
