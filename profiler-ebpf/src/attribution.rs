@@ -5,9 +5,7 @@
 //! has been noted and passes by; so the look-up in `MAKERS` is paid when a program does something for the
 //! first time, or when more than four take turns.
 
-use aya_ebpf::helpers::{
-    bpf_get_current_comm, bpf_probe_read_kernel_str_bytes, generated::bpf_ktime_get_ns,
-};
+use aya_ebpf::helpers::{bpf_probe_read_kernel_str_bytes, generated::bpf_ktime_get_ns};
 use profiler_common::{
     evidence::{COMM_LEN, CallKey, FIRST_MARK, FULL, MakerKey, Makers, Sighting},
     scope::loss,
@@ -156,12 +154,9 @@ extern "C" fn sighted(place: u64, how: u64, thread: u64) -> u64 {
 /// Whether the current thread has this name. By words: a comparison of bytes is a loop.
 #[inline(always)]
 fn is_name(name: &[u8; COMM_LEN]) -> bool {
-    let words = |name: &[u8; COMM_LEN]| {
-        // SAFETY: the name is as long as that, and words may be read from anywhere.
-        unsafe { name.as_ptr().cast::<[u64; 2]>().read_unaligned() }
-    };
-    let [first, second] = words(name);
-    let [own_first, own_second] = words(&comm());
+    // SAFETY: the name is as long as that, and words may be read from anywhere.
+    let [first, second] = unsafe { name.as_ptr().cast::<[u64; 2]>().read_unaligned() };
+    let [own_first, own_second] = kernel::name();
     first == own_first && second == own_second
 }
 
@@ -191,7 +186,7 @@ pub fn fill(sighting: *mut Sighting) {
     // buffer.
     unsafe {
         (*sighting).at_ns = bpf_ktime_get_ns();
-        (*sighting).comm = comm();
+        (&raw mut (*sighting).comm).cast::<[u64; 2]>().write(kernel::name());
         if let Some(name) = exe_name() {
             let _ = bpf_probe_read_kernel_str_bytes(name as *const u8, &mut (*sighting).exe);
         }
@@ -217,11 +212,6 @@ fn put(makers: *mut Makers, mark: u64) {
         };
         makers.cast::<u16>().add(place).write_volatile(mark as u16);
     }
-}
-
-#[inline(always)]
-fn comm() -> [u8; COMM_LEN] {
-    bpf_get_current_comm().unwrap_or_default()
 }
 
 /// Address of the file name of the current executable.

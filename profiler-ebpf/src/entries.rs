@@ -7,7 +7,7 @@
 
 use aya_ebpf::{
     helpers::{
-        bpf_get_current_comm, bpf_get_current_pid_tgid,
+        bpf_get_current_pid_tgid,
         generated::{bpf_ktime_get_ns, bpf_probe_read_kernel},
     },
     programs::BtfTracePointContext,
@@ -83,8 +83,7 @@ fn is_inside(slot: Slot, task: Address) -> bool {
 }
 
 fn unfiltered(entries: *mut Entries) {
-    let comm = bpf_get_current_comm().unwrap_or_default();
-    note(entries, comm);
+    note(entries, kernel::name());
 }
 
 fn unfiltered_task(entries: *mut Entries, task: Address) {
@@ -93,11 +92,11 @@ fn unfiltered_task(entries: *mut Entries, task: Address) {
 
 /// Keeps the name of a first one.
 #[inline(always)]
-fn note(entries: *mut Entries, comm: [u8; 16]) {
+fn note(entries: *mut Entries, comm: [u64; 2]) {
     // SAFETY: `entries` points to a live map value. Two at once may mix their names.
     unsafe {
         if (*entries).unfiltered == 0 {
-            (*entries).comm = comm;
+            (&raw mut (*entries).comm).cast::<[u64; 2]>().write(comm);
         }
         add(&raw mut (*entries).unfiltered, 1);
     }

@@ -1,10 +1,14 @@
 //! Reading the kernel's structs by injected offsets. Nothing else knows a struct's layout.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     EbpfContext, Global,
     helpers::{
         bpf_probe_read_kernel, bpf_probe_read_user,
-        generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs},
+        generated::{
+            bpf_get_current_comm, bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs,
+        },
     },
 };
 use profiler_common::{
@@ -285,6 +289,17 @@ pub fn process(task: Address) -> [u64; 3] {
 fn comm(task: Address) -> [u64; 2] {
     let name = task + TASK_COMM.load() as u64;
     [word(name), word(name + 8)]
+}
+
+/// The name of the current thread, as two words. An array of bytes would be cleared by a function, in a loop.
+#[inline(always)]
+pub fn name() -> [u64; 2] {
+    let mut name = MaybeUninit::<[u64; 2]>::uninit();
+    // SAFETY: the buffer is as long as is said, and the helper fills all of it, also when it fails.
+    unsafe {
+        bpf_get_current_comm(name.as_mut_ptr().cast(), size_of_val(&name) as u32);
+        name.assume_init()
+    }
 }
 
 /// Inode number of the current executable; 0 when unknown.

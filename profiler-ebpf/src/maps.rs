@@ -174,7 +174,11 @@ pub static INSIDE: Array<u64> = Array::with_max_entries(INSIDE_PLACES, 0);
 /// How many threads have a place of their own, as long as no two share these bits: a power of two.
 pub const INSIDE_PLACES: u32 = 32_768;
 
-/// The same of threads whose place another one has, by tid.
+/// Which thread a place belongs to.
+#[map]
+pub static INSIDE_OWNERS: HashMap<u32, u32> = HashMap::with_max_entries(INSIDE_PLACES, ON_DEMAND);
+
+/// The same as in `INSIDE`, of threads whose place another one has, by tid.
 #[map]
 pub static INSIDE_SHARED: HashMap<u32, u32> = HashMap::with_max_entries(32_768, ON_DEMAND);
 
@@ -193,18 +197,25 @@ pub fn get_or_insert<K, V>(
     new: impl Borrow<V>,
     what: u32,
 ) -> Option<*mut V> {
+    let entry = entry(map, key, new);
+    if entry.is_none() {
+        lost(what);
+    }
+    entry
+}
+
+/// The same; `None` when the map is full.
+#[inline(always)]
+pub fn entry<K, V>(map: &HashMap<K, V>, key: &K, new: impl Borrow<V>) -> Option<*mut V> {
     const NOEXIST: u64 = 1;
     const EEXIST: i32 = -17;
     if let Some(value) = map.get_ptr_mut(key) {
         return Some(value);
     }
-    if let Err(error) = map.insert(key, new, NOEXIST)
-        && error != EEXIST
-    {
-        lost(what);
-        return None;
+    match map.insert(key, new, NOEXIST) {
+        Ok(()) | Err(EEXIST) => map.get_ptr_mut(key),
+        Err(_) => None,
     }
-    map.get_ptr_mut(key)
 }
 
 /// Atomic addition that compiles to BPF_XADD, which every supported kernel has.

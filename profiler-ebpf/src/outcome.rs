@@ -19,8 +19,8 @@ use crate::{
     attribution, calls, joined,
     kernel::{self, Address},
     maps::{
-        CHECKS, DENIALS, INSIDE, INSIDE_PLACES, INSIDE_SHARED, PENDING, PENDING_ZERO, add, control,
-        get_or_insert, lost,
+        CHECKS, DENIALS, INSIDE, INSIDE_OWNERS, INSIDE_PLACES, INSIDE_SHARED, PENDING,
+        PENDING_ZERO, add, control, get_or_insert, lost,
     },
     scope, syscall,
 };
@@ -44,20 +44,41 @@ pub fn entered(generation: u32) {
     set(bpf_get_current_pid_tgid() as u32, inside(generation));
 }
 
-/// Notes the state of a thread: in its place, which is an array's and so costs little, unless another thread has it.
+/// Notes the state of a thread. It is kept in its place, which is an array's and so costs little, or by its id, if another thread has
+/// the place when it is noted first. That does not change as long as it lives.
 #[inline(always)]
 fn set(tid: u32, value: u32) {
     let Some(place) = place(tid) else { return };
-    // SAFETY: the pointer is to a live map value; aligned words do not tear. Of two threads that take a free place at once, one finds the
-    // other's id there later, and is then unknown.
-    unsafe {
-        let word = place.read_volatile();
-        if word == 0 || word >> 32 == u64::from(tid) {
-            place.write_volatile(u64::from(tid) << 32 | u64::from(value));
-        } else if INSIDE_SHARED.insert(tid, value, 0).is_err() {
-            lost(loss::THREADS);
-        }
+    // SAFETY: the pointer is to a live map value; aligned words do not tear.
+    if unsafe { place.read_volatile() } >> 32 == u64::from(tid) {
+        // SAFETY: as above, and only this thread writes a place of its own.
+        unsafe { place.write_volatile(word(tid, value)) };
+    } else {
+        set_elsewhere(u64::from(tid), u64::from(value));
     }
+}
+
+/// The same of a thread that has no place yet, or none of its own.
+#[unsafe(export_name = "outcome_set_elsewhere")]
+#[inline(never)]
+extern "C" fn set_elsewhere(tid: u64, value: u64) -> u64 {
+    const NOEXIST: u64 = 1;
+    let (tid, value) = (tid as u32, value as u32);
+    if let Some(state) = INSIDE_SHARED.get_ptr_mut(tid) {
+        // SAFETY: the pointer is to a live map value; only this thread writes it.
+        unsafe { state.write_volatile(value) };
+        return 0;
+    }
+    // of several at once only one owns the place
+    if INSIDE_OWNERS.insert(index(tid), tid, NOEXIST).is_ok() {
+        if let Some(place) = place(tid) {
+            // SAFETY: as in `set`.
+            unsafe { place.write_volatile(word(tid, value)) };
+        }
+    } else if INSIDE_SHARED.insert(tid, value, 0).is_err() {
+        lost(loss::THREADS);
+    }
+    0
 }
 
 /// What was noted of a thread.
@@ -75,12 +96,12 @@ fn state(tid: u32) -> Option<u32> {
 /// Forgets a thread.
 #[inline(always)]
 fn forget(tid: u32) {
-    if let Some(place) = place(tid) {
-        // SAFETY: as in `set`.
-        unsafe {
-            if place.read_volatile() >> 32 == u64::from(tid) {
-                place.write_volatile(0);
-            }
+    let Some(place) = place(tid) else { return };
+    // SAFETY: as in `set`. The place is empty before another thread can own it.
+    unsafe {
+        if place.read_volatile() >> 32 == u64::from(tid) {
+            place.write_volatile(0);
+            let _ = INSIDE_OWNERS.remove(index(tid));
         }
     }
     let _ = INSIDE_SHARED.remove(tid);
@@ -88,7 +109,19 @@ fn forget(tid: u32) {
 
 #[inline(always)]
 fn place(tid: u32) -> Option<*mut u64> {
-    INSIDE.get_ptr_mut(tid & (INSIDE_PLACES - 1))
+    INSIDE.get_ptr_mut(index(tid))
+}
+
+/// Which place is a thread's. Ids that follow each other, as those of one process, do not share a cache line.
+#[inline(always)]
+const fn index(tid: u32) -> u32 {
+    const LINES: u32 = INSIDE_PLACES / 8;
+    (tid & 7) * LINES + (tid >> 3) % LINES
+}
+
+#[inline(always)]
+fn word(tid: u32, value: u32) -> u64 {
+    u64::from(tid) << 32 | u64::from(value)
 }
 
 /// `sys_exit(struct pt_regs *, long ret)`.

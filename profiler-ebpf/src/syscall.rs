@@ -11,7 +11,7 @@ use crate::{
     attribution::{self, Maker},
     calls, implied, joined,
     kernel::{self, Address},
-    maps::{COUNTS, LOSSES, SEEN, SPARSE, add, control, get_or_insert, lost},
+    maps::{self, COUNTS, LOSSES, SEEN, SPARSE, add, control, lost},
     outcome, scope, stack,
 };
 
@@ -39,18 +39,21 @@ pub fn enter(ctx: &BtfTracePointContext, task: Address, slot: Slot) {
         return count(&key);
     }
     // what is new is looked at more closely
-    let is_new = note(slot, &mut key, &maker);
+    let is_new = note(slot, &mut key, &maker, 0);
     count(&key);
     if is_new {
         stack::note(ctx, &key);
     }
 }
 
+/// That a call is noted when it returns.
+const LATE: u64 = 1 << 16;
+
 /// Notes a call that was not seen of this maker, in the phase that it belongs to. Whether that is new.
 #[inline(always)]
-fn note(target: Slot, key: &mut CallKey, maker: &Maker) -> bool {
+fn note(target: Slot, key: &mut CallKey, maker: &Maker, late: u64) -> bool {
     let (place, how) = apart::packed(key);
-    let noted = noted(place, how | u64::from(target) << 32, maker.packed());
+    let noted = noted(place, how | late | u64::from(target) << 32, maker.packed());
     key.phase = (noted >> 1) as u8;
     noted & 1 != 0
 }
@@ -65,11 +68,23 @@ extern "C" fn noted(place: u64, how: u64, thread: u64) -> u64 {
     let makers = if is_dense(&key) {
         SEEN.get_ptr_mut(key.slot).and_then(|seen| cell(seen, &key))
     } else {
-        get_or_insert(&SPARSE, &key, 0, loss::SYSCALLS)
+        sparse(&key, how & LATE != 0)
     };
     let maker = attribution::thread(thread);
     let is_new = makers.is_some_and(|makers| arguments::note(makers, &key, &maker));
     u64::from(is_new) | u64::from(key.phase) << 1
+}
+
+/// The entry of a number without a cell. A loss is counted when the call enters; late, only if it is the first, as it may not have been
+/// seen to enter.
+#[inline(always)]
+fn sparse(key: &CallKey, is_late: bool) -> Option<*mut Makers> {
+    let entry = maps::entry(&SPARSE, key, 0);
+    let is_told = is_late && LOSSES.get(loss::SYSCALLS).is_some_and(|lost| *lost != 0);
+    if entry.is_none() && !is_told {
+        lost(loss::SYSCALLS);
+    }
+    entry
 }
 
 /// Counts a call. Not wanted, it is no code: the verifier drops the branch.
@@ -107,10 +122,7 @@ pub fn returned(slot: Slot, abi: u8, nr: u32) {
     if key.phase == phase::HANDOVER && calls::may_load_filter(abi, nr) {
         return; // it was made in set-up
     }
-    if !is_dense(&key) && LOSSES.get(loss::SYSCALLS).is_some_and(|lost| *lost != 0) {
-        return; // that its table is full was counted when it entered
-    }
-    note(slot, &mut key, &attribution::maker(kernel::current()));
+    note(slot, &mut key, &attribution::maker(kernel::current()), LATE);
 }
 
 /// Whether anybody was seen making a call, whatever its arguments.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     docker::NEEDS,
@@ -22,6 +22,7 @@ const DENIED: [(&str, i64); 2] = [("clone3", 38), ("getppid", 1)];
 pub fn tests() -> Vec<Test> {
     vec![
         Test::new("docker::denials_are_exact_under_load", &NEEDS, under_load),
+        Test::new("docker::denials_of_threads_whose_ids_are_alike", &NEEDS, alike),
         Test::new("docker::what_its_own_filter_denies_is_its_own", &NEEDS, own_filter),
         Test::new("docker::calls_in_flight_are_no_denials", &NEEDS, in_flight),
     ]
@@ -53,6 +54,56 @@ fn under_load(machine: &Machine) -> Result<()> {
     ensure!(count == Some(800_000), "800000 were refused, {count:?} were counted");
     let numbers: Vec<u32> = numbers.iter().filter_map(|number| number.parse().ok()).collect();
     recording.expect_numbers(&numbers)
+}
+
+/// Threads are told apart by 15 bits of their ids first. The machine's limit of ids may not allow that two are alike in these.
+fn alike(machine: &Machine) -> Result<()> {
+    const COUNT: u64 = 20_000;
+    let scratch = machine.scratch()?;
+    let engine = machine.engine()?;
+    let image = engine.fixture_image(machine)?;
+    let container = engine.name("alike");
+    let session = Record::containers(machine, scratch.join("out"), &[&container.name])?.start()?;
+    let _ids = Ids::at_least(1 << 17)?;
+    let script = format!("/bin/filtered 110 -- /bin/namesakes {COUNT}");
+    let words =
+        ["--network=none", "--pid=host", "--cap-add=SYS_ADMIN", &image, "/bin/sh", "-c", &script];
+    let printed = container.run(&words)?.expect(0)?.stdout;
+    ensure!(printed == format!("{} refused\n", 3 * COUNT), "{printed}");
+    let recording = session.finish()?.expect(0)?.recording()?;
+    let denied: Vec<_> =
+        recording.facts("denials").filter(|fact| fact["phase"] == "workload").collect();
+    let [fact] = denied[..] else { bail!("denied: {denied:?}") };
+    let seen = fact["seen"].as_object().and_then(|seen| seen.values().next());
+    let count = seen.context("it was seen")?["count"].as_u64();
+    ensure!(fact["nr"] == 110 && count == Some(3 * COUNT), "denied: {fact}");
+    Ok(())
+}
+
+/// The machine's limit of process ids, raised while it lives.
+struct Ids(Option<String>);
+
+impl Ids {
+    const FILE: &str = "/proc/sys/kernel/pid_max";
+
+    fn at_least(wanted: u32) -> Result<Self> {
+        let limit = fs_err::read_to_string(Self::FILE)?;
+        if limit.trim().parse::<u32>()? >= wanted {
+            return Ok(Self(None));
+        }
+        fs_err::write(Self::FILE, wanted.to_string())?;
+        Ok(Self(Some(limit)))
+    }
+}
+
+impl Drop for Ids {
+    fn drop(&mut self) {
+        if let Some(limit) = &self.0
+            && let Err(error) = fs_err::write(Self::FILE, limit)
+        {
+            eprintln!("{error}");
+        }
+    }
 }
 
 /// Under a profile that denies nothing, only a filter of the workload's own can refuse. It is no evidence for another.

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::{io::FdFlags, process::Signal};
 
@@ -285,8 +285,14 @@ impl Recorded {
     /// # Errors
     /// When it failed, or lacks anything else.
     pub fn expect_what_runs(self) -> Result<Self> {
-        let status = if self.lacks_runs() { 3 } else { 0 };
-        self.expect(status)
+        if !self.lacks_runs() {
+            return self.expect(0);
+        }
+        let mut missing = self.recording()?.missing();
+        missing.remove("skipped");
+        missing.remove("capabilities"); // no way to see them, which is no loss
+        ensure!(missing.is_empty(), "missing is {missing:?}");
+        self.expect(3)
     }
 
     /// The evidence.

@@ -6,10 +6,11 @@ use anyhow::Result;
 
 use crate::harness::machine::{Machine, Scratch};
 
-const FIXTURES: [&str; 10] = [
+const FIXTURES: [&str; 11] = [
     "calls",
     "filtered",
     "flood",
+    "namesakes",
     "forker",
     "fallback",
     "caps",

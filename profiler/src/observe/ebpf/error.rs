@@ -44,6 +44,11 @@ pub enum ObserveError {
         "this kernel is not supported: it has no tracepoint `{0}`\nhint: see `profiler doctor`"
     )]
     NoTracepoint(&'static str),
+    /// The programs are loaded in threads of their own.
+    #[error(
+        "no thread to load an eBPF program in\nhint: raise the limit of processes: `ulimit -u`, `pids.max`, TasksMax"
+    )]
+    NoThread(#[source] std::io::Error),
     /// bpf(2) is not allowed.
     #[error(
         "loading eBPF programs is not permitted\nhint: run as root, or with CAP_BPF and CAP_PERFMON: `sudo profiler ...`; see `profiler doctor`"

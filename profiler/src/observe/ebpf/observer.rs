@@ -1,7 +1,7 @@
 //! Loading, arming and stopping. Nothing is recorded before every program is attached, because no
 //! cgroup is in scope before.
 
-use std::{path::Path, thread};
+use std::{collections::HashMap, path::Path, thread};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -476,22 +476,24 @@ fn tracepoint<'a>(
     program.try_into().map_err(program_error(name))
 }
 
-/// Loads the programs that every recording has, all at once: the kernel's verifier takes longer for one than a core should wait.
+/// Loads the programs that every recording has, at the same time: the kernel's verifier takes a while for each.
 fn load_all(ebpf: &mut Ebpf, btf: &aya::Btf) -> Result<(), ObserveError> {
+    let mut programs: HashMap<_, _> = ebpf.programs_mut().collect();
     thread::scope(|scope| {
         let mut loading = Vec::new();
-        for (name, program) in ebpf.programs_mut() {
-            let wanted =
-                |point: &&AttachPoint| point.name == name && point.need != Need::Capabilities;
-            if let Some(point) = POINTS.iter().find(wanted) {
-                let program: &mut BtfTracePoint =
-                    program.try_into().map_err(program_error(point.name))?;
-                loading.push((point.name, scope.spawn(move || program.load(point.name, btf))));
+        for AttachPoint { name, need, .. } in POINTS {
+            if *need == Need::Capabilities {
+                continue;
             }
+            let program = programs.remove(name).ok_or(ObserveError::NoTracepoint(name))?;
+            let program: &mut BtfTracePoint = program.try_into().map_err(program_error(name))?;
+            let load = move || program.load(name, btf).map_err(program_error(name));
+            // without a thread there is no program; the caller sees the error, and what was begun ends
+            let spawned = thread::Builder::new().spawn_scoped(scope, load);
+            loading.push(spawned.map_err(ObserveError::NoThread)?);
         }
-        loading.into_iter().try_for_each(|(name, loaded)| {
-            let loaded = loaded.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            loaded.map_err(program_error(name))
+        loading.into_iter().try_for_each(|loaded| {
+            loaded.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     })
 }
