@@ -282,6 +282,17 @@ fn absent(machine: &Machine) -> Result<()> {
     };
     let wrong = run(&["--service", "wbe"])?.expect(2)?;
     wrong.says("error: `compose.yaml` has no service `wbe`\nhint: it has api, db, web\n")?;
+    // what compose takes by itself counts, unless a file is named
+    fs_err::write(scratch.join("compose.override.yaml"), "services: {more: {image: x}}\n")?;
+    for project in [&["--project", "."][..], &[]] {
+        let wrong = run(&[project, &["--service", "wbe"]].concat())?.expect(2)?;
+        wrong.says("has no service `wbe`\nhint: it has api, db, more, web\n")?;
+    }
+    let wrong = run(&["--project", "compose.yaml", "--service", "more"])?.expect(2)?;
+    wrong.says("error: `compose.yaml` has no service `more`\nhint: it has api, db, web\n")?;
+    fs_err::write(scratch.join(".env"), "COMPOSE_FILE=compose.yaml\n")?;
+    let wrong = run(&["--project", ".", "--service", "more"])?.expect(2)?;
+    wrong.says("error: `compose.yaml` has no service `more`\nhint: it has api, db, web\n")?;
     let wrong = run(&["--project", "absent.yaml"])?.expect(2)?;
     wrong.says("error: cannot read the compose file `absent.yaml`")?;
 
