@@ -64,7 +64,7 @@ impl Settings {
         facts.seccomp = all
             .iter()
             .rev()
-            .map(|one| *one)
+            .copied()
             .max_by_key(|one| caution(one))
             .map_or(facts.seccomp, |one| one.seccomp);
         facts.no_new_privileges = all.iter().all(|one| one.no_new_privileges);
