@@ -109,11 +109,12 @@ fn caution(container: &Container) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::recording::Recording;
 
     const RECORDING: &str = include_str!("../../tests/data/backend.json");
 
     fn container(change: impl FnOnce(&mut Container)) -> Container {
-        let recording = crate::ingest::recording::parse(RECORDING).expect("a recording");
+        let recording: Recording = serde_json::from_str(RECORDING).expect("a recording");
         let run = recording.runs.into_values().next().expect("a run");
         let mut container = run.container.expect("a container");
         container.seccomp = SeccompSetting::Permissive;
