@@ -65,6 +65,7 @@ impl<'a> Project<'a> {
     environment: {{PRICE: "5$$", EMPTY: ""}}
     labels: {{owner: "o'hara: \"x\""}}
     tmpfs: [/run]
+    security_opt: ["no-new-privileges:true"]
     stop_grace_period: 1s
   db:
     image: {image}
@@ -196,11 +197,17 @@ compose down -t 1 2>&1"#
 /// The override changes what it is for and nothing else, and the project runs under it.
 fn hardened(project: &Project<'_>) -> Result<()> {
     const FILES: &str = "-f compose.yaml -f profiles/stack/compose.yaml";
-    let before = project.config("-f compose.yaml")?;
+    let mut before = project.config("-f compose.yaml")?;
     let mut after = project.config(FILES)?;
     for (service, _, _, capabilities) in SERVICES {
-        let settings = after["services"][service].as_object_mut().context("a service")?;
-        let [security, drop, add] = SETTINGS.map(|key| settings.remove(key).unwrap_or_default());
+        let take = |config: &mut Value| -> Result<[Value; 3]> {
+            let settings = config["services"][service].as_object_mut().context("a service")?;
+            Ok(SETTINGS.map(|key| settings.remove(key).unwrap_or_default()))
+        };
+        let [own, ..] = take(&mut before)?;
+        let [security, drop, add] = take(&mut after)?;
+        let is_kept = |option| security.as_array().is_some_and(|all| all.contains(option));
+        ensure!(own.as_array().into_iter().flatten().all(is_kept), "{service}: {security}");
         let security = security.to_string();
         let path = format!("{service}/seccomp.json");
         ensure!(security.contains("seccomp:") && security.contains(&path), "{service}: {security}");
@@ -221,6 +228,8 @@ fn hardened(project: &Project<'_>) -> Result<()> {
             line.map(str::trim).unwrap_or_default().to_owned()
         };
         ensure!(field("Seccomp:") == "2", "{service} is under no filter:\n{status}");
+        let no_new = if service == "web" { "1" } else { "0" };
+        ensure!(field("NoNewPrivs:") == no_new, "{service}: the file's own option:\n{status}");
         let granted = if service == "db" { "0000000000000001" } else { "0000000000000000" };
         for set in ["CapEff:", "CapBnd:"] {
             ensure!(field(set) == granted, "{service}: {set} {}", field(set));
@@ -273,6 +282,17 @@ fn absent(machine: &Machine) -> Result<()> {
     };
     let wrong = run(&["--service", "wbe"])?.expect(2)?;
     wrong.says("error: `compose.yaml` has no service `wbe`\nhint: it has api, db, web\n")?;
+    // what compose takes by itself counts, unless a file is named
+    fs_err::write(scratch.join("compose.override.yaml"), "services: {more: {image: x}}\n")?;
+    for project in [&["--project", "."][..], &[]] {
+        let wrong = run(&[project, &["--service", "wbe"]].concat())?.expect(2)?;
+        wrong.says("has no service `wbe`\nhint: it has api, db, more, web\n")?;
+    }
+    let wrong = run(&["--project", "compose.yaml", "--service", "more"])?.expect(2)?;
+    wrong.says("error: `compose.yaml` has no service `more`\nhint: it has api, db, web\n")?;
+    fs_err::write(scratch.join(".env"), "COMPOSE_FILE=compose.yaml\n")?;
+    let wrong = run(&["--project", ".", "--service", "more"])?.expect(2)?;
+    wrong.says("error: `compose.yaml` has no service `more`\nhint: it has api, db, web\n")?;
     let wrong = run(&["--project", "absent.yaml"])?.expect(2)?;
     wrong.says("error: cannot read the compose file `absent.yaml`")?;
 

@@ -100,7 +100,7 @@ pub fn write(place: &Place, chosen: &Chosen, recordings: &[(&str, &Recording)]) 
             tell::note(&format!(
                 "`{}` is of a service that `{}` does not have, or not now: it is left out",
                 dir.display(),
-                file.file.display()
+                file.file().display()
             ));
         }
     }
@@ -120,15 +120,26 @@ pub fn write(place: &Place, chosen: &Chosen, recordings: &[(&str, &Recording)]) 
     check(place)?;
     store::write(place.clone(), &[(OVERRIDE, text)])?;
     let path = place.path().join(OVERRIDE);
-    let base = file.map_or("compose.yaml".into(), |file| file.file.to_string_lossy());
-    let words = ["docker", "compose", "-f", &base, "-f", &path.to_string_lossy(), "up"];
+    let base = file.map_or(vec![OVERRIDE.into()], |file| file.files.clone());
+    let files = base.iter().chain([&path]);
+    let options = files.flat_map(|file| ["-f".into(), file.to_string_lossy()]);
+    let words = ["docker".into(), "compose".into()].into_iter().chain(options).chain(["up".into()]);
     tell::note(&format!("override for all services: {}", path.display()));
     tell::note(&format!("  {}", shell::join(words)));
     Ok(())
 }
 
-/// Refuses a place whose `compose.yaml` is not profiler's: it would be replaced.
+/// Refuses a place whose `compose.yaml` is not profiler's, which would be replaced, and one where compose finds a file by another
+/// name, which it would not any more.
 pub fn check(place: &Place) -> Result<()> {
+    let others = client::FILES.into_iter().filter(|name| *name != OVERRIDE);
+    let mut others = others.map(|name| place.path().join(name));
+    if let Some(other) = others.find(|file| file.symlink_metadata().is_ok()) {
+        bail!(
+            "`{}` is a compose file, and compose would take profiler's `{OVERRIDE}` beside it instead\nhint: write elsewhere with `-o DIR`",
+            other.display()
+        );
+    }
     if override_in(place)?.is_some_and(|text| !text.starts_with(compose::PROJECT_HEAD)) {
         bail!(
             "`{}` was not written by profiler, and would be replaced\nhint: write elsewhere with `-o DIR`",
@@ -262,7 +273,7 @@ mod tests {
         let file = file.map(|services| client::Project {
             name: "shop".into(),
             services: services.iter().map(|name| (*name).to_owned()).collect(),
-            file: "compose.yaml".into(),
+            files: vec!["compose.yaml".into()],
         });
         Chosen { stack, file }
     }
@@ -330,6 +341,13 @@ mod tests {
         );
         assert!(after.keys().eq(["..", "db", "web"]), "what was left out stays out");
 
+        for name in ["compose.yml", "docker-compose.yml", "docker-compose.yaml"] {
+            std::fs::write(dir.path().join(name), "").expect("writes");
+            let error = check(&place).expect_err("compose would take the override instead");
+            assert!(error.to_string().contains(&format!("{name}` is a compose file")), "{error}");
+            std::fs::remove_file(dir.path().join(name)).expect("removes");
+        }
+        check(&place).expect("what is there is profiler's");
         std::fs::write(dir.path().join(OVERRIDE), "services: {}\n").expect("writes");
         renew(&dir.path().join("web")).expect("it is somebody else's");
         write(&place, &known, &[]).expect_err("it is somebody else's");

@@ -3,7 +3,10 @@
 //! Owns the shape of `compose.yaml`. The comment at its head holds no text from the target.
 
 use crate::{
-    model::{profile::Profile, recording::Recording},
+    model::{
+        profile::{NoteKind, Profile},
+        recording::Recording,
+    },
     render::yaml::Yaml,
 };
 
@@ -25,7 +28,8 @@ pub const PROJECT_HEAD: &str = "\
 /// `compose.yaml`, for a profile in `dir`. The service is compose's own if the container was started by it, else the container's name.
 #[must_use]
 pub fn render(recording: &Recording, profile: &Profile, dir: &str) -> String {
-    let settings = [(service_name(recording, profile), service(profile, dir))];
+    let has_file = of_compose(recording).is_some();
+    let settings = [(service_name(recording, profile), service(profile, dir, has_file))];
     format!("{HEAD}{}", document(settings))
 }
 
@@ -34,7 +38,7 @@ pub fn render(recording: &Recording, profile: &Profile, dir: &str) -> String {
 pub fn render_project<'a>(services: impl IntoIterator<Item = (&'a Profile, &'a str)>) -> String {
     let settings = services
         .into_iter()
-        .map(|(profile, dir)| (profile.target.name.as_str(), service(profile, dir)));
+        .map(|(profile, dir)| (profile.target.name.as_str(), service(profile, dir, true)));
     format!("{PROJECT_HEAD}{}", document(settings))
 }
 
@@ -42,11 +46,13 @@ fn document<'a>(services: impl IntoIterator<Item = (&'a str, Yaml)>) -> String {
     Yaml::map([("services", Yaml::map(services))]).document()
 }
 
-/// What a service gets.
-fn service(profile: &Profile, dir: &str) -> Yaml {
+/// What a service gets. `has_file`: what it was recorded with is in a compose file, to which this is added.
+fn service(profile: &Profile, dir: &str, has_file: bool) -> Yaml {
     let seccomp = format!("seccomp:{}", path(dir));
     let mut security_opt = vec![seccomp.as_str()];
-    if profile.made_for.no_new_privileges() {
+    // compose 2 refuses an option that is there twice
+    let is_there = has_file && !is_asked_for(profile);
+    if profile.made_for.no_new_privileges() && !is_there {
         security_opt.push("no-new-privileges:true");
     }
     let mut service = vec![("security_opt", Yaml::texts(security_opt))];
@@ -62,6 +68,11 @@ fn service(profile: &Profile, dir: &str) -> Yaml {
     Yaml::map(service)
 }
 
+/// Whether no-new-privileges is what the profile was asked to be for, and not what was recorded.
+fn is_asked_for(profile: &Profile) -> bool {
+    profile.notes.iter().any(|note| note.kind == NoteKind::NoNewPrivileges)
+}
+
 /// Where seccomp.json is. Compose reads the profile only from what looks like a path.
 fn path(dir: &str) -> String {
     let dir = dir.trim_end_matches('/');
@@ -72,6 +83,11 @@ fn path(dir: &str) -> String {
 
 /// Compose's name for the target, where a run has it, else the target's own.
 pub(super) fn service_name<'a>(recording: &'a Recording, profile: &'a Profile) -> &'a str {
+    of_compose(recording).unwrap_or(&profile.target.name)
+}
+
+/// Compose's name for the target, if compose started it.
+fn of_compose(recording: &Recording) -> Option<&str> {
     let mut containers = recording.runs.values().filter_map(|run| run.container.as_ref());
-    containers.find_map(|c| c.compose_service.as_deref()).unwrap_or(&profile.target.name)
+    containers.find_map(|container| container.compose_service.as_deref())
 }

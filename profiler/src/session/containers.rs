@@ -144,6 +144,9 @@ pub async fn record_containers(
     }
     session.recorder.observer.stop()?;
     session.resolve(&mut tell).await?;
+    for text in session.followed.iter().filter_map(Followed::difference) {
+        tell(Event::Warning { text });
+    }
     session.finish(plan.command, status)
 }
 
@@ -549,7 +552,7 @@ impl Session<'_> {
                 command: command.clone(),
                 command_status,
                 missing: followed.missing(self.engine_gone.is_some()),
-                container: followed.facts,
+                container: followed.facts(),
             };
             let mut evidence = followed.evidence;
             evidence.absorb(self.recorder.evidence(&slots)?);

@@ -8,7 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{run::denies, wanted::Wanted};
+use super::{
+    run::denies,
+    settings::{Joined, Settings},
+    wanted::Wanted,
+};
 use crate::{
     model::recording::{Container, Missing, Target},
     observe::{ebpf::Slot, evidence::Evidence},
@@ -22,12 +26,10 @@ pub const GRACE: Duration = Duration::from_secs(2);
 pub struct Followed {
     /// What is meant.
     pub wanted: Wanted,
-    /// Its settings, from the last inspection.
-    pub facts: Option<Container>,
     /// Evidence of starts whose cgroup is gone.
     pub evidence: Evidence,
-    /// Those settings are of a container that `compose run` made.
-    of_one_off: bool,
+    /// What its containers were started with.
+    settings: Settings,
     /// A container that `compose run` made is among them.
     has_one_off: bool,
     /// Containers that were meant.
@@ -69,8 +71,7 @@ impl Followed {
     pub fn new(wanted: Wanted) -> Self {
         Followed {
             wanted,
-            facts: None,
-            of_one_off: false,
+            settings: Settings::default(),
             has_one_off: false,
             evidence: Evidence::default(),
             ids: BTreeSet::new(),
@@ -98,14 +99,6 @@ impl Followed {
     pub fn exists(&mut self, id: &str) {
         if self.ids.insert(id.to_owned()) {
             self.created.insert(id.to_owned());
-            self.note_ids();
-        }
-    }
-
-    /// One that was removed before it could be inspected belongs to the list, too.
-    fn note_ids(&mut self) {
-        if let Some(facts) = &mut self.facts {
-            facts.ids = self.ids.iter().cloned().collect();
         }
     }
 
@@ -117,14 +110,36 @@ impl Followed {
     /// Takes over what an inspection says.
     pub fn learn(&mut self, info: ContainerInfo) {
         self.exists(&info.id);
-        // what `compose run` was told to do otherwise is not the service's
         let one_off = info.membership.is_some_and(|member| member.one_off);
-        if !one_off || self.of_one_off || self.facts.is_none() {
+        if !one_off || self.settings.are_of_one_offs() {
             self.restart_policy = info.restart_policy;
-            self.facts = Some(info.facts);
-            self.of_one_off = one_off;
         }
-        self.note_ids();
+        self.settings.learn(&info.id, info.facts, one_off);
+    }
+
+    fn joined(&self) -> Option<Joined> {
+        let started: BTreeSet<&str> = self.starts.iter().map(|start| start.id.as_str()).collect();
+        self.settings.joined(|id| started.contains(id))
+    }
+
+    /// What its containers were started with, as far as it is known; of all that were meant, the ids, though one was removed before it
+    /// could be inspected.
+    pub fn facts(&self) -> Option<Container> {
+        let ids = self.ids.iter().cloned().collect();
+        self.joined().map(|joined| Container { ids, ..joined.facts })
+    }
+
+    /// That its containers were started with different settings, if they were.
+    pub fn difference(&self) -> Option<String> {
+        let differ = self.joined()?.differ;
+        let Target { kind, name } = self.target();
+        (!differ.is_empty()).then(|| {
+            format!(
+                "containers of {} `{name}` were started with different settings ({}), and all of them count as it",
+                kind.name(),
+                differ.join(", ")
+            )
+        })
     }
 
     /// It was started, and writes to this slot; true when none ran before.
@@ -245,7 +260,7 @@ impl Followed {
 
     /// Its filter denies, or nobody has said what filter it has.
     pub fn is_filtered(&self) -> bool {
-        self.facts.as_ref().is_none_or(denies)
+        self.joined().is_none_or(|joined| denies(&joined.facts))
     }
 
     /// What its recording lacks.
@@ -256,6 +271,9 @@ impl Followed {
         }
         if self.is_running() {
             missing.push(Missing::Shutdown);
+        }
+        if self.joined().is_some_and(|joined| joined.hides_handover) {
+            missing.push(Missing::Handover);
         }
         if engine_gone {
             missing.push(Missing::Engine);

@@ -19,6 +19,7 @@ pub mod minimise;
 mod recorder;
 mod run;
 mod seal;
+mod settings;
 mod signals;
 mod socket;
 pub mod store;

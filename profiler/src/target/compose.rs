@@ -14,13 +14,23 @@ use thiserror::Error;
 use tokio::process::Command;
 
 use super::docker::is_name;
+use crate::model::shell;
 
 /// The clients that there are, newest first.
 const CLIENTS: [&[&str]; 2] = [&["docker", "compose"], &["docker-compose"]];
 
-/// What compose takes for its file when none is named, in a directory or one above it.
-const FILES: [&str; 4] =
+/// What compose takes for its file when none is named, in a directory or one above it. The first counts; docker-compose 1.29 looks for
+/// the last two first.
+pub const FILES: [&str; 4] =
     ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+
+/// What it adds to that when it is beside it, in the same order.
+const OVERRIDES: [&str; 4] = [
+    "compose.override.yml",
+    "compose.override.yaml",
+    "docker-compose.override.yml",
+    "docker-compose.override.yaml",
+];
 
 /// How long compose may take to read a file; what it includes may be elsewhere.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -49,10 +59,12 @@ pub enum ComposeError {
         path: PathBuf,
     },
     /// Compose refused the file. The message is hostile text.
-    #[error("compose cannot read `{}`: {message}\nhint: docker compose -f {} config", file.display(), file.display())]
+    #[error("compose cannot read `{}`: {message}\nhint: docker compose {options} config", file.display())]
     Refused {
-        /// The file that was found.
+        /// The first file.
         file: PathBuf,
+        /// All of them, as they are named to compose.
+        options: String,
         /// The last line that it wrote.
         message: String,
     },
@@ -75,8 +87,8 @@ pub struct Project {
     pub name: String,
     /// Its services, sorted; not those of profiles that are not active.
     pub services: Vec<String>,
-    /// The file.
-    pub file: PathBuf,
+    /// The files that say so, in compose's order; at least one.
+    pub files: Vec<PathBuf>,
 }
 
 impl Project {
@@ -88,7 +100,7 @@ impl Project {
         for service in names {
             if !self.services.contains(service) {
                 return Err(ComposeError::NoService {
-                    file: self.file.clone(),
+                    file: self.file().to_owned(),
                     service: service.clone(),
                     known: self.services.join(", "),
                 });
@@ -97,10 +109,16 @@ impl Project {
         Ok(if names.is_empty() { self.services.clone() } else { names.to_vec() })
     }
 
+    /// The first file.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        self.files.first().map_or(Path::new(FILES[0]), PathBuf::as_path)
+    }
+
     /// The directory from which compose takes the paths in its files.
     #[must_use]
     pub fn directory(&self) -> &Path {
-        let dir = self.file.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let dir = self.file().parent().filter(|dir| !dir.as_os_str().is_empty());
         dir.unwrap_or(Path::new("."))
     }
 }
@@ -126,54 +144,85 @@ pub fn last_line(stderr: &[u8]) -> String {
     last.unwrap_or_default().trim().to_owned()
 }
 
-/// Asks compose about the file at `path`, or about the one that it finds in or above a directory.
+/// Asks compose about the file at `path`, and no other; or about all that it takes by itself when it is run in a directory.
 ///
 /// # Errors
 /// When there is no such file, no compose, or it refuses the file.
 pub async fn read(path: &Path) -> Result<Project, ComposeError> {
-    let file = found(path)?;
+    let unread = |source| ComposeError::NoFile { path: path.to_owned(), source };
+    let is_directory = path.metadata().map_err(unread)?.is_dir();
     let client = client().await.ok_or(ComposeError::NoCompose)?;
-    let said = match client {
-        [_, _] => ask(client, &file, &["config", "--format", "json"]).await?,
-        // 1.29 knows no other format than YAML, and says nothing of the name
-        _ => ask(client, &file, &["config", "--services"]).await?,
+    let (files, directory) = match is_directory {
+        true => (found_in(path, client)?, Some(path)),
+        false => (vec![path.to_owned()], None),
     };
-    let refused = |message: String| ComposeError::Refused { file: file.clone(), message };
+    let said = match client {
+        [_, _] => ask(client, &files, directory, &["config", "--format", "json"]).await?,
+        // 1.29 knows no other format than YAML, and says nothing of the name
+        _ => ask(client, &files, directory, &["config", "--services"]).await?,
+    };
     let (name, mut services) = match client {
-        [_, _] => config(&said).map_err(|error| refused(error.to_string()))?,
+        [_, _] => config(&said).map_err(|error| refused(&files, error.to_string()))?,
         _ => (None, said.lines().map(str::to_owned).collect()),
     };
     services.sort();
-    let name = match name {
-        Some(name) => name,
-        None => named_otherwise(&file),
-    };
+    let name = name.unwrap_or_else(|| named_otherwise(&files[0]));
     if let Some(odd) = services.iter().chain([&name]).find(|name| !is_name(name)) {
-        return Err(refused(format!("`{odd}` is no name of a project or service")));
+        return Err(refused(&files, format!("`{odd}` is no name of a project or service")));
     }
-    Ok(Project { name, services, file })
+    Ok(Project { name, services, files })
 }
 
-/// The file itself, or the first that compose would take, in a directory or above it.
-fn found(path: &Path) -> Result<PathBuf, ComposeError> {
-    let unread = |source| ComposeError::NoFile { path: path.to_owned(), source };
-    if !path.metadata().map_err(unread)?.is_dir() {
-        return Ok(path.to_owned());
-    }
-    if let Some(here) = FILES.map(|name| path.join(name)).into_iter().find(|file| file.exists()) {
-        return Ok(here.strip_prefix(".").map(Path::to_owned).unwrap_or(here));
-    }
-    let whole = path.canonicalize().map_err(unread)?;
-    let mut files = whole.ancestors().flat_map(|dir| FILES.map(|name| dir.join(name)));
-    let found = files.find(|file| file.exists());
-    found.ok_or_else(|| ComposeError::NoFileIn { path: path.to_owned() })
+fn refused(files: &[PathBuf], message: String) -> ComposeError {
+    ComposeError::Refused { file: files[0].clone(), options: shell::join(options(files)), message }
 }
 
-async fn ask(client: &[&str], file: &Path, verb: &[&str]) -> Result<String, ComposeError> {
-    let refused = |message| ComposeError::Refused { file: file.to_owned(), message };
+/// Names these files to a client.
+fn options(files: &[PathBuf]) -> impl Iterator<Item = String> {
+    files.iter().flat_map(|file| ["-f".to_owned(), file.to_string_lossy().into_owned()])
+}
+
+/// The files that a client takes by itself when it is run in `dir`, at least one: those that COMPOSE_FILE names, or else the first of
+/// its own names, there or above, and an override beside that.
+fn found_in(dir: &Path, client: &[&str]) -> Result<Vec<PathBuf>, ComposeError> {
+    let plainly = |file: PathBuf| file.strip_prefix(".").map(Path::to_owned).unwrap_or(file);
+    if let Some(named) = setting(dir, "COMPOSE_FILE") {
+        let separator = setting(dir, "COMPOSE_PATH_SEPARATOR").unwrap_or(":".to_owned());
+        return Ok(named.split(&separator).map(|file| plainly(dir.join(file))).collect());
+    }
+    let (mut names, mut overrides) = (FILES, OVERRIDES);
+    if client.len() == 1 {
+        // 1.29 asks for its own name first
+        names = [FILES[2], FILES[3], FILES[1], FILES[0]];
+        overrides.rotate_left(2);
+    }
+    let unread = |source| ComposeError::NoFile { path: dir.to_owned(), source };
+    let first = |dir: &Path, names: [&str; 4]| {
+        names.map(|name| dir.join(name)).into_iter().find(|file| file.exists())
+    };
+    let whole = dir.canonicalize().map_err(unread)?;
+    let dirs = [dir].into_iter().chain(whole.ancestors());
+    let found = dirs.map(|dir| (dir, first(dir, names))).find_map(|(dir, file)| Some((dir, file?)));
+    let (dir, file) = found.ok_or_else(|| ComposeError::NoFileIn { path: dir.to_owned() })?;
+    Ok([Some(file), first(dir, overrides)].into_iter().flatten().map(plainly).collect())
+}
+
+/// What a client says, of these files; run in a directory, it finds them itself.
+async fn ask(
+    client: &[&str],
+    files: &[PathBuf],
+    directory: Option<&Path>,
+    verb: &[&str],
+) -> Result<String, ComposeError> {
+    let refused = |message| refused(files, message);
     let mut command = Command::new(client[0]);
-    command.args(&client[1..]).arg("-f").arg(file).args(verb).stdin(Stdio::null());
-    let output = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output())
+    command.args(&client[1..]).stdin(Stdio::null());
+    match directory {
+        Some(directory) => command.current_dir(directory),
+        None => command.args(options(files)),
+    };
+    let output = command.args(verb).kill_on_drop(true).output();
+    let output = tokio::time::timeout(PATIENCE, output)
         .await
         .map_err(|_| refused(format!("no answer within {} s", PATIENCE.as_secs())))?
         .map_err(|error| refused(error.to_string()))?;
@@ -198,18 +247,21 @@ fn config(text: &str) -> serde_json::Result<(Option<String>, Vec<String>)> {
 /// The name that a client gives which does not tell: COMPOSE_PROJECT_NAME, in the environment or in `.env`, or else the
 /// directory's name.
 fn named_otherwise(file: &Path) -> String {
-    const VARIABLE: &str = "COMPOSE_PROJECT_NAME";
-    let is_set = |name: &String| !name.is_empty();
     let whole = file.canonicalize().unwrap_or_else(|_| file.to_owned());
     let dir = whole.parent().unwrap_or(Path::new("/"));
+    let base = || dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    normalised(&setting(dir, "COMPOSE_PROJECT_NAME").unwrap_or_else(base))
+}
+
+/// A variable for compose: of the environment, or of `.env` in a directory; `None` when empty.
+fn setting(dir: &Path, variable: &str) -> Option<String> {
+    let is_set = |value: &String| !value.is_empty();
     let settings = std::fs::read_to_string(dir.join(".env")).unwrap_or_default();
     let set = settings.lines().rev().find_map(|line| {
         let (key, value) = line.trim().trim_start_matches("export ").split_once('=')?;
-        (key.trim() == VARIABLE).then(|| value.trim().trim_matches(['"', '\'']).to_owned())
+        (key.trim() == variable).then(|| value.trim().trim_matches(['"', '\'']).to_owned())
     });
-    let base = || dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let name = std::env::var(VARIABLE).ok().filter(is_set).or(set).filter(is_set);
-    normalised(&name.unwrap_or_else(base))
+    std::env::var(variable).ok().filter(is_set).or(set).filter(is_set)
 }
 
 /// A name as compose writes it into labels.
@@ -256,16 +308,37 @@ mod tests {
         assert_eq!(named_otherwise(&file), "other");
         let below = inner.join("below");
         std::fs::create_dir(&below).expect("creates");
-        let above = found(&below).expect("a file above");
-        assert_eq!(above, file.canonicalize().expect("exists"));
-        assert_eq!(found(&file).expect("the file itself"), file);
-        assert!(matches!(found(&inner.join("x")), Err(ComposeError::NoFile { .. })));
+        let above = found_in(&below, CLIENTS[0]).expect("a file above");
+        assert_eq!(above, [file.canonicalize().expect("exists")]);
+        assert!(matches!(found_in(&inner.join("x"), CLIENTS[0]), Err(ComposeError::NoFile { .. })));
+    }
+
+    #[test]
+    fn each_client_takes_its_own_files_and_what_is_set() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let top = dir.path();
+        let write = |name: &str, text: &str| std::fs::write(top.join(name), text).expect("writes");
+        let found = |client: usize| {
+            let files = found_in(top, CLIENTS[client]).expect("files");
+            let name =
+                |file: &PathBuf| file.strip_prefix(top).expect("below").display().to_string();
+            files.iter().map(name).collect::<Vec<_>>()
+        };
+        for name in FILES.iter().chain(&OVERRIDES) {
+            write(name, "");
+        }
+        assert_eq!(found(0), ["compose.yaml", "compose.override.yml"]);
+        assert_eq!(found(1), ["docker-compose.yml", "docker-compose.override.yml"]);
+        write(".env", "COMPOSE_FILE=a/b.yaml:c.yaml\n");
+        assert_eq!(found(0), ["a/b.yaml", "c.yaml"]);
+        write(".env", "COMPOSE_FILE=a.yaml,c.yaml\nCOMPOSE_PATH_SEPARATOR=,\n");
+        assert_eq!(found(1), ["a.yaml", "c.yaml"]);
     }
 
     #[test]
     fn a_service_that_is_not_there_is_an_error_that_lists_those_that_are() {
-        let (name, file) = ("shop".to_owned(), PathBuf::from("compose.yaml"));
-        let project = Project { name, services: vec!["db".into(), "web".into()], file };
+        let (name, files) = ("shop".to_owned(), vec!["compose.yaml".into()]);
+        let project = Project { name, services: vec!["db".into(), "web".into()], files };
         assert_eq!(project.choose(&[]).expect("all"), ["db", "web"]);
         assert_eq!(project.choose(&["web".into()]).expect("one"), ["web"]);
         let error = project.choose(&["api".into()]).expect_err("not there").to_string();

@@ -9,6 +9,7 @@ use profiler::{
         errno,
         merge::canonical,
         policy::{self, Options},
+        purpose::Purpose,
         recording::Recording,
         seccomp::Action,
         text,
@@ -166,6 +167,26 @@ fn no_new_privileges_is_set_only_as_recorded() {
     let files = files(&parse(BACKEND));
     assert!(!files["compose.yaml"].contains("no-new-privileges"));
     assert!(!files["kubernetes.yaml"].contains("allowPrivilegeEscalation"));
+}
+
+#[test]
+fn what_the_compose_file_sets_is_not_said_again() {
+    let is_set = |recording: &Recording, options: &Options| {
+        let profile = policy::derive(recording, options);
+        assert!(profile.made_for.no_new_privileges());
+        let all = render::compose::render_project([(&profile, "x")]);
+        [render::compose::render(recording, &profile, "x"), all]
+            .map(|text| text.contains("no-new-privileges:true"))
+    };
+    let mut recording = parse(BACKEND);
+    let purpose = Purpose { runtime: None, no_new_privileges: Some(true) };
+    let asked = Options { purpose, ..Options::default() };
+    assert_eq!(is_set(&recording, &asked), [true, true], "asked for, and not recorded");
+    for run in recording.runs.values_mut() {
+        run.container.as_mut().expect("a container").no_new_privileges = true;
+    }
+    assert_eq!(is_set(&recording, &Options::default()), [false, false]);
+    assert_eq!(is_set(&recording, &asked), [false, false]);
 }
 
 #[test]
