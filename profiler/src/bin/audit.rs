@@ -142,7 +142,7 @@ fn nothing(audited: &[Audited]) -> Result<()> {
     if findings().any(|it| it.check.id != "PA039") {
         return Ok(());
     }
-    let told = |it: &Finding| format!("\n  {}: {}", it.subject.escape_debug(), it.message);
+    let told = |it: &Finding| format!("; {}: {}", it.subject.escape_debug(), it.message);
     let told: String = findings().take(10).map(told).collect();
     bail!(
         "nothing was audited: no file has containers that could be read{told}\nhint: name files with services or pods in them"

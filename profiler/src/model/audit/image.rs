@@ -85,6 +85,9 @@ fn instruction(created_by: &str) -> String {
         Some(rest) => (true, rest.rsplit_once("/bin/sh -c ").map_or("", |(_, command)| command)),
         None => (false, rest.strip_prefix("/bin/sh -c ").unwrap_or(rest)),
     };
+    if of_build_kit.is_none() && !arguments && !rest.starts_with("/bin/sh -c ") {
+        return "an instruction".into();
+    }
     if let Some(rest) = command.trim_start().strip_prefix("#(nop)") {
         let word = rest.split_whitespace().next().unwrap_or_default();
         return if matches!(word, "ADD" | "COPY" | "WORKDIR") { word } else { "an instruction" }
@@ -246,8 +249,8 @@ mod tests {
             ("/bin/sh -c #(nop) ADD file:s3cret in / ", "ADD"),
             ("/bin/sh -c #(nop)  ENV A=s3cret", "an instruction"),
             ("ADD https://a:s3cret@b/ / # buildkit", "ADD"),
-            ("s3cret=1", "RUN"),
-            ("", "RUN"),
+            ("s3cret x", "an instruction"),
+            ("", "an instruction"),
         ] {
             assert_eq!(instruction(created_by), told, "{created_by}");
         }

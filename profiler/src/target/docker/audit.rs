@@ -239,7 +239,7 @@ fn mounts(answer: &ContainerInspectResponse, host: &HostConfig, volumes: &Volume
     let is_shared = |text: &str| matches!(text, "shared" | "rshared");
     let mounted = answer.mounts.iter().flatten().map(|mount| {
         let kind = mount.typ.clone().unwrap_or_else(|| "volume".to_owned());
-        let behind = mount.name.as_ref().and_then(|name| volumes.get(name).cloned());
+        let behind = volumes.get(mount.name.as_deref().unwrap_or_default()).cloned();
         let behind = behind.filter(|_| is_volume(mount)).unwrap_or(Ok(None));
         let bound = mount.source.clone().filter(|_| kind == "bind");
         Mount {
@@ -333,4 +333,61 @@ fn positive(number: Option<i64>) -> Option<i64> {
 
 fn bytes(bytes: i64) -> String {
     format!("{bytes} bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_says_who_it_is_before_the_setting_does() {
+        let process = |uid, is_root| Process {
+            uid,
+            is_root,
+            bounding: 0,
+            no_new_privileges: false,
+            seccomp_mode: 2,
+            filters: Ok(Vec::new()),
+            is_hosts_root: Ok(false),
+        };
+        for (setting, process, is_root) in [
+            ("", None, Some(true)),
+            ("1000:0", None, Some(false)),
+            ("app", None, None),
+            ("app", Some(process(0, true)), Some(true)),
+            ("", Some(process(999, false)), Some(false)),
+            ("1000", Some(process(100_000, true)), Some(true)),
+        ] {
+            assert_eq!(user(setting, process.as_ref()).is_root.ok(), is_root, "{setting}");
+        }
+        assert_eq!((shares("host"), shares("private")), (Ok(true), Ok(false)));
+        assert!(shares("container:ab").is_err());
+    }
+
+    #[test]
+    fn of_a_process_that_is_not_the_containers_nothing_is_told() {
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        assert_eq!(process_of(own, &"ab".repeat(32)), None);
+    }
+
+    #[test]
+    fn volumes_are_what_stands_behind_them() {
+        let answer = serde_json::json!({"Mounts": [
+            {"Type": "volume", "Name": "a", "Destination": "/a"},
+            {"Type": "volume", "Name": "b", "Destination": "/b"},
+            {"Type": "volume", "Destination": "/c"},
+            {"Type": "bind", "Source": "/srv", "Destination": "/d"},
+        ]});
+        let answer = serde_json::from_value(answer).expect("an answer");
+        let unsure = || Err(Unknown::because("not known"));
+        let volumes = [("a", Ok(Some("/etc".to_owned()))), ("b", unsure()), ("", unsure())];
+        let volumes = volumes.map(|(name, behind)| (name.to_owned(), behind)).into();
+        let told = mounts(&answer, &HostConfig::default(), &volumes);
+        let told: Vec<_> =
+            told.iter().map(|it| (it.host.as_deref(), it.unsure.is_some())).collect();
+        assert_eq!(
+            told,
+            [(Some("/etc"), false), (None, true), (None, true), (Some("/srv"), false)]
+        );
+    }
 }
