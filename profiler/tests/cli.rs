@@ -99,14 +99,24 @@ fn files_are_audited() {
     volumes: ['/var/run/docker.sock:/s']
     environment: {TOKEN: hunter2}
 ";
-    let cases: [&[&str]; 5] = [
+    let cases: [&[&str]; 7] = [
         &["audit", "compose.yaml"],
+        &["audit", "empty.yaml", "--fail-on", "note"],
+        &["audit", "broken.yaml"],
         &["audit", "compose.yaml", "--format", "markdown", "--scan", "none.json"],
         &["audit", "none.yaml"],
         &["audit", "x.json", "--fail-on", "note"],
         &["audit", "--help"],
     ];
-    let files = [("compose.yaml", FILE), ("x.json", "{}")];
+    let files = [
+        ("compose.yaml", FILE),
+        ("empty.yaml", "apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {name: web}\n"),
+        (
+            "broken.yaml",
+            "services:\n  web:\n    environment:\n      TOKEN: hunter2\n       B: hunter2\n",
+        ),
+        ("x.json", "{}"),
+    ];
     let all: Vec<String> = cases.iter().map(|args| transcript(args, &files)).collect();
     insta::assert_snapshot!("audit", all.join("\n"));
 }

@@ -12,8 +12,8 @@ use profiler::{
     model::{
         arch::Abi,
         audit::{
-            Contents, Facts, Inputs, Known, Machine, Scan, Severity, State, Unknown, audit,
-            pod_findings,
+            Contents, Facts, Finding, Inputs, Known, Machine, Scan, Severity, State, Unknown,
+            audit, pod_findings, unread_finding,
         },
         policy::{self, native_abi},
         profile::Profile,
@@ -113,6 +113,12 @@ pub fn run(args: &AuditArgs) -> Result<ExitCode> {
         let facts = container(engine, target, !args.no_files)?;
         audited.push(judged(None, &facts, profile.as_ref(), &scans));
     }
+    nothing(&audited)?;
+    if args.format == AuditFormat::Sarif {
+        for file in audited.iter_mut().filter_map(|one| one.file.as_mut()) {
+            *file = in_repository(file);
+        }
+    }
     let mut out = anstream::stdout();
     match args.format {
         AuditFormat::Human => report::human(&audited, args.all, &mut out)?,
@@ -128,6 +134,29 @@ pub fn run(args: &AuditArgs) -> Result<ExitCode> {
     let mut findings = audited.iter().flat_map(|one| &one.findings);
     let fails = findings.any(|it| matches!(it.state, State::Found(severity) if severity >= least));
     Ok(if fails { exit::NO.into() } else { ExitCode::SUCCESS })
+}
+
+/// Refuses to call good what nobody looked at.
+fn nothing(audited: &[Audited]) -> Result<()> {
+    let findings = || audited.iter().flat_map(|one| &one.findings);
+    if findings().any(|it| it.check.id != "PA039") {
+        return Ok(());
+    }
+    let told = |it: &Finding| format!("; {}: {}", it.subject.escape_debug(), it.message);
+    let told: String = findings().take(10).map(told).collect();
+    bail!(
+        "nothing was audited: no file has containers that could be read{told}\nhint: name files with services or pods in them"
+    );
+}
+
+/// A path as code hosts take it: from the root of its repository, where it is in one.
+fn in_repository(path: &str) -> String {
+    let Ok(whole) = fs_err::canonicalize(path) else { return path.to_owned() };
+    let root = whole.ancestors().skip(1).find(|dir| dir.join(".git").exists());
+    let here = || std::env::current_dir().ok().and_then(|dir| dir.canonicalize().ok());
+    let root = root.map(Path::to_owned).or_else(here);
+    let below = root.and_then(|root| whole.strip_prefix(root).ok().map(Path::to_owned));
+    below.and_then(|path| path.to_str().map(str::to_owned)).unwrap_or_else(|| path.to_owned())
 }
 
 /// What no container can be called.
@@ -218,13 +247,22 @@ fn file(
         let path = places.iter().find(|path| path.is_file())?;
         ingest::seccomp::parse(&input::text(path, "name a seccomp file").ok()?).ok()
     };
-    let stack =
+    let mut stack =
         ingest::stack::parse(&text, &read).with_context(|| format!("cannot use `{path}`"))?;
-    let Stack { containers, pods } = stack;
+    if let Some(directory) = fs_err::canonicalize(path).ok().as_deref().and_then(Path::parent)
+        && let Some(directory) = directory.to_str()
+    {
+        stack.resolve(directory);
+    }
+    let Stack { containers, pods, unread } = stack;
     for (name, pod) in pods {
         let findings = pod_findings(&name, &pod.violations());
         audited.push(Audited { file: Some(path.to_owned()), subject: name, findings });
     }
     audited.extend(containers.iter().map(|facts| judged(Some(path), facts, profile, scans)));
+    for (name, why) in unread {
+        let findings = unread_finding(&name, &why).into_iter().collect();
+        audited.push(Audited { file: Some(path.to_owned()), subject: name, findings });
+    }
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::{
     model::{
         audit::{
             Facts, Filter, Known, Limits, List, Mount, Namespaces, Port, Reservations, Source,
-            Ulimit, Unknown, User, Variable,
+            Ulimit, Unknown, User, Variable, behind_volume, docker_bool, health_check, is_limit,
         },
         capability,
     },
@@ -47,7 +47,7 @@ pub(super) fn service(
         .map(|_| Unknown::because("the service extends another, which is not read"));
     let service = Service { own, whole, extends };
     let image = || Unknown::because("the image says, and a file does not have it");
-    let host = |key: &str| service.text(key).map(|mode| mode.as_deref() == Some("host"));
+    let host = |key: &str| service.shares(key);
     Ok(Facts {
         name: name.to_owned(),
         source: Source::Compose,
@@ -63,7 +63,7 @@ pub(super) fn service(
         devices: service.devices(),
         namespaces: Namespaces {
             pid: host("pid"),
-            network: host("network_mode"),
+            network: service.network(),
             ipc: host("ipc"),
             uts: host("uts"),
             user: match host("userns_mode") {
@@ -110,6 +110,15 @@ fn unresolved(text: &str) -> Option<Unknown> {
     Some(Unknown::because(format!("it depends on the variable `{name}`")))
 }
 
+/// As compose takes it, in any case; what it refuses is not known.
+fn flag(text: &str) -> Known<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "y" | "on" | "1" | "t" => Ok(true),
+        "false" | "no" | "n" | "off" | "0" | "f" | "" => Ok(false),
+        _ => Err(Unknown::because("its value is no boolean")),
+    }
+}
+
 /// A scalar as text.
 fn scalar(value: &Value) -> Known<String> {
     match value {
@@ -140,15 +149,52 @@ impl Service<'_> {
     }
 
     fn flag(&self, path: &str) -> Known<bool> {
-        Ok(matches!(self.text(path)?.as_deref(), Some("true" | "yes" | "on")))
+        self.text(path)?.map_or(Ok(false), |text| flag(&text))
     }
 
-    /// The first of these that is set to something; 0 and -1 are no limit.
+    /// Whether a mode is the host's namespace.
+    fn shares(&self, path: &str) -> Known<bool> {
+        let mode = self.text(path)?.unwrap_or_default();
+        if mode.starts_with("service:") || mode.starts_with("container:") {
+            return Err(Unknown::because(format!("it is in the namespace of another: `{mode}`")));
+        }
+        Ok(mode == "host")
+    }
+
+    /// A network can be the host's under another name.
+    fn network(&self) -> Known<bool> {
+        if self.shares("network_mode")? {
+            return Ok(true);
+        }
+        let names: Vec<String> = match self.get("networks")? {
+            Some(Value::Object(map)) => map.keys().cloned().collect(),
+            Some(_) => self.texts("networks")?,
+            None => Vec::new(),
+        };
+        for name in &names {
+            let declared = self.whole.get("networks").and_then(|all| all.get(name));
+            let of = |key: &str| declared.and_then(|it| it.get(key)).filter(|it| !it.is_null());
+            let named = of("name").or(of("external").and_then(|it| it.get("name")));
+            let external = of("external").map_or(Ok(false), |it| match it {
+                Value::Object(_) => Ok(true),
+                other => scalar(other).and_then(|text| flag(&text)),
+            })?;
+            let (named, driver) =
+                (named.map(scalar).transpose()?, of("driver").map(scalar).transpose()?);
+            let is_host = named.as_deref().unwrap_or(if external { name } else { "" }) == "host";
+            if is_host || driver.as_deref() == Some("host") {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The first of these that is set to a limit.
     fn first(&self, paths: &[&str]) -> Known<Option<String>> {
         let mut unknown = None;
         for path in paths {
             match self.text(path) {
-                Ok(Some(text)) if !matches!(text.as_str(), "0" | "-1" | "") => {
+                Ok(Some(text)) if is_limit(&text) => {
                     return Ok(Some(text));
                 }
                 Ok(_) => {}
@@ -233,7 +279,12 @@ impl Service<'_> {
     }
 
     fn no_new_privileges(&self) -> Known<bool> {
-        Ok(self.option("no-new-privileges")?.is_some_and(|value| value != "false"))
+        let refused = || Unknown::because("the value of no-new-privileges is no boolean");
+        match self.option("no-new-privileges")?.as_deref() {
+            None => Ok(false),
+            Some("") => Ok(true),
+            Some(value) => docker_bool(value).ok_or_else(refused),
+        }
     }
 
     fn mac(&self) -> Known<Vec<String>> {
@@ -256,7 +307,43 @@ impl Service<'_> {
         });
         list.known.extend(tmpfs.known);
         list.rest = list.rest.or(tmpfs.rest);
+        for kind in ["secrets", "configs"] {
+            let given = self.list(kind, |value| self.given(kind, value));
+            list.known.extend(given.known);
+            list.rest = list.rest.or(given.rest);
+        }
+        match self.flag("use_api_socket") {
+            Ok(true) => list.known.push(Mount {
+                host: Some("/var/run/docker.sock".into()),
+                target: "/var/run/docker.sock".into(),
+                writable: true,
+                kind: "bind".into(),
+                ..Mount::default()
+            }),
+            Ok(false) => {}
+            Err(why) => list.rest = Some(why),
+        }
+        if self.own.get("volumes_from").is_some_and(|it| !it.is_null()) {
+            let why = "volumes_from takes mounts from another container";
+            list.rest = Some(Unknown::because(why));
+        }
         list
+    }
+
+    /// A secret or a config; one that is a file is mounted from the host, read-only.
+    fn given(&self, kind: &str, value: &Value) -> Known<Mount> {
+        let name = scalar(value.get("source").unwrap_or(value))?;
+        let target = value.get("target").map(scalar).transpose()?.unwrap_or_else(|| name.clone());
+        let declared = self.whole.get(kind).and_then(|all| all.get(&name));
+        let file = declared.and_then(|it| it.get("file")).map(scalar).transpose()?;
+        let unsure = match declared {
+            Some(Value::Object(_)) => None,
+            _ => Some(Unknown::because(format!("`{name}` is not declared in the file"))),
+        };
+        // A path alone is below the file's directory.
+        let is_plain = |path: &String| !path.starts_with(['/', '.', '~']);
+        let file = file.map(|path| if is_plain(&path) { format!("./{path}") } else { path });
+        Ok(Mount { host: file, unsure, target, kind: kind.into(), ..Mount::default() })
     }
 
     fn volume(&self, value: &Value) -> Known<Mount> {
@@ -269,11 +356,18 @@ impl Service<'_> {
                 .map(scalar)
                 .transpose()?;
             let (kind, source) = (text("type")?, text("source")?);
-            let host = if kind == "bind" { Some(source) } else { self.device_of(&source) };
+            let is_plain = !source.starts_with(['/', '.', '~']);
+            let behind = match kind.as_str() {
+                "bind" if is_plain => Ok(Some(format!("./{source}"))),
+                "bind" => Ok(Some(source)),
+                "tmpfs" | "image" => Ok(None),
+                _ => self.device_of(&source),
+            };
             return Ok(Mount {
-                host,
+                unsure: behind.clone().err(),
+                host: behind.ok().flatten(),
                 target: text("target")?,
-                writable: text("read_only")? != "true",
+                writable: !flag(&text("read_only")?)?,
                 shared: nested.is_some_and(|it| matches!(it.as_str(), "shared" | "rshared")),
                 kind: if kind.is_empty() { "volume".into() } else { kind },
             });
@@ -288,8 +382,10 @@ impl Service<'_> {
         };
         let is_path = source.starts_with(['/', '.', '~']);
         let has = |names: &[&str]| options.split(',').any(|option| names.contains(&option));
+        let behind = if is_path { Ok(Some(source.to_owned())) } else { self.device_of(source) };
         Ok(Mount {
-            host: if is_path { Some(source.to_owned()) } else { self.device_of(source) },
+            unsure: behind.clone().err(),
+            host: behind.ok().flatten(),
             target: target.to_owned(),
             writable: !has(&["ro"]),
             shared: has(&["shared", "rshared"]),
@@ -297,12 +393,27 @@ impl Service<'_> {
         })
     }
 
-    /// The path of the host that a volume with a name stands for, when its driver is told to bind one.
-    fn device_of(&self, volume: &str) -> Option<String> {
-        let options = self.whole.get("volumes")?.get(volume)?.get("driver_opts")?;
-        let is_bind =
-            options.get("o")?.as_str()?.split(',').any(|option| matches!(option, "bind" | "rbind"));
-        options.get("device")?.as_str().filter(|_| is_bind).map(str::to_owned)
+    /// The path of the host that a volume with a name stands for.
+    fn device_of(&self, volume: &str) -> Known<Option<String>> {
+        if volume.is_empty() {
+            return Ok(None);
+        }
+        let declared = self.whole.get("volumes").and_then(|all| all.get(volume));
+        let Some(declared) = declared else {
+            return Err(Unknown::because(format!("volume `{volume}` is not declared in the file")));
+        };
+        let of = |key: &str| declared.get(key).filter(|it| !it.is_null());
+        let external =
+            of("external").is_some_and(|it| scalar(it).and_then(|text| flag(&text)) != Ok(false));
+        if external {
+            return Err(Unknown::because(format!("volume `{volume}` is made elsewhere")));
+        }
+        let driver = of("driver").map(scalar).transpose()?.unwrap_or_default();
+        let mut options = BTreeMap::new();
+        for (name, value) in of("driver_opts").and_then(Value::as_object).into_iter().flatten() {
+            options.insert(name.clone(), scalar(value)?);
+        }
+        behind_volume(&driver, &options)
     }
 
     fn devices(&self) -> List<String> {
@@ -310,6 +421,14 @@ impl Service<'_> {
             let text = scalar(value.get("source").unwrap_or(value))?;
             Ok(text.split(':').next().unwrap_or_default().to_owned())
         });
+        let rules = self.list("device_cgroup_rules", scalar);
+        list.known.extend(rules.known.into_iter().map(|rule| format!("rule {rule}")));
+        list.rest = list.rest.or(rules.rest);
+        for path in ["gpus", "deploy.resources.reservations.devices"] {
+            if matches!(self.get(path), Ok(Some(_))) {
+                list.known.push(path.to_owned());
+            }
+        }
         if self.flag("privileged") == Ok(true) {
             list.known.push("all of them: it is privileged".to_owned());
         }
@@ -335,17 +454,11 @@ impl Service<'_> {
         if self.flag("healthcheck.disable")? {
             return Ok(None);
         }
-        let words = |value: &Value| match value {
-            Value::Array(words) => {
-                words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
-            }
-            Value::String(text) => text.clone(),
-            _ => String::new(),
-        };
-        match self.get("healthcheck.test")?.map(words) {
-            Some(test) if test == "NONE" => Ok(None),
-            Some(test) => Ok(Some(test)),
-            None => Err(Unknown::because("no health check is set: the image may have one")),
+        match self.get("healthcheck.test")? {
+            // A text alone is for a shell.
+            Some(Value::String(text)) if !text.is_empty() => health_check(["CMD-SHELL", text]),
+            Some(Value::Array(words)) => health_check(words.iter().filter_map(Value::as_str)),
+            _ => Err(Unknown::because("no health check is set: the image may have one")),
         }
     }
 
@@ -436,6 +549,94 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// The facts of a service `a` in a file with this beside it.
+    fn facts(own: Value, beside: Value) -> Facts {
+        let mut whole = beside;
+        whole["services"] = json!({"a": own});
+        service("a", &whole["services"]["a"], &whole, &|_| None).expect("a service")
+    }
+
+    #[test]
+    fn volumes_of_every_kind_are_told_or_not_known() {
+        let volumes = json!({"volumes": {
+            "plain": null,
+            "bound": {"driver_opts": {"type": "none", "o": "bind", "device": "/etc"}},
+            "open": {"driver_opts": {"type": "none", "o": "bind", "device": "${WHERE}"}},
+            "disk": {"driver_opts": {"type": "ext4", "device": "/dev/sda1"}},
+            "other": {"external": true},
+        }});
+        for (volume, host, is_known) in [
+            (json!("plain:/x"), None, true),
+            (json!("/x"), None, true),
+            (json!("bound:/x"), Some("/etc"), true),
+            (json!({"type": "volume", "source": "bound", "target": "/x"}), Some("/etc"), true),
+            (json!("./a:/x"), Some("./a"), true),
+            (json!("open:/x"), None, false),
+            (json!("disk:/x"), None, false),
+            (json!("other:/x"), None, false),
+            (json!("undeclared:/x"), None, false),
+        ] {
+            let told = facts(json!({"volumes": [volume]}), volumes.clone()).mounts.known.remove(0);
+            assert_eq!((told.host.as_deref(), told.unsure.is_none()), (host, is_known), "{volume}");
+        }
+        let from = facts(json!({"volumes_from": ["b"]}), json!({}));
+        assert!(from.mounts.rest.is_some());
+        let socket = facts(json!({"use_api_socket": "True"}), json!({}));
+        assert_eq!(socket.mounts.known[0].host.as_deref(), Some("/var/run/docker.sock"));
+        let secret =
+            facts(json!({"secrets": ["s"]}), json!({"secrets": {"s": {"file": "/etc/shadow"}}}));
+        assert_eq!(secret.mounts.known[0].host.as_deref(), Some("/etc/shadow"));
+    }
+
+    #[test]
+    fn values_are_taken_as_compose_takes_them() {
+        for (text, expected) in [
+            ("TRUE", Ok(true)),
+            ("On", Ok(true)),
+            ("Y", Ok(true)),
+            ("yes", Ok(true)),
+            ("No", Ok(false)),
+        ] {
+            assert_eq!(
+                facts(json!({"privileged": text}), json!({})).privileged,
+                expected,
+                "{text}"
+            );
+        }
+        assert!(facts(json!({"privileged": "maybe"}), json!({})).privileged.is_err());
+        for (option, expected) in [
+            ("no-new-privileges", true),
+            ("no-new-privileges:0", false),
+            ("no-new-privileges=False", false),
+        ] {
+            let told = facts(json!({"security_opt": [option]}), json!({})).no_new_privileges;
+            assert_eq!(told, Ok(expected), "{option}");
+        }
+        for limit in [json!("0m"), json!("0.0"), json!(0), json!(-1)] {
+            assert_eq!(
+                facts(json!({"mem_limit": limit, "cpus": limit}), json!({})).limits.memory,
+                Ok(None),
+                "{limit}"
+            );
+        }
+        let of =
+            |mode: &str| facts(json!({"pid": mode, "network_mode": mode}), json!({})).namespaces;
+        assert!(of("service:b").pid.is_err() && of("container:b").network.is_err());
+        assert_eq!((of("host").pid, of("none").network), (Ok(true), Ok(false)));
+        let networks = json!({"networks": {"h": {"external": true, "name": "host"}, "n": null}});
+        let on =
+            |name: &str| facts(json!({"networks": [name]}), networks.clone()).namespaces.network;
+        assert_eq!((on("h"), on("n")), (Ok(true), Ok(false)));
+        assert!(facts(json!({"healthcheck": {"test": []}}), json!({})).health.is_err());
+        assert_eq!(facts(json!({"healthcheck": {"test": ["NONE"]}}), json!({})).health, Ok(None));
+        assert_eq!(
+            facts(json!({"gpus": "all", "device_cgroup_rules": ["c 1:3 r"]}), json!({}))
+                .devices
+                .known,
+            ["rule c 1:3 r", "gpus"]
+        );
+    }
 
     #[test]
     fn ports_are_read_in_every_form() {

@@ -2,6 +2,20 @@
 
 use crate::model::narrow;
 
+impl IngestError {
+    /// What a field takes, without the value that it has.
+    pub(super) fn unfit(what: &'static str, at: String, error: &serde_json::Error) -> IngestError {
+        let told = error.to_string();
+        // The text of what is expected is the program's own; a value that holds these words comes before it.
+        let expected = match told.rsplit_once(", expected ") {
+            Some((_, expected)) => expected.to_owned(),
+            None if told.starts_with("missing field") => told,
+            None => "something else".to_owned(),
+        };
+        IngestError::Unfit { what, at, expected }
+    }
+}
+
 /// Why a text could not be read. Messages name what it should have been; the caller adds the path.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
@@ -36,12 +50,28 @@ pub enum IngestError {
     },
     /// Not the YAML that a compose file or a manifest is.
     #[error(
-        "neither a compose file nor a manifest: no YAML\nhint: templates are to be filled in first: helm template, kustomize build"
+        "neither a compose file nor a manifest: no YAML at line {line}, column {column}\n\
+         hint: templates are to be filled in first: helm template, kustomize build"
     )]
     Stack {
-        /// Where it broke.
-        #[source]
-        source: Box<serde_saphyr::Error>,
+        /// Where it broke, from 1. What stands there may be a secret, and is not kept.
+        line: u64,
+        /// Where in the line, from 1.
+        column: u64,
+    },
+    /// A value of another type than the field's. The value may be a secret, and is not kept.
+    #[error(
+        "the {what} has a value of another type than its field's: {expected} is expected{}\n\
+         hint: hold it against the schema of its kind",
+        .at.escape_debug()
+    )]
+    Unfit {
+        /// What it is.
+        what: &'static str,
+        /// In which object: ` in NAME`, or empty. Hostile text.
+        at: String,
+        /// What the field takes.
+        expected: String,
     },
     /// YAML, but nothing that runs containers.
     #[error(

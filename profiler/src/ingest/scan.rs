@@ -37,6 +37,8 @@ struct Metadata {
 #[serde(rename_all = "PascalCase")]
 struct TrivyResult {
     #[serde(default)]
+    class: String,
+    #[serde(default)]
     vulnerabilities: Option<Vec<TrivyVulnerability>>,
 }
 
@@ -103,7 +105,7 @@ struct Artifact {
 /// When the text is not JSON, or of neither scanner.
 pub fn parse(text: &str) -> Result<Scan, IngestError> {
     let syntax = |source| IngestError::Syntax { what: WHAT, source };
-    let schema = |source| IngestError::Schema { what: WHAT, source };
+    let schema = |error| IngestError::unfit(WHAT, String::new(), &error);
     let value: serde_json::Value = serde_json::from_str(text).map_err(syntax)?;
     if value.get("matches").is_some() {
         return Ok(of_grype(serde_json::from_value(value).map_err(schema)?));
@@ -115,7 +117,9 @@ pub fn parse(text: &str) -> Result<Scan, IngestError> {
 }
 
 fn of_trivy(report: Trivy) -> Scan {
-    let found = report.results.into_iter().flatten().flat_map(|it| it.vulnerabilities).flatten();
+    let results = report.results.unwrap_or_default();
+    let looked = results.iter().any(|it| matches!(it.class.as_str(), "os-pkgs" | "lang-pkgs"));
+    let found = results.into_iter().filter_map(|it| it.vulnerabilities).flatten();
     let digests = report.metadata.repo_digests.into_iter().flatten();
     Scan {
         tool: "trivy".into(),
@@ -125,6 +129,7 @@ fn of_trivy(report: Trivy) -> Scan {
             .chain(digests)
             .filter(|id| !id.is_empty())
             .collect(),
+        looked,
         vulnerabilities: found
             .map(|it| Vulnerability {
                 id: it.id,
@@ -148,6 +153,7 @@ fn of_grype(report: Grype) -> Scan {
             .into_iter()
             .filter(|id| !id.is_empty())
             .collect(),
+        looked: true,
         vulnerabilities: report
             .matches
             .into_iter()

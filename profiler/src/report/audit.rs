@@ -298,11 +298,12 @@ fn result(file: Option<&str>, finding: &Finding) -> Option<Value> {
         message.push_str("; ");
         message.push_str(&plain(evidence));
     }
-    let mut location =
-        json!({"logicalLocations": [{"fullyQualifiedName": escape::line(&finding.subject)}]});
-    if let Some(file) = file {
-        location["physicalLocation"] = json!({"artifactLocation": {"uri": uri(file)}});
-    }
+    // Code hosts refuse a result that is at no file: a container of an engine stands for one.
+    let file = file.unwrap_or(&finding.subject);
+    let location = json!({
+        "physicalLocation": {"artifactLocation": {"uri": uri(file)}, "region": {"startLine": 1}},
+        "logicalLocations": [{"fullyQualifiedName": escape::line(&finding.subject)}],
+    });
     Some(json!({
         "ruleId": finding.check.id,
         "ruleIndex": Check::ALL.iter().position(|check| check.id == finding.check.id),

@@ -8,8 +8,8 @@ use profiler::{
     model::{
         arch::Abi,
         audit::{
-            Check, Facts, Filter, Finding, Inputs, Machine, Scan, Severity, State, audit,
-            pod_findings,
+            Check, Facts, Filter, Finding, Image, Inputs, Machine, Scan, Severity, State, Unknown,
+            audit, pod_findings,
         },
         policy::{self, Options},
         seccomp::{KernelVersion, SeccompFile},
@@ -41,7 +41,9 @@ fn own() -> SeccompFile {
 
 fn stack(text: &str) -> Stack {
     let read = |path: &str| (path == "./seccomp.json").then(own);
-    ingest::stack::parse(text, &read).expect("a stack")
+    let mut stack = ingest::stack::parse(text, &read).expect("a stack");
+    stack.resolve("/srv/app");
+    stack
 }
 
 fn container(stack: &Stack, name: &str) -> Facts {
@@ -249,6 +251,43 @@ fn a_scanners_report_is_joined_with_its_image_only() {
     assert_eq!(of(&with(&own), "PA036").state, State::Found(Severity::Note));
     let none = Scan { vulnerabilities: vec![], ..own };
     assert_eq!(of(&with(&none), "PA036").state, State::Passed);
+    let secrets = TRIVY.replace("os-pkgs", "secret").replace("\"Vulnerabilities\"", "\"Secrets\"");
+    let secrets = ingest::scan::parse(&secrets).expect("a report");
+    assert!(unknown(&with(&secrets)).contains("PA036"), "it looked at no packages");
+
+    let trivy = ingest::scan::parse(TRIVY).expect("a report");
+    let mut facts = facts.clone();
+    for (id, is_it) in [("sha256:ab", true), ("sha256:ff", false)] {
+        let contents = Err(Unknown::because("not read"));
+        facts.image = Ok(Image { id: id.into(), size: 0, layers: Vec::new(), contents });
+        assert_eq!(trivy.is_of(&facts), is_it, "{id}: by name no more");
+    }
+}
+
+#[test]
+fn what_only_looks_confined_is_no_pass() {
+    let text = "services:
+  host: {network_mode: host, security_opt: ['label:type:spc_t']}
+  volumes: {volumes: ['other:/a', '~/x:/b'], secrets: [s]}
+  runs: {volumes: ['/run:/r:ro', '.:/app', './etc:/c']}
+volumes: {other: {external: true}}
+secrets: {s: {file: ./s}}
+";
+    let stack = stack(text);
+    let judged = |name: &str| audit(&container(&stack, name), inputs());
+    let host = judged("host");
+    assert!(found(&host).is_superset(&["PA009", "PA017"].into()), "{host:#?}");
+    assert!(unknown(&host).is_superset(&["PA027", "PA028"].into()), "{host:#?}");
+    let volumes = judged("volumes");
+    assert!(unknown(&volumes).is_superset(&["PA012", "PA013"].into()), "{volumes:#?}");
+    assert_eq!(of(&volumes, "PA011").evidence, ["~/x at /b (rw)"]);
+    let runs = judged("runs");
+    assert_eq!(of(&runs, "PA012").evidence, ["/run at /r (ro)"]);
+    assert_eq!(of(&runs, "PA013").evidence, ["/run at /r (ro)"]);
+    assert_eq!(
+        of(&runs, "PA011").evidence,
+        ["/srv/app/. at /app (rw)", "/srv/app/./etc at /c (rw)"]
+    );
 }
 
 /// A service whose every name is `text`.

@@ -56,6 +56,8 @@ pub(super) fn mac(subject: &Subject<'_>) -> Known<Answer> {
         text.ends_with("unconfined")
             || text.ends_with("label=disable")
             || text.ends_with("label:disable")
+            || text.ends_with("type:spc_t")
+            || text.ends_with("type=spc_t")
     };
     let off: Vec<String> = told.iter().filter(is_off).cloned().collect();
     Ok(if !off.is_empty() {

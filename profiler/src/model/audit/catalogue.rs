@@ -339,6 +339,7 @@ impl Check {
             &["PSS restricted"],
             pod::moot,
         ),
+        row("PA039", "not-read", "what may run containers was not looked at", NOTE, &[], pod::moot),
     ];
 
     /// The one with this identifier.

@@ -150,6 +150,8 @@ pub enum Filter {
 pub struct Process {
     /// Its effective uid, as the host sees it.
     pub uid: u32,
+    /// That is uid 0 of the host, or of its user namespace.
+    pub is_root: bool,
     /// Bounding set, by bits.
     pub bounding: u64,
     /// no_new_privs.
@@ -165,8 +167,11 @@ pub struct Process {
 /// A mount.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mount {
-    /// The path of the host; `None` for volumes of the engine and tmpfs.
+    /// The path of the host; `None` for volumes of the engine and tmpfs. One that does not begin with `/` is below a directory
+    /// that is not known.
     pub host: Option<String>,
+    /// Why it may be a path of the host though none is named.
+    pub unsure: Option<Unknown>,
     /// Where it is in the container.
     pub target: String,
     /// It can be written to.
@@ -230,6 +235,69 @@ pub struct Port {
     pub host: Option<u16>,
     /// The port of the container, with the protocol: `80/tcp`.
     pub container: String,
+}
+
+/// The program that a command begins with: what can be told of it without a value. `None` when it begins with anything else.
+pub(super) fn program(command: &str) -> Option<&str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._+-".contains(c);
+    command.split_whitespace().next().filter(|word| word.chars().all(is_plain))
+}
+
+/// What asks whether a container is well, by the engine's words for it: its kind and its program. The rest may hold a secret.
+/// `None` when nothing does; unknown when the words leave it to the image.
+///
+/// # Errors
+/// When there are no words, or none that an engine knows.
+pub fn health_check<'w>(words: impl IntoIterator<Item = &'w str>) -> Known<Option<String>> {
+    let mut words = words.into_iter();
+    let kind = match words.next() {
+        Some("NONE") => return Ok(None),
+        Some(kind @ ("CMD" | "CMD-SHELL")) => kind,
+        Some(_) => {
+            return Err(Unknown::because("its health check is of no kind that engines have"));
+        }
+        None => {
+            return Err(Unknown::because("an empty health check is the image's: it may have one"));
+        }
+    };
+    let name = words.next().and_then(program);
+    Ok(Some(name.map_or_else(|| kind.to_owned(), |name| format!("{kind} {name}"))))
+}
+
+/// `true` and `false` in the spellings that Docker takes in its options.
+#[must_use]
+pub fn docker_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// The path of the host that stands behind a volume of an engine; `None` where the engine or another machine keeps it.
+///
+/// # Errors
+/// When its driver or its options do not say.
+pub fn behind_volume(driver: &str, options: &BTreeMap<String, String>) -> Known<Option<String>> {
+    if !matches!(driver, "" | "local") {
+        return Err(Unknown::because(format!(
+            "what volumes of the driver `{driver}` are is not known"
+        )));
+    }
+    let option = |name: &str| options.get(name).map(String::as_str).unwrap_or_default();
+    let is_bind = option("o").split(',').any(|option| matches!(option, "bind" | "rbind"));
+    match (option("type"), option("device")) {
+        (_, "") | ("tmpfs" | "nfs" | "nfs4" | "cifs", _) if !is_bind => Ok(None),
+        (_, device) if is_bind && !device.is_empty() => Ok(Some(device.to_owned())),
+        _ => Err(Unknown::because("the options of its volume name a device of the host")),
+    }
+}
+
+/// A limit of nothing, in whichever unit, is none.
+#[must_use]
+pub fn is_limit(text: &str) -> bool {
+    let number = text.trim().trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    !number.is_empty() && number.parse::<f64>().map_or(true, |number| number > 0.0)
 }
 
 /// A variable of the environment. The value is never kept.
@@ -312,4 +380,47 @@ pub struct Packages {
     pub manager: &'static str,
     /// How many are installed; `None` where the database cannot be read.
     pub count: Option<usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_engines_are_read_as_they_do() {
+        let told = |words: &[&str]| health_check(words.iter().copied());
+        assert_eq!(told(&["NONE"]), Ok(None));
+        assert_eq!(
+            told(&["CMD-SHELL", "curl http://a:s3cret@b"]),
+            Ok(Some("CMD-SHELL curl".into()))
+        );
+        assert_eq!(told(&["CMD", "/bin/true", "s3cret"]), Ok(Some("CMD /bin/true".into())));
+        assert_eq!(told(&["CMD-SHELL", "A='x s3cret' b"]), Ok(Some("CMD-SHELL".into())));
+        assert!(told(&[]).is_err() && told(&["s3cret"]).is_err());
+        assert_eq!(
+            ["1", "True", "f", "FALSE", "no", ""].map(docker_bool),
+            [Some(true), Some(true), Some(false), Some(false), None, None,]
+        );
+        for text in ["0", "-1", "0m", "0.0", "0Gi", "", "b"] {
+            assert!(!is_limit(text), "{text}");
+        }
+        for text in ["1", "64m", "0.5", "500m", "64Mi"] {
+            assert!(is_limit(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn volumes_that_stand_for_paths_of_the_host_are_told() {
+        let of = |driver: &str, options: &[(&str, &str)]| {
+            let own = options.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+            behind_volume(driver, &own.collect())
+        };
+        let bind = [("type", "none"), ("o", "rw,bind"), ("device", "/etc")];
+        assert_eq!(of("local", &bind), Ok(Some("/etc".into())));
+        assert_eq!(of("", &[]), Ok(None));
+        assert_eq!(of("local", &[("type", "tmpfs"), ("device", "tmpfs")]), Ok(None));
+        assert_eq!(of("local", &[("type", "nfs"), ("device", ":/x"), ("o", "addr=x")]), Ok(None));
+        assert!(of("local", &[("type", "ext4"), ("device", "/dev/sda1")]).is_err());
+        assert!(of("rclone", &[]).is_err());
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Severity,
-    facts::{Image, Known, PrivilegedFile, Unknown, Variable},
+    facts::{Image, Known, PrivilegedFile, Unknown, Variable, program},
     run::{Answer, Subject, count},
 };
 
@@ -63,13 +63,7 @@ pub(super) fn size(subject: &Subject<'_>) -> Known<Answer> {
     let told: Vec<String> = layers
         .iter()
         .take(3)
-        .map(|layer| {
-            format!(
-                "{}: {}",
-                bytes(layer.size),
-                layer.created_by.chars().take(120).collect::<String>()
-            )
-        })
+        .map(|layer| format!("{}: {}", bytes(layer.size), instruction(&layer.created_by)))
         .collect();
     let whole = format!("{}, layers: {}", bytes(image.size), layers.len());
     Ok(if image.size > LARGE {
@@ -77,6 +71,35 @@ pub(super) fn size(subject: &Subject<'_>) -> Known<Answer> {
     } else {
         Answer::Passed(format!("{whole}; the largest {}", told.join("; ")))
     })
+}
+
+/// The instruction that made a layer, and the program that it ran. All else in it may be a secret: build arguments, variables, URLs.
+fn instruction(created_by: &str) -> String {
+    let told = created_by.trim_start();
+    let of_build_kit = ["ADD", "COPY", "RUN", "WORKDIR"]
+        .into_iter()
+        .find(|word| told.strip_prefix(word).is_some_and(|rest| rest.starts_with([' ', '\t'])));
+    let rest = told.strip_prefix(of_build_kit.unwrap_or_default()).unwrap_or(told).trim_start();
+    // `|1 NAME=VALUE /bin/sh -c COMMAND`: a value may have spaces in it, so what is after the last shell counts.
+    let (arguments, command) = match rest.strip_prefix('|') {
+        Some(rest) => (true, rest.rsplit_once("/bin/sh -c ").map_or("", |(_, command)| command)),
+        None => (false, rest.strip_prefix("/bin/sh -c ").unwrap_or(rest)),
+    };
+    if of_build_kit.is_none() && !arguments && !rest.starts_with("/bin/sh -c ") {
+        return "an instruction".into();
+    }
+    if let Some(rest) = command.trim_start().strip_prefix("#(nop)") {
+        let word = rest.split_whitespace().next().unwrap_or_default();
+        return if matches!(word, "ADD" | "COPY" | "WORKDIR") { word } else { "an instruction" }
+            .into();
+    }
+    let program = match of_build_kit {
+        None | Some("RUN") => program(command),
+        Some(_) => None,
+    };
+    let word = of_build_kit.unwrap_or("RUN");
+    let with = if arguments { " (with build arguments)" } else { "" };
+    format!("{word}{}{with}", program.map(|name| format!(" {name}")).unwrap_or_default())
 }
 
 fn bytes(bytes: u64) -> String {
@@ -211,6 +234,27 @@ pub(super) fn pinned(subject: &Subject<'_>) -> Known<Answer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_what_made_a_layer_no_value_is_told() {
+        for (created_by, told) in [
+            ("|1 NPM_TOKEN=s3cret /bin/sh -c npm install", "RUN npm (with build arguments)"),
+            (
+                "RUN |1 T=a s3cret b /bin/sh -c make T=s3cret # buildkit",
+                "RUN make (with build arguments)",
+            ),
+            ("RUN |1 T=s3cret npm i", "RUN (with build arguments)"),
+            ("RUN /bin/sh -c T=s3cret npm i # buildkit", "RUN"),
+            ("RUN /bin/sh -c curl -H s3cret # buildkit", "RUN curl"),
+            ("/bin/sh -c #(nop) ADD file:s3cret in / ", "ADD"),
+            ("/bin/sh -c #(nop)  ENV A=s3cret", "an instruction"),
+            ("ADD https://a:s3cret@b/ / # buildkit", "ADD"),
+            ("s3cret x", "an instruction"),
+            ("", "an instruction"),
+        ] {
+            assert_eq!(instruction(created_by), told, "{created_by}");
+        }
+    }
 
     #[test]
     fn secrets_are_known_by_their_names() {

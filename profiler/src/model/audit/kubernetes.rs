@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{
     facts::{
         Facts, Filter, Known, Limits, List, Mount, Namespaces, Port, Reservations, Source, Unknown,
-        User, Variable,
+        User, Variable, is_limit,
     },
     pod::{Container, Pod, SecurityContext},
 };
@@ -37,7 +37,7 @@ pub fn facts(of: &str, pod: &Pod, container: &Container) -> Facts {
         mac: mac(own, whole),
         read_only: Ok(own.read_only_root_filesystem == Some(true)),
         mounts: mounts(pod, container).into(),
-        devices: List::default(),
+        devices: devices(container),
         namespaces: Namespaces {
             pid: Ok(pod.spec.host_pid == Some(true)),
             network: Ok(pod.spec.host_network == Some(true)),
@@ -58,7 +58,7 @@ pub fn facts(of: &str, pod: &Pod, container: &Container) -> Facts {
         },
         ulimits: List::unknown(&unsaid("the node's runtime sets ulimits, a manifest cannot")),
         health: Ok(health(container)),
-        ports: ports(container).into(),
+        ports: ports(container, pod.spec.host_network == Some(true)).into(),
         default_network: None,
         environment: environment(container),
         labels: Err(image.clone()),
@@ -108,7 +108,18 @@ fn seccomp(own: &SecurityContext, whole: &SecurityContext) -> Known<Filter> {
 fn mac(own: &SecurityContext, whole: &SecurityContext) -> Known<Vec<String>> {
     let profile = own.app_armor_profile.as_ref().or(whole.app_armor_profile.as_ref());
     let kind = profile.and_then(|profile| profile.kind.as_deref());
-    Ok(kind.map(|kind| format!("AppArmor: {}", kind.to_ascii_lowercase())).into_iter().collect())
+    let label = own.se_linux_options.as_ref().or(whole.se_linux_options.as_ref());
+    let domain = label.and_then(|label| label.kind.as_deref()).filter(|kind| !kind.is_empty());
+    let app_armor = kind.map(|kind| format!("AppArmor: {}", kind.to_ascii_lowercase()));
+    Ok(app_armor.into_iter().chain(domain.map(|kind| format!("SELinux type:{kind}"))).collect())
+}
+
+fn devices(container: &Container) -> List<String> {
+    let mut devices = container.volume_devices.iter().flatten();
+    let one = devices.next().map(|it| {
+        Unknown::because(format!("which device is at {} is the cluster's to say", it.device_path))
+    });
+    List { known: Vec::new(), rest: one }
 }
 
 fn mounts(pod: &Pod, container: &Container) -> Vec<Mount> {
@@ -121,9 +132,22 @@ fn mounts(pod: &Pod, container: &Container) -> Vec<Mount> {
             };
             let volume = volumes().find(is_it);
             let host = volume.and_then(|it| it.get("hostPath")?.get("path")?.as_str());
-            let kind = volume.and_then(|it| it.keys().find(|key| *key != "name"));
+            let is_kind = |it: &(&String, &Value)| it.0 != "name" && !it.1.is_null();
+            let kind = volume.and_then(|it| it.iter().find(is_kind)).map(|(kind, _)| kind);
+            let unsure = match kind.map(String::as_str) {
+                Some("persistentVolumeClaim" | "csi" | "flexVolume" | "ephemeral") => {
+                    Some("the cluster says what stands behind it")
+                }
+                None => Some("its volume is not in the manifest, or of no kind"),
+                Some(_) => None,
+            };
+            let below = mount.sub_path.as_deref().filter(|path| !path.is_empty());
             Mount {
-                host: host.map(str::to_owned),
+                unsure: unsure.filter(|_| host.is_none()).map(Unknown::because),
+                host: host.map(|host| match below {
+                    Some(below) => format!("{host}/{below}"),
+                    None => host.to_owned(),
+                }),
                 target: mount.mount_path.clone(),
                 // Kubernetes mounts these read-only whatever is asked for.
                 writable: mount.read_only != Some(true)
@@ -138,12 +162,14 @@ fn mounts(pod: &Pod, container: &Container) -> Vec<Mount> {
         .collect()
 }
 
-fn resource(container: &Container, is_limit: bool, name: &str) -> Option<String> {
+fn resource(container: &Container, of_limits: bool, name: &str) -> Option<String> {
     let resources = container.resources.as_ref()?;
-    let own = |list: &Option<BTreeMap<String, Value>>| list.as_ref()?.get(name).map(text);
+    let own = |list: &Option<BTreeMap<String, Value>>| {
+        list.as_ref()?.get(name).map(text).filter(|limit| is_limit(limit))
+    };
     let limit = own(&resources.limits);
     // A request that is not there is the limit.
-    if is_limit { limit } else { own(&resources.requests).or(limit) }
+    if of_limits { limit } else { own(&resources.requests).or(limit) }
 }
 
 fn text(value: &Value) -> String {
@@ -161,10 +187,13 @@ fn health(container: &Container) -> Option<String> {
     (!set.is_empty()).then(|| set.join(", "))
 }
 
-fn ports(container: &Container) -> Vec<Port> {
+/// In the host's network a port of the container is one of the host.
+fn ports(container: &Container, in_hosts: bool) -> Vec<Port> {
     let ports = container.ports.iter().flatten();
-    let of_host =
-        ports.filter_map(|port| Some((port, port.host_port.filter(|number| *number != 0)?)));
+    let of_host = ports.filter_map(|port| {
+        let number = port.host_port.or(port.container_port.filter(|_| in_hosts));
+        Some((port, number.filter(|number| *number != 0)?))
+    });
     of_host
         .map(|(port, number)| Port {
             address: port.host_ip.clone().unwrap_or_default(),

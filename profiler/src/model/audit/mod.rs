@@ -19,7 +19,8 @@ mod seccomp;
 pub use catalogue::{Check, Severity};
 pub use facts::{
     Contents, Facts, Filter, Image, Known, Layer, Limits, List, Mount, Namespaces, Packages, Port,
-    PrivilegedFile, Process, Reservations, Source, Ulimit, Unknown, User, Variable,
+    PrivilegedFile, Process, Reservations, Source, Ulimit, Unknown, User, Variable, behind_volume,
+    docker_bool, health_check, is_limit,
 };
-pub use run::{Finding, Inputs, Machine, State, audit, pod_findings};
+pub use run::{Finding, Inputs, Machine, State, audit, pod_findings, unread_finding};
 pub use scan::{Scan, Vulnerability};

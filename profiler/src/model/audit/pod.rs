@@ -151,6 +151,7 @@ pub struct Container {
     pub env: Option<Vec<EnvVar>>,
     pub env_from: Option<Vec<Value>>,
     pub volume_mounts: Option<Vec<VolumeMount>>,
+    pub volume_devices: Option<Vec<VolumeDevice>>,
     pub resources: Option<Resources>,
     pub liveness_probe: Option<Probe>,
     pub readiness_probe: Option<Probe>,
@@ -185,6 +186,14 @@ pub struct VolumeMount {
     pub mount_path: String,
     pub read_only: Option<bool>,
     pub mount_propagation: Option<String>,
+    pub sub_path: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[expect(missing_docs, reason = "fields are those of Kubernetes")]
+pub struct VolumeDevice {
+    pub device_path: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -403,6 +412,7 @@ impl Pod {
         }
         broken.control = "Running as Non-root";
         let whole = pods.and_then(|it| it.run_as_non_root);
+        broken.when(whole == Some(false), || "spec: runAsNonRoot is false".to_owned());
         for one in self.containers() {
             let own = one.security_context.as_ref().and_then(|it| it.run_as_non_root);
             broken.when(own.or(whole) != Some(true), || {
@@ -695,6 +705,13 @@ mod tests {
             assert_eq!(broken(with(&pointer, bad)), [(Policy::Restricted, control)], "{pointer}");
             assert_eq!(broken(with(&pointer, good)), [], "{pointer}");
         }
+    }
+
+    #[test]
+    fn a_pod_must_not_say_that_root_is_right_whatever_its_containers_say() {
+        let mut pod = with("/spec/securityContext/runAsNonRoot", json!(false));
+        pod["spec"]["containers"][0]["securityContext"]["runAsNonRoot"] = json!(true);
+        assert_eq!(broken(pod), [(Policy::Restricted, "Running as Non-root")]);
     }
 
     #[test]

@@ -58,13 +58,12 @@ pub(super) fn health(subject: &Subject<'_>) -> Known<Answer> {
 }
 
 pub(super) fn addresses(subject: &Subject<'_>) -> Known<Answer> {
-    let is_any =
-        |port: &Port| matches!(port.address.as_str(), "" | "0.0.0.0" | "::" | "[::]" | "*");
     let found = subject.facts.ports.bad(is_any)?;
     if !found.is_empty() {
         return Ok(Answer::found(Severity::Warning, "ports are open at every address of the host")
             .with(found.into_iter().map(told)));
     }
+    own_network(subject)?;
     let bound: Vec<String> = subject.facts.ports.known.iter().map(told).collect();
     Ok(Answer::Passed(if bound.is_empty() {
         "no port of the host leads to it".into()
@@ -76,12 +75,31 @@ pub(super) fn addresses(subject: &Subject<'_>) -> Known<Answer> {
 pub(super) fn privileged_ports(subject: &Subject<'_>) -> Known<Answer> {
     let is_low = |port: &Port| port.host.is_some_and(|number| (1..1024).contains(&number));
     let found = subject.facts.ports.bad(is_low)?;
+    if found.is_empty() {
+        own_network(subject)?;
+    }
     Ok(if found.is_empty() {
         Answer::Passed("no port of the host below 1024".into())
     } else {
         Answer::found(Severity::Note, "ports of the host below 1024 lead to it")
             .with(found.into_iter().map(told))
     })
+}
+
+/// However the address is written.
+fn is_any(port: &Port) -> bool {
+    let address = port.address.trim_start_matches('[').trim_end_matches(']');
+    let parsed = address.parse::<std::net::IpAddr>();
+    matches!(address, "" | "*") || parsed.is_ok_and(|it| it.to_canonical().is_unspecified())
+}
+
+/// In the host's network, or another's, no setting says at which ports it listens.
+fn own_network(subject: &Subject<'_>) -> Known<()> {
+    if *subject.facts.namespaces.network.as_ref()? {
+        let why = "it is in the host's network: where it listens is not in its settings";
+        return Err(Unknown::because(why));
+    }
+    Ok(())
 }
 
 fn told(port: &Port) -> String {
@@ -99,4 +117,24 @@ pub(super) fn default_network(subject: &Subject<'_>) -> Known<Answer> {
         Some(true) => Answer::found(Severity::Note, "it is in the engine's default network"),
         Some(false) => Answer::Passed("not in the engine's default network".into()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_is_told_however_it_is_written() {
+        let is = |address: &str| {
+            is_any(&Port { address: address.into(), host: None, container: String::new() })
+        };
+        for address in
+            ["", "*", "0.0.0.0", "::", "[::]", "::0", "0:0:0:0:0:0:0:0", "::ffff:0.0.0.0"]
+        {
+            assert!(is(address), "{address}");
+        }
+        for address in ["127.0.0.1", "::1", "[::1]", "localhost"] {
+            assert!(!is(address), "{address}");
+        }
+    }
 }

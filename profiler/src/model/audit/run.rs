@@ -145,6 +145,12 @@ pub fn pod_findings(name: &str, violations: &[Violation]) -> Vec<Finding> {
     .collect()
 }
 
+/// What of a file may run containers and was not looked at.
+#[must_use]
+pub fn unread_finding(name: &str, why: &Unknown) -> Option<Finding> {
+    finding(Check::by_id("PA039")?, name, Err(why.clone()))
+}
+
 fn finding(check: &'static Check, subject: &str, answer: Known<Answer>) -> Option<Finding> {
     let (state, message, evidence, tighten) = match answer {
         Ok(Answer::Moot) => return None,

@@ -18,6 +18,8 @@ pub struct Scan {
     pub image: String,
     /// The ids and digests of that image; empty when the report names none. Hostile text.
     pub ids: Vec<String>,
+    /// It says that packages were looked at; a report on secrets or licences alone does not.
+    pub looked: bool,
     /// What it found.
     pub vulnerabilities: Vec<Vulnerability>,
 }
@@ -54,6 +56,9 @@ pub(super) fn vulnerabilities(subject: &Subject<'_>) -> Known<Answer> {
             scan.image
         )));
     }
+    if scan.vulnerabilities.is_empty() && !scan.looked {
+        return Err(Unknown::because("the report does not say that packages were looked at"));
+    }
     if scan.vulnerabilities.is_empty() {
         return Ok(Answer::Passed(format!("{} knows none of `{}`", scan.tool, scan.image)));
     }
@@ -84,15 +89,21 @@ pub(super) fn vulnerabilities(subject: &Subject<'_>) -> Known<Answer> {
 }
 
 impl Scan {
-    /// Whether it is about the image of this container: by id, else by name. A report that names none is about all.
+    /// Whether it is about the image of this container: by id where both name one, else by name. A report that names none is about all.
     #[must_use]
     pub fn is_of(&self, facts: &Facts) -> bool {
         let reference = facts.image_reference.as_deref().unwrap_or_default();
         if let Ok(image) = &facts.image
             && !self.ids.is_empty()
-            && self.ids.contains(&image.id)
         {
-            return true;
+            let digest = |id: &String| id.rsplit('@').next() == Some(image.id.as_str());
+            if self.ids.iter().any(digest) {
+                return true;
+            }
+            // A name can have moved; the digest of a registry is another than the image's id.
+            if self.ids.iter().any(|id| !id.contains('@')) {
+                return false;
+            }
         }
         let whole = |name: &str| {
             let name = name.trim_start_matches("docker.io/").trim_start_matches("library/");

@@ -5,20 +5,24 @@ use std::{
     path::Path,
 };
 
-use bollard::models::{ContainerInspectResponse, HostConfig, PortBinding};
+use bollard::models::{ContainerInspectResponse, HostConfig, MountPoint, PortBinding};
 
 use super::{ContainerInfo, Docker, EngineError, engine::EngineInfo, inspect};
 use crate::{
-    kernel::{filters, process},
+    kernel::{cgroup::detect, filters, process},
     model::{
         audit::{
             Facts, Filter, Image, Known, Layer, Limits, Mount, Namespaces, Port, Process,
-            Reservations, Source, Ulimit, Unknown, User, Variable,
+            Reservations, Source, Ulimit, Unknown, User, Variable, behind_volume, health_check,
         },
         recording::SeccompSetting,
         seccomp::SeccompFile,
     },
+    target::cgroup,
 };
+
+/// What stands behind each volume, by name.
+type Volumes = BTreeMap<String, Known<Option<String>>>;
 
 /// Reads a profile; `None` for one that no engine would load.
 pub type ParseProfile<'a> = &'a dyn Fn(&str) -> Option<SeccompFile>;
@@ -38,7 +42,23 @@ impl Docker {
             Some(id) => self.image(id).await,
             None => Err(Unknown::because("the engine names no image")),
         };
-        Ok(facts(answer, info, self.version(), image, parse))
+        let mut volumes = Volumes::new();
+        for mount in answer.mounts.iter().flatten().filter(|mount| is_volume(mount)) {
+            let name = mount.name.clone().unwrap_or_default();
+            let behind = self.behind(&name).await;
+            volumes.insert(name, behind);
+        }
+        Ok(facts(answer, info, self.version(), image, &volumes, parse))
+    }
+
+    /// The path of the host that a volume stands for.
+    async fn behind(&self, name: &str) -> Known<Option<String>> {
+        let connection = self.connection();
+        let asked = connection.ask("inspect a volume", self.client.inspect_volume(name));
+        let volume = asked.await.map_err(|error| {
+            Unknown::because(format!("the engine does not describe a volume: {error}"))
+        })?;
+        behind_volume(&volume.driver, &volume.options.into_iter().collect())
     }
 
     async fn image(&self, id: &str) -> Known<Image> {
@@ -72,16 +92,16 @@ fn facts(
     info: &ContainerInfo,
     engine: &EngineInfo,
     image: Known<Image>,
+    volumes: &Volumes,
     parse: ParseProfile<'_>,
 ) -> Facts {
     let host = answer.host_config.clone().unwrap_or_default();
     let config = answer.config.clone().unwrap_or_default();
-    let process = info.pid.and_then(process_of);
-    let mode = |mode: &Option<String>| Ok(mode.as_deref() == Some("host"));
+    let process = info.pid.and_then(|pid| process_of(pid, &info.id));
+    let mode = |mode: &Option<String>| shares(mode.as_deref().unwrap_or_default());
     let labels = config.labels.unwrap_or_default();
     let is_default = |mode: &str| matches!(mode, "" | "default" | "bridge" | "podman");
     let health = config.healthcheck.and_then(|check| check.test).unwrap_or_default();
-    let has_check = !health.is_empty() && health[0] != "NONE";
     Facts {
         name: info.name.clone(),
         source: Source::Engine,
@@ -92,7 +112,7 @@ fn facts(
         no_new_privileges: Ok(info.facts.no_new_privileges),
         mac: Ok(mac(&host, answer.app_armor_profile.as_deref())),
         read_only: Ok(host.readonly_rootfs.unwrap_or(false)),
-        mounts: mounts(&answer, &host).into(),
+        mounts: mounts(&answer, &host, volumes).into(),
         devices: devices(&host).into(),
         namespaces: Namespaces {
             pid: mode(&host.pid_mode),
@@ -116,7 +136,12 @@ fn facts(
             cpu: Ok(positive(host.cpu_shares).map(|shares| format!("{shares} shares"))),
         },
         ulimits: ulimits(&host).into(),
-        health: Ok(has_check.then(|| health.join(" "))),
+        // The image's own is among it already.
+        health: if health.is_empty() {
+            Ok(None)
+        } else {
+            health_check(health.iter().map(String::as_str))
+        },
         ports: ports(&answer, &host).into(),
         default_network: Some(is_default(host.network_mode.as_deref().unwrap_or_default())),
         environment: environment(&config.env.unwrap_or_default()).into(),
@@ -127,11 +152,26 @@ fn facts(
     }
 }
 
-/// What the kernel says of its first process.
-fn process_of(pid: i32) -> Option<Process> {
+/// Whether a mode of the engine's is the host's namespace.
+fn shares(mode: &str) -> Known<bool> {
+    if mode.starts_with("container:") || mode.starts_with("ns:") {
+        return Err(Unknown::because(format!("it is in the namespace of another: `{mode}`")));
+    }
+    Ok(mode == "host")
+}
+
+/// What the kernel says of its first process; `None` where the cgroup of that process is not the container's: the engine may be
+/// on another machine, or the process gone.
+fn process_of(pid: i32, id: &str) -> Option<Process> {
+    let setup = detect(Path::new("/")).ok()?;
+    let is_its_own = || cgroup::of_container(Path::new("/"), &setup, pid, id).is_ok();
+    if !is_its_own() {
+        return None;
+    }
     let confined = process::confined(Path::new("/proc"), pid)?;
-    Some(Process {
+    let process = Process {
         uid: confined.uid,
+        is_root: confined.uid == 0 || confined.root_uid == Some(confined.uid),
         bounding: confined.bounding,
         no_new_privileges: confined.no_new_privileges,
         seccomp_mode: confined.seccomp_mode,
@@ -139,19 +179,18 @@ fn process_of(pid: i32) -> Option<Process> {
         is_hosts_root: confined.root_uid.map(|uid| uid == 0).ok_or_else(|| {
             Unknown::because("no uid is 0 in its user namespace, or its map cannot be read")
         }),
-    })
+    };
+    is_its_own().then_some(process)
 }
 
-/// A name says less than the process does: the image may give any name uid 0.
+/// The process says more than the setting does: the image may give any name uid 0, and what starts as root may become another.
 fn user(setting: &str, process: Option<&Process>) -> User {
     let name = setting.split(':').next().unwrap_or_default();
-    let is_root = match (name, name.parse::<u32>()) {
-        ("" | "root", _) => Ok(true),
-        (_, Ok(uid)) => Ok(uid == 0),
-        _ => match process {
-            Some(process) => Ok(process.uid == 0),
-            None => Err(Unknown::because(format!("the image says which uid `{name}` has"))),
-        },
+    let is_root = match (process, name, name.parse::<u32>()) {
+        (Some(process), ..) => Ok(process.is_root),
+        (None, "" | "root", _) => Ok(true),
+        (None, _, Ok(uid)) => Ok(uid == 0),
+        _ => Err(Unknown::because(format!("the image says which uid `{name}` has"))),
     };
     User { setting: setting.to_owned(), is_root }
 }
@@ -192,12 +231,20 @@ fn mac(host: &HostConfig, app_armor: Option<&str>) -> Vec<String> {
     of_mac.cloned().chain(named).collect()
 }
 
-fn mounts(answer: &ContainerInspectResponse, host: &HostConfig) -> Vec<Mount> {
+fn is_volume(mount: &MountPoint) -> bool {
+    !matches!(mount.typ.as_deref(), Some("bind" | "tmpfs" | "image"))
+}
+
+fn mounts(answer: &ContainerInspectResponse, host: &HostConfig, volumes: &Volumes) -> Vec<Mount> {
     let is_shared = |text: &str| matches!(text, "shared" | "rshared");
     let mounted = answer.mounts.iter().flatten().map(|mount| {
         let kind = mount.typ.clone().unwrap_or_else(|| "volume".to_owned());
+        let behind = volumes.get(mount.name.as_deref().unwrap_or_default()).cloned();
+        let behind = behind.filter(|_| is_volume(mount)).unwrap_or(Ok(None));
+        let bound = mount.source.clone().filter(|_| kind == "bind");
         Mount {
-            host: mount.source.clone().filter(|_| kind == "bind"),
+            unsure: behind.clone().err(),
+            host: bound.or(behind.ok().flatten()),
             target: mount.destination.clone().unwrap_or_default(),
             writable: mount.rw.unwrap_or(true),
             shared: mount.propagation.as_deref().is_some_and(is_shared),
@@ -286,4 +333,61 @@ fn positive(number: Option<i64>) -> Option<i64> {
 
 fn bytes(bytes: i64) -> String {
     format!("{bytes} bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_says_who_it_is_before_the_setting_does() {
+        let process = |uid, is_root| Process {
+            uid,
+            is_root,
+            bounding: 0,
+            no_new_privileges: false,
+            seccomp_mode: 2,
+            filters: Ok(Vec::new()),
+            is_hosts_root: Ok(false),
+        };
+        for (setting, process, is_root) in [
+            ("", None, Some(true)),
+            ("1000:0", None, Some(false)),
+            ("app", None, None),
+            ("app", Some(process(0, true)), Some(true)),
+            ("", Some(process(999, false)), Some(false)),
+            ("1000", Some(process(100_000, true)), Some(true)),
+        ] {
+            assert_eq!(user(setting, process.as_ref()).is_root.ok(), is_root, "{setting}");
+        }
+        assert_eq!((shares("host"), shares("private")), (Ok(true), Ok(false)));
+        assert!(shares("container:ab").is_err());
+    }
+
+    #[test]
+    fn of_a_process_that_is_not_the_containers_nothing_is_told() {
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        assert_eq!(process_of(own, &"ab".repeat(32)), None);
+    }
+
+    #[test]
+    fn volumes_are_what_stands_behind_them() {
+        let answer = serde_json::json!({"Mounts": [
+            {"Type": "volume", "Name": "a", "Destination": "/a"},
+            {"Type": "volume", "Name": "b", "Destination": "/b"},
+            {"Type": "volume", "Destination": "/c"},
+            {"Type": "bind", "Source": "/srv", "Destination": "/d"},
+        ]});
+        let answer = serde_json::from_value(answer).expect("an answer");
+        let unsure = || Err(Unknown::because("not known"));
+        let volumes = [("a", Ok(Some("/etc".to_owned()))), ("b", unsure()), ("", unsure())];
+        let volumes = volumes.map(|(name, behind)| (name.to_owned(), behind)).into();
+        let told = mounts(&answer, &HostConfig::default(), &volumes);
+        let told: Vec<_> =
+            told.iter().map(|it| (it.host.as_deref(), it.unsure.is_some())).collect();
+        assert_eq!(
+            told,
+            [(Some("/etc"), false), (None, true), (None, true), (Some("/srv"), false)]
+        );
+    }
 }

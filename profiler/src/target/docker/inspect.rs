@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::{
     model::{
+        audit::docker_bool,
         capability,
         recording::{Container, SeccompSetting},
     },
@@ -120,7 +121,9 @@ pub(super) fn seccomp_option(host: &HostConfig) -> Option<&str> {
 
 fn no_new_privileges(options: &[String], engine: &EngineInfo) -> bool {
     match option_value(options, "no-new-privileges") {
-        Some(value) => value != "false",
+        // Alone it is on; what Docker cannot read it refuses.
+        Some("") => true,
+        Some(value) => docker_bool(value).unwrap_or(false),
         None => engine.default_no_new_privileges,
     }
 }
@@ -398,6 +401,9 @@ mod tests {
             ("no-new-privileges=true", true),
             ("no-new-privileges:false", false),
             ("no-new-privileges=false", false),
+            ("no-new-privileges:0", false),
+            ("no-new-privileges=False", false),
+            ("no-new-privileges=1", true),
             ("no-new-privilegesx", false),
         ] {
             let host = format!(r#"{{"SecurityOpt":["{option}"]}}"#);
