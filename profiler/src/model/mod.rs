@@ -40,4 +40,5 @@ pub mod syscall;
 mod tables;
 pub mod text;
 pub mod union;
+pub mod usage;
 pub mod verdict;

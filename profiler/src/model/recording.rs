@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{arch::Abi, arguments::Masked};
+use crate::model::{arch::Abi, arguments::Masked, usage::Usage};
 
 /// The version written to `recording.json`; a larger one is refused on reading.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -110,6 +110,9 @@ pub struct Run {
     /// as the target's.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub inner_cgroups: u64,
+    /// What its containers used beside calls and capabilities; absent for other targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 /// The machine that a run was made on.
@@ -425,6 +428,6 @@ pub struct ArgumentFact {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_zero(count: &u64) -> bool {
+pub(super) fn is_zero(count: &u64) -> bool {
     *count == 0
 }

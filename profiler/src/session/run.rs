@@ -118,6 +118,7 @@ pub fn recording(id: RunId, circumstances: Circumstances, evidence: Evidence) ->
         container,
         missing,
         inner_cgroups: evidence.inner_cgroups,
+        usage: None,
     };
     Recording {
         schema_version: SCHEMA_VERSION,

@@ -69,6 +69,7 @@ fn run(number: u8) -> Run {
         }),
         missing,
         inner_cgroups: u64::from(number % 3),
+        usage: None,
     }
 }
 

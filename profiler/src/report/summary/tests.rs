@@ -37,6 +37,7 @@ fn run(missing: Vec<Missing>) -> Run {
         container: Some(container()),
         missing,
         inner_cgroups: 0,
+        usage: None,
     }
 }
 
