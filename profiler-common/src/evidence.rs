@@ -1,7 +1,8 @@
 //! What is kept of syscalls, capability checks and denials.
 
-/// Syscall numbers below this have a cell of their own; others go to a bounded hash.
-pub const DENSE_SYSCALLS: usize = 512;
+/// Numbers below this may be calls that kernels have. What the workload makes of them by the machine's own ABI has a cell; all else
+/// is in hashes.
+pub const DENSE_SYSCALLS: usize = 480;
 
 /// Indexes of the phase dimension.
 pub mod phase {
@@ -11,8 +12,6 @@ pub mod phase {
     pub const HANDOVER: u8 = 1;
     /// The entry point and all that follows.
     pub const WORKLOAD: u8 = 2;
-    /// How many there are.
-    pub const COUNT: usize = 3;
 }
 
 /// Number spaces as the kernel tells them apart.
@@ -23,19 +22,17 @@ pub mod abi {
     pub const COMPAT: u8 = 1;
     /// x32: native with bit 30 set, which is removed from the number.
     pub const X32: u8 = 2;
-    /// How many have dense cells; x32 has none.
-    pub const DENSE: usize = 2;
 }
 
 /// Bit 30 of a native number marks an x32 call.
 pub const X32_BIT: u32 = 0x4000_0000;
 
-/// The set of calls seen in one slot: a word each, so that setting one never races with another.
+/// The calls of the workload seen in one slot: a word each, so that setting one never races with another.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Seen {
-    /// `[phase][abi][number]`, not 0 when seen.
-    pub calls: [[[Makers; DENSE_SYSCALLS]; abi::DENSE]; phase::COUNT],
+    /// By number, not 0 when seen.
+    pub calls: [Makers; DENSE_SYSCALLS],
 }
 
 /// Marks of the programs that did something last, 16 bits each, none below [`FIRST_MARK`]; or [`FULL`]. 0: nobody did.
@@ -50,7 +47,7 @@ pub const FIRST_MARK: Makers = 1 << 10;
 /// In place of marks: too many programs take turns, no more of them are told apart.
 pub const FULL: Makers = u64::MAX;
 
-/// Identifies a call in a slot. Key of `SPARSE`, whose value is [`Makers`].
+/// Identifies a call in a slot. Key of `BESIDE` and `SPARSE`, whose values are [`Makers`].
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CallKey {
@@ -387,7 +384,7 @@ pub struct Stack {
 const _: () = assert!(size_of::<Stack>() == 152);
 const _: () = assert!(size_of::<FileId>() == 24 && size_of::<ExecutedKey>() == 32);
 const _: () = assert!(size_of::<Executed>() == 112 && size_of::<Execution>() == 304);
-const _: () = assert!(size_of::<Seen>() == 24_576 && size_of::<CallKey>() == 12);
+const _: () = assert!(size_of::<Seen>() == 3840 && size_of::<CallKey>() == 12);
 const _: () = assert!(size_of::<Sighting>() == 96 && size_of::<CheckKey>() == 80);
 const _: () = assert!(size_of::<Check>() == 40 && size_of::<DenialKey>() == 16);
 const _: () = assert!(size_of::<Denial>() == 64 && size_of::<MakerKey>() == 20);

@@ -4,6 +4,8 @@
 //! the verifier assumes nothing (Linux 5.10 takes no pointers), and so is their answer. Any other function is followed again for
 //! each way that leads to it.
 
+use core::hint;
+
 use profiler_common::{evidence::CallKey, scope::Slot};
 
 /// A call as two numbers. The upper half of the second is free.
@@ -18,7 +20,8 @@ pub fn packed(call: &CallKey) -> (u64, u64) {
 pub fn call(place: u64, how: u64) -> CallKey {
     CallKey {
         slot: place as Slot,
-        nr: (place >> 32) as u32,
+        // else the compiler compares the two together, and the verifier does not see the bound of one
+        nr: hint::black_box((place >> 32) as u32),
         abi: how as u8,
         phase: (how >> 8) as u8,
         reserved: 0,

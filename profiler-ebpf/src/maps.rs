@@ -54,11 +54,15 @@ pub static SLOTS: Array<Target> = Array::with_max_entries(256, 0);
 #[map]
 pub static EVIDENCE: Array<Stamp> = Array::with_max_entries(256, 0);
 
-/// The evidence of calls, per slot.
+/// The workload's calls by the machine's own ABI, per slot.
 #[map]
 pub static SEEN: Array<Seen> = Array::with_max_entries(256, 0);
 
-/// Calls without a cell in `SEEN`.
+/// Calls by another ABI, and the runtime's, of the numbers that have a cell in `SEEN`.
+#[map]
+pub static BESIDE: HashMap<CallKey, Makers> = HashMap::with_max_entries(32_768, ON_DEMAND);
+
+/// Calls of any other number.
 #[map]
 pub static SPARSE: HashMap<CallKey, Makers> = HashMap::with_max_entries(4096, ON_DEMAND);
 

@@ -1,6 +1,6 @@
 //! Calls that entered the kernel: a set per slot, phase and number space.
 
-use aya_ebpf::programs::BtfTracePointContext;
+use aya_ebpf::{maps::HashMap, programs::BtfTracePointContext};
 use profiler_common::{
     evidence::{CallKey, DENSE_SYSCALLS, FIRST_MARK, Makers, Seen, abi, phase},
     scope::{Slot, loss, slot_of},
@@ -11,7 +11,7 @@ use crate::{
     attribution::{self, Maker},
     calls, implied, joined,
     kernel::{self, Address},
-    maps::{self, COUNTS, LOSSES, SEEN, SPARSE, add, control, lost},
+    maps::{self, BESIDE, COUNTS, LOSSES, SEEN, SPARSE, add, control, lost},
     outcome, scope, stack,
 };
 
@@ -65,21 +65,21 @@ extern "C" fn noted(place: u64, how: u64, thread: u64) -> u64 {
     let mut key = apart::call(place, how);
     key.phase = joined::phase(target);
     joined::called(target, &key);
-    let makers = if is_dense(&key) {
+    let makers = if has_cell(&key) {
         SEEN.get_ptr_mut(key.slot).and_then(|seen| cell(seen, &key))
     } else {
-        sparse(&key, how & LATE != 0)
+        entry(&key, how & LATE != 0)
     };
     let maker = attribution::thread(thread);
     let is_new = makers.is_some_and(|makers| arguments::note(makers, &key, &maker));
     u64::from(is_new) | u64::from(key.phase) << 1
 }
 
-/// The entry of a number without a cell. A loss is counted when the call enters; late, only if it is the first, as it may not have been
+/// The entry of a call without a cell. A loss is counted when the call enters; late, only if it is the first, as it may not have been
 /// seen to enter.
 #[inline(always)]
-fn sparse(key: &CallKey, is_late: bool) -> Option<*mut Makers> {
-    let entry = maps::entry(&SPARSE, key, 0);
+fn entry(key: &CallKey, is_late: bool) -> Option<*mut Makers> {
+    let entry = maps::entry(table(key), key, 0);
     let is_told = is_late && LOSSES.get(loss::SYSCALLS).is_some_and(|lost| *lost != 0);
     if entry.is_none() && !is_told {
         lost(loss::SYSCALLS);
@@ -130,15 +130,8 @@ pub fn returned(slot: Slot, abi: u8, nr: u32) {
 pub fn is_known(slot: Slot, abi: u8, nr: u32) -> bool {
     let phase = joined::noted_phase();
     let key = CallKey { slot: slot_of(scope::evidence(slot)), nr, abi, phase, reserved: 0 };
-    if !is_dense(&key) {
-        // SAFETY: the pointer is to a live map value.
-        return SPARSE
-            .get_ptr(&key)
-            .is_some_and(|makers| is_any(unsafe { makers.read_volatile() }));
-    }
     let Some(seen) = SEEN.get_ptr_mut(key.slot) else { return true };
-    // SAFETY: in bounds, see `cell`.
-    cell(seen, &key).is_some_and(|makers| is_any(unsafe { makers.read_volatile() }))
+    is_any(makers(seen, &key))
 }
 
 #[inline(always)]
@@ -150,29 +143,40 @@ fn is_any(makers: Makers) -> bool {
 #[inline(always)]
 fn is_seen(key: &CallKey, maker: &Maker) -> bool {
     let Some(seen) = SEEN.get_ptr_mut(key.slot) else { return true };
-    let Some(makers) = cell(seen, key) else { return false };
-    // SAFETY: in bounds, see `cell`.
-    let makers = unsafe { makers.read_volatile() };
+    let makers = makers(seen, key);
     maker.is_among(makers) || makers != 0 && !is_any(makers) && arguments::are_known(key, maker)
+}
+
+/// The word of a call, 0 when there is none.
+#[inline(always)]
+fn makers(seen: *mut Seen, key: &CallKey) -> Makers {
+    let word = if has_cell(key) {
+        cell(seen, key).map(<*mut Makers>::cast_const)
+    } else {
+        table(key).get_ptr(key)
+    };
+    // SAFETY: the pointer is to a live map value, see `cell`.
+    word.map_or(0, |word| unsafe { word.read_volatile() })
 }
 
 /// Whether a call has a cell.
 #[inline(always)]
-fn is_dense(key: &CallKey) -> bool {
-    (key.nr as usize) < DENSE_SYSCALLS && (key.abi as usize) < abi::DENSE
+fn has_cell(key: &CallKey) -> bool {
+    key.phase == phase::WORKLOAD && key.abi == abi::NATIVE && (key.nr as usize) < DENSE_SYSCALLS
 }
 
-/// The cell of a call with a dense number.
+/// Where a call without a cell is.
+#[inline(always)]
+fn table(key: &CallKey) -> &'static HashMap<CallKey, Makers> {
+    // numbers that no kernel has are as many as a workload likes: they take no room of others
+    let is_known = (key.nr as usize) < DENSE_SYSCALLS && key.abi != abi::X32;
+    if is_known { &BESIDE } else { &SPARSE }
+}
+
+/// The cell of a call that has one.
 #[inline(always)]
 fn cell(seen: *mut Seen, key: &CallKey) -> Option<*mut Makers> {
-    let (phase, abi, nr) = (key.phase as usize, key.abi as usize, key.nr as usize);
-    if phase >= phase::COUNT || abi >= abi::DENSE || nr >= DENSE_SYSCALLS {
-        return None;
-    }
-    // SAFETY: `seen` points to a live map value, and all three indexes are within it. They are added one by one: the
-    // verifier does not see the bound of a sum that the compiler made a bitwise or.
-    Some(unsafe {
-        let abis = seen.cast::<[[Makers; DENSE_SYSCALLS]; abi::DENSE]>().add(phase);
-        abis.cast::<[Makers; DENSE_SYSCALLS]>().add(abi).cast::<Makers>().add(nr)
-    })
+    let nr = key.nr as usize;
+    // SAFETY: `seen` points to a live map value, and the index is within it.
+    (nr < DENSE_SYSCALLS).then(|| unsafe { seen.cast::<Makers>().add(nr) })
 }

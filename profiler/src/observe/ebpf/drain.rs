@@ -427,23 +427,23 @@ pub fn losses(ebpf: &mut Ebpf, uncounted: &Uncounted) -> Result<Vec<Missing>, Ob
     Ok(missing)
 }
 
-/// Every call in the slots, with its word, from the dense table and the sparse one.
+/// Every call in the slots, with its word, from the dense table and the others.
 fn calls(ebpf: &mut Ebpf, slots: &[Slot]) -> Result<BTreeMap<CallKey, Makers>, ObserveError> {
     let mut found = BTreeMap::new();
     let seen = array::<Seen>(ebpf, "SEEN")?;
     for slot in slots {
         let calls = seen.get(slot, 0).map_err(map_error("SEEN"))?.calls;
-        for (phase, abis) in calls.iter().enumerate() {
-            for (abi, numbers) in abis.iter().enumerate() {
-                for (nr, makers) in numbers.iter().enumerate().filter(|(_, makers)| **makers != 0) {
-                    let (nr, abi, phase) = (nr as u32, abi as u8, phase as u8);
-                    found.insert(CallKey { slot: *slot, nr, abi, phase, reserved: 0 }, *makers);
-                }
-            }
+        for (nr, makers) in calls.iter().enumerate().filter(|(_, makers)| **makers != 0) {
+            let (abi, phase) = (abi::NATIVE, phase::WORKLOAD);
+            let key = CallKey { slot: *slot, nr: nr as u32, abi, phase, reserved: 0 };
+            found.insert(key, *makers);
         }
     }
-    let sparse = hash::<CallKey, Makers>(ebpf, "SPARSE")?;
-    found.extend(sparse.iter().filter_map(Result::ok).filter(|(key, _)| slots.contains(&key.slot)));
+    for name in ["BESIDE", "SPARSE"] {
+        let map = hash::<CallKey, Makers>(ebpf, name)?;
+        let entries = map.iter().filter_map(Result::ok);
+        found.extend(entries.filter(|(key, _)| slots.contains(&key.slot)));
+    }
     Ok(found)
 }
 

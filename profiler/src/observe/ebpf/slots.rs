@@ -258,13 +258,15 @@ fn demote(ebpf: &mut Ebpf, cgroup_id: u64) -> Result<(), ObserveError> {
 
 /// Removes all evidence of slots.
 pub fn clear(ebpf: &mut Ebpf, slots: &BTreeSet<Slot>) -> Result<(), ObserveError> {
-    let empty = Seen { calls: [[[0; _]; _]; _] };
+    let empty = Seen { calls: [0; _] };
     let mut seen = array::<Seen>(ebpf, "SEEN")?;
     for slot in slots {
         seen.set(*slot, empty, 0).map_err(map_error("SEEN"))?;
     }
     let has = |slot| slots.contains(&slot);
-    remove_where::<CallKey, Makers>(ebpf, "SPARSE", |key| has(key.slot))?;
+    for name in ["BESIDE", "SPARSE"] {
+        remove_where::<CallKey, Makers>(ebpf, name, |key| has(key.slot))?;
+    }
     remove_where::<ArgumentsKey, Makers>(ebpf, "ARGUMENTS", |key| has(key.call.slot))?;
     remove_where::<MakerKey, Sighting>(ebpf, "MAKERS", |key| has(key.call.slot))?;
     remove_where::<CheckKey, Check>(ebpf, "CHECKS", |key| has(slot_of(key.slot)))?;
