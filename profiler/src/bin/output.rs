@@ -57,15 +57,6 @@ struct Known {
 impl Known {
     fn read(place: &Place) -> Result<Known> {
         let dir = &place.path();
-        if dir.join("seccomp.json").exists()
-            && !["profile.json", "recording.json"].iter().any(|name| dir.join(name).exists())
-        {
-            bail!(
-                "`{}` has a seccomp.json and no profile.json, by which it could grow\n\
-                 hint: write elsewhere with `-o DIR`, and compare: profiler diff",
-                dir.display()
-            );
-        }
         Ok(Known {
             recording: text(place, "recording.json")?
                 .map(|text| ingest::recording::parse(&text))
@@ -84,12 +75,29 @@ impl Known {
 fn text(place: &Place, name: &str) -> Result<Option<String>> {
     let path = place.path().join(name);
     place.read(name).with_context(|| {
-        format!("cannot join with `{}`\nhint: write elsewhere with `-o DIR`", path.display())
+        format!("cannot use `{}`\nhint: write elsewhere with `-o DIR`", path.display())
     })
 }
 
-/// Whether what a directory has can be joined with, before anything is recorded.
+/// Whether a directory takes a result, and what it has can be joined with, before anything is recorded.
 pub fn check(place: &Place, committed: Committed) -> Result<()> {
+    let dir = place.path();
+    let has = |name: &&str| dir.join(name).exists();
+    if has(&"seccomp.json") && !["profile.json", "recording.json"].iter().any(has) {
+        bail!(
+            "`{}` has a seccomp.json and no profile.json, by which it could grow\n\
+             hint: write elsewhere with `-o DIR`, and compare: profiler diff",
+            dir.display()
+        );
+    }
+    for name in bundle::NAMES {
+        if text(place, name)?.is_some_and(|text| !bundle::is_own(name, &text)) {
+            bail!(
+                "`{}` was not written by profiler, and would be replaced\nhint: write elsewhere with `-o DIR`",
+                dir.join(name).display()
+            );
+        }
+    }
     if committed != Committed::Replace {
         Known::read(place)?;
     }
@@ -104,6 +112,7 @@ pub fn write(
     choices: &Choices,
     committed: Committed,
 ) -> Result<Recording> {
+    check(place, committed)?;
     let (recording, profile) = match committed {
         Committed::Replace => {
             (recording.clone(), policy::derive(recording, &choices.options(None)))

@@ -9,6 +9,16 @@ use crate::{
 pub const NAMES: [&str; 5] =
     ["recording.json", "profile.json", "seccomp.json", "compose.yaml", "kubernetes.yaml"];
 
+/// Whether a file of this name is a result's, and not somebody else's that happens to be called so: what is YAML begins with profiler's own words.
+#[must_use]
+pub fn is_own(name: &str, text: &str) -> bool {
+    match name {
+        "compose.yaml" => text.starts_with(compose::FIRST_LINE),
+        "kubernetes.yaml" => text.starts_with(kubernetes::FIRST_LINE),
+        _ => true,
+    }
+}
+
 /// Name and text of each file of `dir`, in a fixed order. `dir` is as the user would type it.
 ///
 /// Compose and Kubernetes describe containers, so a command's or a cgroup's result has neither: it would

@@ -10,6 +10,9 @@ use crate::{
     render::yaml::Yaml,
 };
 
+/// How the override of one service begins.
+pub(super) const FIRST_LINE: &str = "# Runs the service under what profiler recorded.\n";
+
 const HEAD: &str = "\
 # Runs the service under what profiler recorded.
 #   docker compose -f compose.yaml -f THIS_FILE up

@@ -7,6 +7,9 @@ use crate::{
     render::{compose::service_name, yaml::Yaml},
 };
 
+/// How the patch begins.
+pub(super) const FIRST_LINE: &str = "# A patch for a Deployment, StatefulSet or DaemonSet; ";
+
 const HEAD: &str = "\
 # A patch for a Deployment, StatefulSet or DaemonSet; the container's name must be that of its pod template.
 #   kubectl patch deployment NAME --patch-file THIS_FILE

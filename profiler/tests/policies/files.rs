@@ -154,7 +154,29 @@ fn a_seccomp_file_alone_is_not_replaced() {
     place.write("out/seccomp.json", "{}");
     let said = place.profiler(&["generate", "recording.json", "--into", "out"]).with(2);
     assert!(said.stderr.contains("by which it could grow"), "{}", said.stderr);
+    place.profiler(&["generate", "recording.json", "-o", "out"]).with(2);
     assert_eq!(place.read("out/seccomp.json"), "{}");
+}
+
+#[test]
+fn a_file_of_somebody_else_is_neither_replaced_nor_removed() {
+    let place = Place::new();
+    place.write("recording.json", &render::json::recording(&backend()));
+    let command = include_str!("../data/command.json");
+    place.write("command.json", command);
+    for name in ["compose.yaml", "kubernetes.yaml"] {
+        let file = format!("{name}.d/{name}");
+        place.write(&file, "services: {}\n");
+        // of a command there is no such file, and an earlier result's would go
+        for recording in ["recording.json", "command.json"] {
+            let args = ["generate", recording, "-o", &format!("{name}.d")];
+            let said = place.profiler(&args).with(2);
+            assert!(said.stderr.contains("was not written by profiler"), "{}", said.stderr);
+            assert_eq!(place.read(&file), "services: {}\n");
+        }
+    }
+    place.profiler(&["generate", "recording.json", "-o", "out"]).with(0);
+    place.profiler(&["generate", "recording.json", "-o", "out"]).with(0);
 }
 
 #[test]
