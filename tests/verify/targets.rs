@@ -313,6 +313,15 @@ fn compose_service(machine: &Machine) -> Result<()> {
     let place = ["--compose", file.as_str(), "--service", "one"];
     let held = run(machine, &recorded.dir, &place, &["true"])?.expect(0, "holds")?;
     ensure!(held.json["in_force"]["evidence"] == "kernel", "{}", held.json);
+    // compose 2 refuses an option that is there twice
+    let evidence = recorded.dir.join("recording.json");
+    let set = scratch.join("set");
+    let words = ["generate", evidence.as_str(), "-o", set.as_str(), "--no-new-privileges"];
+    program::run(&mut program::command(&machine.profiler, words), Duration::from_secs(30))?
+        .expect(0)?;
+    let known = fs_err::read_to_string(&file)?;
+    fs_err::write(&file, known + "    security_opt: [\"no-new-privileges:true\"]\n")?;
+    run(machine, &set, &place, &["true"])?.expect(0, "holds with an option of the file")?;
     let gone = syscalls::name(NUMBERS[0])?;
     let less = without(&recorded.dir, &[&gone], scratch.join("less"))?;
     let id = scratch.join("id");

@@ -3,6 +3,7 @@
 //! A file is read by compose itself, never here: variables, `extends`, `include`, `.env` and the project's name are its business.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     process::Stdio,
@@ -173,6 +174,36 @@ pub async fn read(path: &Path) -> Result<Project, ComposeError> {
     Ok(Project { name, services, files })
 }
 
+/// What the file at `path` sets as `security_opt` of a service. Empty with 1.29, which takes an option that is there twice.
+///
+/// # Errors
+/// When there is no compose, or it refuses the file.
+pub async fn security_options(path: &Path, service: &str) -> Result<Vec<String>, ComposeError> {
+    let files = [path.to_owned()];
+    let client = client().await.ok_or(ComposeError::NoCompose)?;
+    if client.len() == 1 {
+        return Ok(Vec::new());
+    }
+    let said = ask(client, &files, None, &["config", "--format", "json"]).await?;
+    options_of(&said, service).map_err(|error| refused(&files, error.to_string()))
+}
+
+/// The options of a service in what `config --format json` prints.
+fn options_of(text: &str, service: &str) -> serde_json::Result<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Config {
+        #[serde(default)]
+        services: BTreeMap<String, Option<Service>>,
+    }
+    #[derive(Default, Deserialize)]
+    struct Service {
+        #[serde(default)]
+        security_opt: Vec<String>,
+    }
+    let mut config: Config = serde_json::from_str(text)?;
+    Ok(config.services.remove(service).flatten().unwrap_or_default().security_opt)
+}
+
 fn refused(files: &[PathBuf], message: String) -> ComposeError {
     ComposeError::Refused { file: files[0].clone(), options: shell::join(options(files)), message }
 }
@@ -238,7 +269,7 @@ fn config(text: &str) -> serde_json::Result<(Option<String>, Vec<String>)> {
     struct Config {
         name: Option<String>,
         #[serde(default)]
-        services: std::collections::BTreeMap<String, serde::de::IgnoredAny>,
+        services: BTreeMap<String, serde::de::IgnoredAny>,
     }
     let Config { name, services } = serde_json::from_str(text)?;
     Ok((name, services.into_keys().collect()))
@@ -282,6 +313,14 @@ mod tests {
         assert_eq!((name.as_deref(), services), (Some("shop"), vec!["db".into(), "web".into()]));
         assert_eq!(config("{}").expect("JSON"), (None, vec![]));
         assert!(config("services:").is_err());
+    }
+
+    #[test]
+    fn the_options_of_a_service_are_taken_from_what_compose_prints() {
+        let text = r#"{"services":{"web":{"security_opt":["no-new-privileges:true"]},"db":null}}"#;
+        let options = |service| options_of(text, service).expect("JSON");
+        assert_eq!(options("web"), ["no-new-privileges:true"]);
+        assert!(options("db").is_empty() && options("other").is_empty());
     }
 
     #[test]

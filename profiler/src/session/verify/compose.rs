@@ -40,7 +40,18 @@ impl Project {
         let profile = written(&policy.text)?;
         let mut options = vec![format!("seccomp:{}", profile.path().display())];
         if let Some(set) = policy.no_new_privileges {
-            options.push(format!("no-new-privileges:{set}"));
+            let known = compose::security_options(file, service).await;
+            let refused = |error: compose::ComposeError| SessionError::Compose {
+                file: file.to_owned(),
+                message: error.to_string(),
+            };
+            // compose 2 refuses an option that is there twice, and what is set in the file stays so
+            let is_set = |option: &String| {
+                option.starts_with("no-new-privileges") && !option.ends_with("false")
+            };
+            if !known.map_err(refused)?.iter().any(is_set) {
+                options.push(format!("no-new-privileges:{set}"));
+            }
         }
         let mut settings = json!({ "security_opt": options });
         if let Some(names) = policy.capability_names() {
