@@ -11,6 +11,7 @@ use crate::model::text::acts;
 /// A YAML value.
 pub(super) enum Yaml {
     Bool(bool),
+    Number(u64),
     Text(String),
     List(Vec<Yaml>),
     /// Keys in the order in which they are written.
@@ -42,6 +43,9 @@ impl Yaml {
         let indent = "  ".repeat(depth);
         match self {
             Yaml::Bool(value) => {
+                let _ = write!(out, " {value}");
+            }
+            Yaml::Number(value) => {
                 let _ = write!(out, " {value}");
             }
             Yaml::Text(text) => {

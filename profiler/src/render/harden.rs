@@ -1,0 +1,167 @@
+//! Advice beyond calls, as settings of compose.
+//!
+//! Owns how mounts, users, ports and limits are spelt. Paths hold nothing that has a meaning in an option
+//! ([`crate::model::harden::read_only::is_plain`]); advice that something stands in the way of is not written.
+
+use crate::{
+    model::{
+        harden::{
+            Harden,
+            network::Port,
+            read_only::{Place, Tmpfs},
+        },
+        profile::Profile,
+        usage::Protocol,
+    },
+    render::yaml::Yaml,
+};
+
+/// What a service of compose gets.
+pub(super) fn settings(profile: &Profile) -> Vec<(&'static str, Yaml)> {
+    let mut settings = Vec::new();
+    let Some(harden) = &profile.harden else { return settings };
+    if let Some(ids) = harden.user.as_ref().and_then(|advice| advice.applied()) {
+        settings.push(("user", Yaml::text(&format!("{}:{}", ids.uid, ids.gid))));
+    }
+    let (in_memory, volumes) = places(harden);
+    if is_read_only(harden) {
+        settings.push(("read_only", Yaml::Bool(true)));
+    }
+    if !in_memory.is_empty() {
+        let options =
+            in_memory.iter().map(|(path, tmpfs)| Yaml::Text(format!("{path}:{}", options(tmpfs))));
+        settings.push(("tmpfs", Yaml::List(options.collect())));
+    }
+    if !volumes.is_empty() {
+        let mounts = volumes
+            .iter()
+            .map(|path| Yaml::Text(format!("{}:{path}", volume_name(&profile.target.name, path))));
+        settings.push(("volumes", Yaml::List(mounts.collect())));
+    }
+    if let Some(network) = harden.network.as_ref().filter(|advice| advice.is_advised())
+        && !network.listens.is_empty()
+    {
+        settings.push(("expose", Yaml::List(network.listens.iter().map(expose).collect())));
+    }
+    if let Some(limits) = &harden.resources {
+        if let Some(pids) = limits.pids {
+            settings.push(("pids_limit", Yaml::Number(pids)));
+        }
+        if let Some(files) = limits.open_files {
+            let both = [("soft", Yaml::Number(files)), ("hard", Yaml::Number(files))];
+            settings.push(("ulimits", Yaml::map([("nofile", Yaml::map(both))])));
+        }
+        let mut most = Vec::new();
+        if let Some(millis) = limits.cpu_millis {
+            most.push(("cpus", Yaml::Text(processors(millis))));
+        }
+        if let Some(mib) = limits.memory_mib {
+            most.push(("memory", Yaml::Text(format!("{mib}M"))));
+        }
+        let reserved = limits.reserved_mib.map(|mib| ("memory", Yaml::Text(format!("{mib}M"))));
+        let mut resources = Vec::new();
+        if !most.is_empty() {
+            resources.push(("limits", Yaml::map(most)));
+        }
+        if let Some(reserved) = reserved {
+            resources.push(("reservations", Yaml::map([reserved])));
+        }
+        if !resources.is_empty() {
+            settings.push(("deploy", Yaml::map([("resources", Yaml::map(resources))])));
+        }
+    }
+    settings
+}
+
+/// The names of the volumes that a service's settings use.
+pub(super) fn volumes(profile: &Profile) -> Vec<String> {
+    let paths = profile.harden.iter().flat_map(|harden| places(harden).1);
+    paths.map(|path| volume_name(&profile.target.name, path)).collect()
+}
+
+/// Whether the root is to be read-only.
+pub(super) fn is_read_only(harden: &Harden) -> bool {
+    harden.read_only.as_ref().is_some_and(|advice| advice.is_advised())
+}
+
+/// What stays writable, in memory and as volumes; nothing where the root stays so.
+pub(super) fn places(harden: &Harden) -> (Vec<(&str, Tmpfs)>, Vec<&str>) {
+    let advised = harden.read_only.iter().filter(|advice| advice.is_advised());
+    let (mut in_memory, mut volumes) = (Vec::new(), Vec::new());
+    for Place { path, tmpfs, .. } in advised.flat_map(|advice| &advice.places) {
+        match tmpfs {
+            Some(tmpfs) => in_memory.push((path.as_str(), *tmpfs)),
+            None => volumes.push(path.as_str()),
+        }
+    }
+    (in_memory, volumes)
+}
+
+/// `1.5`.
+fn processors(millis: u64) -> String {
+    let (whole, part) = (millis / 1000, millis % 1000);
+    match format!("{part:03}").trim_end_matches('0') {
+        "" => whole.to_string(),
+        part => format!("{whole}.{part}"),
+    }
+}
+
+fn options(tmpfs: &Tmpfs) -> String {
+    let Tmpfs { size_mib, mode, uid, gid, exec } = tmpfs;
+    let owner = match (uid, gid) {
+        (0, 0) => String::new(),
+        _ => format!(",uid={uid},gid={gid}"),
+    };
+    let exec = if *exec { "exec" } else { "noexec" };
+    format!("size={size_mib}m,mode={mode:o}{owner},{exec},nosuid,nodev")
+}
+
+fn expose(port: &Port) -> Yaml {
+    let protocol = match port.protocol {
+        Protocol::Tcp => "",
+        Protocol::Udp => "/udp",
+    };
+    Yaml::Text(format!("{}{protocol}", port.port))
+}
+
+/// A name that engines take, and that no other directory of any service has.
+pub(super) fn volume_name(service: &str, path: &str) -> String {
+    const CHARS: usize = 40;
+    let safe = |text: &str| -> String {
+        let name = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+        text.trim_matches('/').chars().map(name).take(CHARS).collect()
+    };
+    let number = fnv(&[service, "\0", path]);
+    format!("w-{}-{}-{number:08x}", safe(service), safe(path))
+}
+
+/// FNV-1a.
+fn fnv(parts: &[&str]) -> u32 {
+    let bytes = parts.iter().flat_map(|part| part.bytes());
+    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_have_no_more_digits_than_they_need() {
+        for (millis, text) in [(500, "0.5"), (1000, "1"), (1500, "1.5"), (12_250, "12.25")] {
+            assert_eq!(processors(millis), text);
+        }
+    }
+
+    #[test]
+    fn names_of_volumes_are_apart() {
+        assert_eq!(volume_name("web", "/opt/odd"), "w-web-opt-odd-3cdb5a49");
+        let pairs = [("a", "/b/c"), ("a-b", "/c"), ("a", "/b-c"), ("A", "/b/c"), ("a/b", "/c")];
+        let names: std::collections::BTreeSet<String> =
+            pairs.iter().map(|(service, path)| volume_name(service, path)).collect();
+        assert_eq!(names.len(), pairs.len(), "{names:?}");
+        let hostile = volume_name("x\ny: {}\u{202e}", &"/é".repeat(2000));
+        assert!(
+            hostile.len() < 100 && hostile.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+        );
+    }
+}
