@@ -38,7 +38,7 @@ const LEARNING: Options = options(true, None);
 const ANY: Options = options(false, Some(RuntimeChoice::Any));
 
 const fn options(learn_denied: bool, runtime: Option<RuntimeChoice>) -> Options {
-    let purpose = Purpose { runtime, ..Purpose::default() };
+    let purpose = Purpose { runtime, no_new_privileges: None, user: None };
     Options {
         learn_denied,
         purpose,

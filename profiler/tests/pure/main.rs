@@ -8,6 +8,7 @@ mod diff;
 mod evidence;
 mod explain;
 mod fuzz;
+mod harden;
 mod ingest;
 mod laws;
 mod lint;
