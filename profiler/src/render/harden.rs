@@ -20,7 +20,8 @@ use crate::{
 pub(super) fn settings(profile: &Profile) -> Vec<(&'static str, Yaml)> {
     let mut settings = Vec::new();
     let Some(harden) = &profile.harden else { return settings };
-    if let Some(ids) = harden.user.as_ref().and_then(|advice| advice.applied()) {
+    let changed = harden.user.as_ref().filter(|advice| !advice.already);
+    if let Some(ids) = changed.and_then(|advice| advice.applied()) {
         settings.push(("user", Yaml::text(&format!("{}:{}", ids.uid, ids.gid))));
     }
     let (in_memory, volumes) = places(harden);

@@ -192,9 +192,12 @@ impl<'a> Evidence<'a> {
     }
 }
 
-/// The smallest power of two that is no less, and at least `least`, which is one.
+/// No number that is advised is larger: no engine takes it.
+const MOST: u64 = 1 << 40;
+
+/// The smallest power of two that is no less, and at least `least`, which is one, and at most [`MOST`].
 fn up_to_power(value: u64, least: u64) -> u64 {
-    value.checked_next_power_of_two().unwrap_or(1 << 63).max(least)
+    value.min(MOST).next_power_of_two().max(least)
 }
 
 /// Bytes as MiB, none left out.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Evidence, mib, up_to_power, user::Ids};
+use super::{Evidence, MOST, mib, up_to_power, user::Ids};
 use crate::model::usage::{Change, FileKind, How, Root, Usage};
 
 /// A tmpfs has room for this many times what was seen in it, rounded up to a power of two MiB.
@@ -102,7 +102,7 @@ impl ReadOnly {
         let good = |place: &Place| {
             is_plain(&place.path)
                 && place.tmpfs.is_none_or(|tmpfs| {
-                    (1..=1 << 40).contains(&tmpfs.size_mib) && tmpfs.mode <= 0o7777
+                    (1..=MOST).contains(&tmpfs.size_mib) && tmpfs.mode <= 0o7777
                 })
         };
         self.places.iter().all(good)

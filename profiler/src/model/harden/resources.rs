@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Evidence, mib, up_to_power};
+use super::{Evidence, MOST, mib, up_to_power};
 use crate::model::usage::{Resources, Usage};
 
 /// The memory limit is this many times the peak at least, to a power of two MiB.
@@ -62,7 +62,7 @@ impl Limits {
     pub fn is_well_formed(&self) -> bool {
         let numbers =
             [self.memory_mib, self.reserved_mib, self.pids, self.open_files, self.cpu_millis];
-        numbers.into_iter().flatten().all(|number| (1..=1 << 40).contains(&number))
+        numbers.into_iter().flatten().all(|number| (1..=MOST).contains(&number))
     }
 }
 
@@ -117,5 +117,5 @@ pub(super) fn advise(evidence: &Evidence<'_>, in_memory: u64) -> Limits {
 fn cpu(busiest: u64) -> u64 {
     let whole = busiest.saturating_sub(CPU_NOISE).div_ceil(1000).max(1) * 1000;
     let twice = busiest.saturating_mul(CPU_MARGIN).div_ceil(HALF) * HALF;
-    twice.clamp(HALF, whole)
+    twice.clamp(HALF, whole).min(MOST)
 }

@@ -43,6 +43,9 @@ pub struct Ids {
 pub struct UserAdvice {
     /// Who; of several, which runs disagree on, none is set.
     pub users: BTreeSet<Ids>,
+    /// Every run was started as this user: only what has to name it does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub already: bool,
     /// Capabilities that root needed to become that user, and that go when it is recorded again as that user. By name.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub falls_away: BTreeSet<String>,
@@ -87,6 +90,7 @@ pub(super) fn advise(evidence: &Evidence<'_>, read_only: Option<&ReadOnly>) -> U
     let mut runs = evidence.recording.runs.values();
     if runs.all(|run| !starts_as_root(run)) && first.iter().all(|first| first.uid != 0) {
         advice.users = first;
+        advice.already = true;
         advice.why.insert("its first process is this user already".to_owned());
     } else if others.is_empty() {
         all_root(evidence, read_only, &mut advice);
