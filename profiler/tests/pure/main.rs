@@ -18,3 +18,4 @@ mod render;
 mod schemas;
 mod seccomp;
 mod services;
+mod usage;
