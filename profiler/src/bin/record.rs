@@ -113,7 +113,8 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
         let environment = Environment::of_process();
         let endpoint = Endpoint::resolve(args.docker_host.as_deref(), &environment)?;
         let docker = Docker::connect_or_podman(&endpoint, &environment, ENGINE_TIMEOUT).await?;
-        let containers = ContainerPlan { whom, wait: !args.no_wait, restart: args.restart };
+        let containers =
+            ContainerPlan { whom, wait: !args.no_wait, restart: args.restart, usage: true };
         let tell = |event: Event| teller.event(&event);
         Ok(session::record_containers(plan, containers, &docker, tell).await?)
     });

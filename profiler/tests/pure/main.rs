@@ -19,3 +19,4 @@ mod render;
 mod schemas;
 mod seccomp;
 mod services;
+mod usage;

@@ -1,0 +1,10 @@
+//! What is learnt of a container beside calls and capabilities, and what is made of it.
+
+mod evidence;
+
+use crate::harness::test::Test;
+
+/// The tests of this group.
+pub fn tests() -> Vec<Test> {
+    evidence::tests()
+}
