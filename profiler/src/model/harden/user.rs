@@ -164,9 +164,11 @@ fn all_root(evidence: &Evidence<'_>, read_only: Option<&ReadOnly>, advice: &mut 
         Root::Unknown { .. } => true,
     });
     if writes_root && !owns_all {
-        advice.not_because.insert(
-            "root writes to directories that no tmpfs of the user's own can stand for".to_owned(),
-        );
+        advice.not_because.insert(match read_only {
+            None => "root writes to the root file system: ask for read-only, too".to_owned(),
+            Some(_) => "root writes to directories that no tmpfs of the user's own can stand for"
+                .to_owned(),
+        });
     }
     advice.must_write = written(evidence, &BTreeSet::from([NOBODYS]));
     if advice.not_because.is_empty() {
