@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 const WORK: &str = "b=/bin/busybox; set -e; \
     $b mkdir -p /opt/odd; echo 12345 >/opt/odd/x; echo y >/srv/seeded/y; $b cat /srv/seeded/seed; \
     $b dd if=/dev/zero of=/opt/odd/z bs=1024 count=4 2>/dev/null; \
-    $b cp $b /tmp/own; /tmp/own echo own program ran; \
+    $b cp $b /tmp/busybox; /tmp/busybox echo own program ran; \
     for i in $($b seq 300); do sleep 100 & done; \
     echo all started; exec $b httpd -f -p 80 -h /srv/seeded";
 
@@ -95,7 +95,8 @@ impl<'a> Project<'a> {
 
     /// Records the container from its start under these options, into `out`.
     fn record(&self, machine: &Machine, out: &str, options: &[&str]) -> Result<Recorded> {
-        let session = Record::containers(machine, out, &[&self.container])?
+        let out = self.directory.join(out);
+        let session = Record::containers(machine, &out, &[&self.container])?
             .args(options)
             .current_dir(self.directory)
             .limit(LIMIT)

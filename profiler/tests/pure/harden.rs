@@ -453,12 +453,19 @@ fn users_are_advised_where_nothing_needs_root() {
 
     // root hands over; the recording of nginx requires CHOWN, SETGID, SETUID or the like
     let users = [user(0, true, &["sh"]), user(999, true, &["redis"])].into();
-    let data = Change { uid: 0, ..file("/data/dump.rdb") };
-    let handed = Usage { users, root: layer([data]), ..usage() };
+    let data = Change { uid: 999, ..file("/data/dump.rdb") };
+    let pid = Change { uid: 0, ..file("/run/redis.pid") };
+    let handed = Usage { users, root: layer([data, pid]), ..usage() };
     let (who, advice) = applied(&rooted(handed.clone()));
     assert_eq!(
         (who, advice.must_write.iter().map(String::as_str).collect::<Vec<_>>()),
-        (Some(999), vec!["`/data`"])
+        (Some(999), vec!["`/run`"])
+    );
+    let logs = layer([Change { uid: 0, ..file("/var/log/app/log") }]);
+    let (who, advice) = applied(&rooted(Usage { root: logs, ..handed.clone() }));
+    assert!(
+        who.is_none() && !advice.not_because.is_empty(),
+        "whose the directory is, is not known"
     );
     // the hand-over came before the first look
     let late = Usage { users: [user(999, true, &["redis"])].into(), ..handed.clone() };

@@ -321,7 +321,7 @@ fn topmost<'a>(made: &BTreeSet<&'a str>, path: &str) -> Option<&'a str> {
     around.find_map(|outer| made.get(outer).copied())
 }
 
-fn parent(path: &str) -> &str {
+pub(super) fn parent(path: &str) -> &str {
     match path.rsplit_once('/') {
         Some(("", _)) | None => "/",
         Some((parent, _)) => parent,
@@ -337,7 +337,7 @@ fn is_system(path: &str) -> bool {
 }
 
 /// Whether it is `outer`, or in it.
-fn is_below(path: &str, outer: &str) -> bool {
+pub(super) fn is_below(path: &str, outer: &str) -> bool {
     path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 

@@ -8,11 +8,15 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Evidence, ReadOnly, privileges::name, read_only::quoted};
+use super::{
+    Evidence, ReadOnly,
+    privileges::name,
+    read_only::{is_below, parent, quoted},
+};
 use crate::model::{
     floor,
     recording::{Missing, Run},
-    usage::{Role, Root, User},
+    usage::{How, Role, Root, User},
 };
 
 /// What root's start-up needs to become another user and to give it what it needs.
@@ -95,7 +99,7 @@ pub(super) fn advise(evidence: &Evidence<'_>, read_only: Option<&ReadOnly>) -> U
     } else if others.is_empty() {
         all_root(evidence, read_only, &mut advice);
     } else {
-        handed_over(evidence, others, &mut advice);
+        handed_over(evidence, others, read_only, &mut advice);
     }
     if advice.users.len() > 1 {
         advice.not_because.insert("its processes are of several users".to_owned());
@@ -114,7 +118,12 @@ fn ids(user: &User) -> Ids {
 }
 
 /// Root starts, and another user does the work.
-fn handed_over(evidence: &Evidence<'_>, others: BTreeSet<Ids>, advice: &mut UserAdvice) {
+fn handed_over(
+    evidence: &Evidence<'_>,
+    others: BTreeSet<Ids>,
+    read_only: Option<&ReadOnly>,
+    advice: &mut UserAdvice,
+) {
     let stays = evidence.usages.iter().flat_map(|usage| &usage.users);
     let stays = stays.filter(|user| user.uid == 0 && !user.first).flat_map(|user| &user.programs);
     let stays: BTreeSet<&str> = stays.map(name).collect();
@@ -130,8 +139,17 @@ fn handed_over(evidence: &Evidence<'_>, others: BTreeSet<Ids>, advice: &mut User
         advice.why.insert(format!("these ran as root beside the first process: `{programs}`"));
     }
     advice.why.insert("its first process is root, all others are this user at last".to_owned());
-    let to_write = written(evidence, &others);
-    advice.must_write = to_write;
+    let in_memory = |path: &str| {
+        let followed = read_only.into_iter().filter(|advice| advice.is_advised());
+        let mut places = followed.flat_map(|advice| &advice.places);
+        places.any(|place| place.tmpfs.is_some() && is_below(path, &place.path))
+    };
+    let roots: BTreeSet<String> =
+        not_owned(evidence, &others).filter(|path| !in_memory(path)).map(quoted).collect();
+    advice.not_because.extend(roots.into_iter().take(MAX_PATHS).map(|path| {
+        format!("{path} is written to, and what was written there is not this user's")
+    }));
+    advice.must_write = written(evidence, &others);
     advice.users = others;
 }
 
@@ -182,19 +200,23 @@ fn all_root(evidence: &Evidence<'_>, read_only: Option<&ReadOnly>, advice: &mut 
 
 /// What these users would write, and others made.
 fn written(evidence: &Evidence<'_>, users: &BTreeSet<Ids>) -> BTreeSet<String> {
-    let mut paths = BTreeSet::new();
-    for usage in &evidence.usages {
-        paths.extend(usage.mounts.iter().map(|mount| quoted(&mount.path)));
-        if let Root::Layer { changes, .. } = &usage.root {
-            let others = changes.iter().filter(|change| {
-                change.mode & 0o002 == 0 && users.iter().all(|user| user.uid != change.uid)
-            });
-            // directories: the names of files may differ from run to run
-            paths.extend(others.map(|change| {
-                let parent = change.path.rsplit_once('/').map_or("", |(parent, _)| parent);
-                quoted(if parent.is_empty() { "/" } else { parent })
-            }));
-        }
-    }
+    let mounts = evidence.usages.iter().flat_map(|usage| &usage.mounts);
+    let mounts = mounts.map(|mount| mount.path.as_str());
+    let paths: BTreeSet<String> = mounts.chain(not_owned(evidence, users)).map(quoted).collect();
     paths.into_iter().take(MAX_PATHS).collect()
+}
+
+/// Directories in which something was changed that others own: the names of files may differ from run to run.
+fn not_owned<'a>(evidence: &Evidence<'a>, users: &BTreeSet<Ids>) -> impl Iterator<Item = &'a str> {
+    let layers = evidence.usages.iter().filter_map(|usage| match &usage.root {
+        Root::Layer { changes, .. } => Some(changes),
+        _ => None,
+    });
+    let others = layers.flatten().filter(|change| {
+        change.mode & 0o002 == 0 && users.iter().all(|user| user.uid != change.uid)
+    });
+    others.map(|change| match change.how {
+        How::Visited => change.path.as_str(),
+        _ => parent(&change.path),
+    })
 }
