@@ -81,7 +81,8 @@ fn advice_is_told_with_its_evidence_and_what_stands_in_the_way() {
         let told = String::from_utf8(output.stderr).expect("UTF-8");
         let from = told.find("beyond calls").expect("a section");
         let section = told[from..].split("\n\n").next().unwrap_or_default();
-        all.push_str(&format!("$ {option}\n{section}\n\n"));
+        let next = told.lines().last().unwrap_or_default();
+        all.push_str(&format!("$ {option}\n{section}\n{next}\n\n"));
     }
     insta::assert_snapshot!("advice", all);
 }

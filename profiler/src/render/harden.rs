@@ -8,7 +8,7 @@ use crate::{
         harden::{
             Harden,
             network::Port,
-            read_only::{Place, Tmpfs},
+            read_only::{Place, Tmpfs, volume_name},
         },
         profile::Profile,
         usage::Protocol,
@@ -30,7 +30,7 @@ pub(super) fn settings(profile: &Profile) -> Vec<(&'static str, Yaml)> {
     }
     if !in_memory.is_empty() {
         let options =
-            in_memory.iter().map(|(path, tmpfs)| Yaml::Text(format!("{path}:{}", options(tmpfs))));
+            in_memory.iter().map(|(path, tmpfs)| Yaml::Text(format!("{path}:{}", tmpfs.options())));
         settings.push(("tmpfs", Yaml::List(options.collect())));
     }
     if !volumes.is_empty() {
@@ -107,39 +107,12 @@ fn processors(millis: u64) -> String {
     }
 }
 
-fn options(tmpfs: &Tmpfs) -> String {
-    let Tmpfs { size_mib, mode, uid, gid, exec } = tmpfs;
-    let owner = match (uid, gid) {
-        (0, 0) => String::new(),
-        _ => format!(",uid={uid},gid={gid}"),
-    };
-    let exec = if *exec { "exec" } else { "noexec" };
-    format!("size={size_mib}m,mode={mode:o}{owner},{exec},nosuid,nodev")
-}
-
 fn expose(port: &Port) -> Yaml {
     let protocol = match port.protocol {
         Protocol::Tcp => "",
         Protocol::Udp => "/udp",
     };
     Yaml::Text(format!("{}{protocol}", port.port))
-}
-
-/// A name that engines take, and that no other directory of any service has.
-pub(super) fn volume_name(service: &str, path: &str) -> String {
-    const CHARS: usize = 40;
-    let safe = |text: &str| -> String {
-        let name = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-        text.trim_matches('/').chars().map(name).take(CHARS).collect()
-    };
-    let number = fnv(&[service, "\0", path]);
-    format!("w-{}-{}-{number:08x}", safe(service), safe(path))
-}
-
-/// FNV-1a.
-fn fnv(parts: &[&str]) -> u32 {
-    let bytes = parts.iter().flat_map(|part| part.bytes());
-    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]
@@ -151,18 +124,5 @@ mod tests {
         for (millis, text) in [(500, "0.5"), (1000, "1"), (1500, "1.5"), (12_250, "12.25")] {
             assert_eq!(processors(millis), text);
         }
-    }
-
-    #[test]
-    fn names_of_volumes_are_apart() {
-        assert_eq!(volume_name("web", "/opt/odd"), "w-web-opt-odd-3cdb5a49");
-        let pairs = [("a", "/b/c"), ("a-b", "/c"), ("a", "/b-c"), ("A", "/b/c"), ("a/b", "/c")];
-        let names: std::collections::BTreeSet<String> =
-            pairs.iter().map(|(service, path)| volume_name(service, path)).collect();
-        assert_eq!(names.len(), pairs.len(), "{names:?}");
-        let hostile = volume_name("x\ny: {}\u{202e}", &"/é".repeat(2000));
-        assert!(
-            hostile.len() < 100 && hostile.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-        );
     }
 }

@@ -7,7 +7,11 @@ use std::collections::BTreeSet;
 
 use crate::{
     model::{
-        harden::{Limits, network::Port, read_only::Tmpfs},
+        harden::{
+            Limits,
+            network::Port,
+            read_only::{Tmpfs, volume_name},
+        },
         profile::Profile,
         recording::Recording,
         usage::Protocol,
@@ -82,14 +86,14 @@ pub fn render(recording: &Recording, profile: &Profile) -> String {
     let mut pod_volumes = Vec::new();
     if !mounts.is_empty() {
         let mount = |(path, _): &(&str, Tmpfs)| {
-            let volume = harden::volume_name("", path);
+            let volume = volume_name("", path);
             Yaml::map([("name", Yaml::text(&volume)), ("mountPath", Yaml::text(path))])
         };
         container.push(("volumeMounts", Yaml::List(mounts.iter().map(mount).collect())));
         let volume = |(path, tmpfs): &(&str, Tmpfs)| {
             let size = Yaml::Text(format!("{}Mi", tmpfs.size_mib));
             let in_memory = [("medium", Yaml::text("Memory")), ("sizeLimit", size)];
-            let volume = harden::volume_name("", path);
+            let volume = volume_name("", path);
             Yaml::map([("name", Yaml::text(&volume)), ("emptyDir", Yaml::map(in_memory))])
         };
         pod_volumes = mounts.iter().map(volume).collect();

@@ -366,9 +366,13 @@ fn next_commands(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> 
     let lines = summary.policy.capabilities.iter();
     let required: Vec<&str> =
         lines.filter(|line| line.class == REQUIRED).map(|line| line.name.as_str()).collect();
-    for command in
-        next::enforce(summary.recording, summary.policy.no_new_privileges, summary.dir, &required)
-    {
+    for command in next::enforce(
+        summary.recording,
+        summary.policy.no_new_privileges,
+        summary.dir,
+        &required,
+        summary.policy.harden.as_ref(),
+    ) {
         writeln!(out, "  {}", paint(COMMAND, &command))?;
     }
     Ok(())

@@ -89,6 +89,20 @@ pub struct Tmpfs {
     pub exec: bool,
 }
 
+impl Tmpfs {
+    /// Its mount options, as engines take them after the path and a colon.
+    #[must_use]
+    pub fn options(&self) -> String {
+        let Tmpfs { size_mib, mode, uid, gid, exec } = self;
+        let owner = match (uid, gid) {
+            (0, 0) => String::new(),
+            _ => format!(",uid={uid},gid={gid}"),
+        };
+        let exec = if *exec { "exec" } else { "noexec" };
+        format!("size={size_mib}m,mode={mode:o}{owner},{exec},nosuid,nodev")
+    }
+}
+
 impl ReadOnly {
     /// Whether the root is made read-only.
     #[must_use]
@@ -349,4 +363,40 @@ pub(super) fn quoted(path: &str) -> String {
         shown.push('…');
     }
     format!("`{shown}`")
+}
+
+/// A name that engines take, and that no other directory of any service has.
+#[must_use]
+pub fn volume_name(service: &str, path: &str) -> String {
+    const CHARS: usize = 40;
+    let safe = |text: &str| -> String {
+        let name = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+        text.trim_matches('/').chars().map(name).take(CHARS).collect()
+    };
+    let number = fnv(&[service, "\0", path]);
+    format!("w-{}-{}-{number:08x}", safe(service), safe(path))
+}
+
+/// FNV-1a.
+fn fnv(parts: &[&str]) -> u32 {
+    let bytes = parts.iter().flat_map(|part| part.bytes());
+    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_volumes_are_apart() {
+        assert_eq!(volume_name("web", "/opt/odd"), "w-web-opt-odd-3cdb5a49");
+        let pairs = [("a", "/b/c"), ("a-b", "/c"), ("a", "/b-c"), ("A", "/b/c"), ("a/b", "/c")];
+        let names: std::collections::BTreeSet<String> =
+            pairs.iter().map(|(service, path)| volume_name(service, path)).collect();
+        assert_eq!(names.len(), pairs.len(), "{names:?}");
+        let hostile = volume_name("x\ny: {}\u{202e}", &"/é".repeat(2000));
+        assert!(
+            hostile.len() < 100 && hostile.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+        );
+    }
 }
