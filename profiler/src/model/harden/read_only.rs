@@ -389,7 +389,7 @@ mod tests {
 
     #[test]
     fn names_of_volumes_are_apart() {
-        assert_eq!(volume_name("web", "/opt/odd"), "w-web-opt-odd-3cdb5a49");
+        assert_eq!(volume_name("web", "/opt/odd"), "w-web-opt-odd-0a8716d3");
         let pairs = [("a", "/b/c"), ("a-b", "/c"), ("a", "/b-c"), ("A", "/b/c"), ("a/b", "/c")];
         let names: std::collections::BTreeSet<String> =
             pairs.iter().map(|(service, path)| volume_name(service, path)).collect();
