@@ -52,23 +52,15 @@ pub(super) fn settings(profile: &Profile) -> Vec<(&'static str, Yaml)> {
             let both = [("soft", Yaml::Number(files)), ("hard", Yaml::Number(files))];
             settings.push(("ulimits", Yaml::map([("nofile", Yaml::map(both))])));
         }
-        let mut most = Vec::new();
+        // not as `deploy`: compose 2 refuses that beside `pids_limit`, 1.29 refuses `pids` in it, and leaves it to a swarm
         if let Some(millis) = limits.cpu_millis {
-            most.push(("cpus", Yaml::Text(processors(millis))));
+            settings.push(("cpus", Yaml::Text(processors(millis))));
         }
         if let Some(mib) = limits.memory_mib {
-            most.push(("memory", Yaml::Text(format!("{mib}M"))));
+            settings.push(("mem_limit", Yaml::Text(format!("{mib}m"))));
         }
-        let reserved = limits.reserved_mib.map(|mib| ("memory", Yaml::Text(format!("{mib}M"))));
-        let mut resources = Vec::new();
-        if !most.is_empty() {
-            resources.push(("limits", Yaml::map(most)));
-        }
-        if let Some(reserved) = reserved {
-            resources.push(("reservations", Yaml::map([reserved])));
-        }
-        if !resources.is_empty() {
-            settings.push(("deploy", Yaml::map([("resources", Yaml::map(resources))])));
+        if let Some(mib) = limits.reserved_mib {
+            settings.push(("mem_reservation", Yaml::Text(format!("{mib}m"))));
         }
     }
     settings

@@ -131,6 +131,8 @@ fn bind(port: u16, start: Option<u16>, evidence: &Evidence<'_>) -> Option<String
         _ if !evidence.capabilities.known => {
             Some(format!("may be needed for port {port}: capabilities could not be seen"))
         }
-        _ => Some(format!("port {port} was bound by the engine or before the recording")),
+        _ => Some(format!(
+            "not needed for port {port} here, which was bound without it; needed where net.ipv4.ip_unprivileged_port_start is {USUAL}, as in Kubernetes"
+        )),
     }
 }

@@ -351,7 +351,7 @@ fn is_system(path: &str) -> bool {
 }
 
 /// Whether it is `outer`, or in it.
-pub(super) fn is_below(path: &str, outer: &str) -> bool {
+fn is_below(path: &str, outer: &str) -> bool {
     path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Evidence, ReadOnly,
     privileges::name,
-    read_only::{is_below, parent, quoted},
+    read_only::{parent, quoted},
 };
 use crate::model::{
     floor,
@@ -139,16 +139,7 @@ fn handed_over(
         advice.why.insert(format!("these ran as root beside the first process: `{programs}`"));
     }
     advice.why.insert("its first process is root, all others are this user at last".to_owned());
-    let in_memory = |path: &str| {
-        let followed = read_only.into_iter().filter(|advice| advice.is_advised());
-        let mut places = followed.flat_map(|advice| &advice.places);
-        places.any(|place| place.tmpfs.is_some() && is_below(path, &place.path))
-    };
-    let roots: BTreeSet<String> =
-        not_owned(evidence, &others).filter(|path| !in_memory(path)).map(quoted).collect();
-    advice.not_because.extend(roots.into_iter().take(MAX_PATHS).map(|path| {
-        format!("{path} is written to, and what was written there is not this user's")
-    }));
+    advice.not_because.extend(writes_of_others(evidence, read_only));
     advice.must_write = written(evidence, &others);
     advice.users = others;
 }
@@ -172,22 +163,7 @@ fn all_root(evidence: &Evidence<'_>, read_only: Option<&ReadOnly>, advice: &mut 
             advice.not_because.insert(format!("port {port} is below {start}, a user's first"));
         }
     }
-    let owns_all = match read_only {
-        Some(advice) => advice.is_advised() && advice.places.iter().all(|at| at.tmpfs.is_some()),
-        None => false,
-    };
-    let writes_root = evidence.usages.iter().any(|usage| match &usage.root {
-        Root::ReadOnly {} => false,
-        Root::Layer { changes, more } => !changes.is_empty() || *more > 0,
-        Root::Unknown { .. } => true,
-    });
-    if writes_root && !owns_all {
-        advice.not_because.insert(match read_only {
-            None => "root writes to the root file system: ask for read-only, too".to_owned(),
-            Some(_) => "root writes to directories that no tmpfs of the user's own can stand for"
-                .to_owned(),
-        });
-    }
+    advice.not_because.extend(writes_of_others(evidence, read_only));
     advice.must_write = written(evidence, &BTreeSet::from([NOBODYS]));
     if advice.not_because.is_empty() {
         advice.users.insert(NOBODYS);
@@ -195,6 +171,27 @@ fn all_root(evidence: &Evidence<'_>, read_only: Option<&ReadOnly>, advice: &mut 
             "all its processes are root, and nothing that was seen needs it; files that only root can read were not looked for"
                 .to_owned(),
         );
+    }
+}
+
+/// Why the user cannot write what is written to the root. Only a tmpfs can be made its own: whose a directory is in the image is not known,
+/// and root may give away at start what it made.
+fn writes_of_others(evidence: &Evidence<'_>, read_only: Option<&ReadOnly>) -> Option<String> {
+    let writes_root = evidence.usages.iter().any(|usage| match &usage.root {
+        Root::ReadOnly {} => false,
+        Root::Layer { changes, more } => !changes.is_empty() || *more > 0,
+        Root::Unknown { .. } => true,
+    });
+    let in_memory = |advice: &ReadOnly| {
+        advice.is_advised() && advice.places.iter().all(|place| place.tmpfs.is_some())
+    };
+    match read_only {
+        _ if !writes_root => None,
+        None => Some("the root file system is written to: ask for read-only, too".to_owned()),
+        Some(advice) if in_memory(advice) => None,
+        Some(_) => Some(
+            "directories are written to that no tmpfs of the user's own can stand for".to_owned(),
+        ),
     }
 }
 
