@@ -15,6 +15,7 @@ mod enforce;
 mod faults;
 mod filter;
 mod floors;
+mod harden;
 mod harness;
 mod kernel;
 mod labels;
@@ -114,6 +115,7 @@ fn tests() -> Vec<Test> {
         filter::differential::tests(),
         filter::static_check::tests(),
         floors::tests(),
+        harden::tests(),
         matrix::tests(),
         minimise::tests(),
         narrow::tests(),

@@ -40,7 +40,11 @@ fn help() {
 
 #[test]
 fn usage_errors() {
-    let cases: [&[&str]; 8] = [
+    let cases: [&[&str]; 12] = [
+        &["record", "--harden", "--", "true"],
+        &["record", "--harden=user,network", "--cgroup", "/x"],
+        &["record", "--harden=users", "--container", "cc"],
+        &["record", "--harden=", "--container", "cc"],
         &["record"],
         &["record", "--container", ""],
         &["record", "--container", "cc", "--container", "/cc"],
@@ -52,6 +56,35 @@ fn usage_errors() {
     ];
     let all: Vec<String> = cases.iter().map(|args| transcript(args, &[])).collect();
     insta::assert_snapshot!("usage_errors", all.join("\n"));
+}
+
+#[test]
+fn advice_is_told_with_its_evidence_and_what_stands_in_the_way() {
+    const USED: &str = include_str!("data/used.json");
+    let hostile = USED
+        .replace("/opt/odd/x", "/etc/\\u001b[31m\\n`id`")
+        .replace("\"looks\": 20", "\"looks\": 1");
+    assert_ne!(hostile, USED);
+    let mut all = String::new();
+    for (text, option) in
+        [(USED, "--harden"), (&hostile, "--harden"), (USED, "--harden=user,network")]
+    {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs_err::write(dir.path().join("used.json"), text).expect("a file");
+        let output = Command::cargo_bin("profiler")
+            .expect("built")
+            .args(["generate", "used.json", "-o", "out", option])
+            .current_dir(dir.path())
+            .output()
+            .expect("runs");
+        assert!(output.status.success(), "{output:?}");
+        let told = String::from_utf8(output.stderr).expect("UTF-8");
+        let from = told.find("beyond calls").expect("a section");
+        let section = told[from..].split("\n\n").next().unwrap_or_default();
+        let next = told.lines().last().unwrap_or_default();
+        all.push_str(&format!("$ {option}\n{section}\n{next}\n\n"));
+    }
+    insta::assert_snapshot!("advice", all);
 }
 
 #[test]

@@ -6,13 +6,14 @@ use anyhow::Result;
 
 use crate::harness::machine::{Machine, Scratch};
 
-const FIXTURES: [&str; 11] = [
+const FIXTURES: [&str; 12] = [
     "calls",
     "filtered",
     "flood",
     "namesakes",
     "forker",
     "fallback",
+    "binds",
     "caps",
     "namespaces",
     "needs",

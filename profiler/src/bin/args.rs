@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     path::{Path, PathBuf},
     time::Duration,
@@ -8,7 +9,10 @@ use std::{
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use profiler::{
-    model::{arch::Abi, lint::libseccomp::Version, profile, purpose::RuntimeChoice},
+    model::{
+        arch::Abi, harden::Kind, lint::libseccomp::Version, profile, purpose::RuntimeChoice,
+        recording::Target,
+    },
     observe::ebpf::Way,
 };
 
@@ -129,6 +133,9 @@ pub struct RecordArgs {
     #[command(flatten)]
     pub narrow: NarrowArgs,
 
+    #[command(flatten)]
+    pub harden: HardenArgs,
+
     /// Call the result NAME (default: the name of the container, project or cgroup, or the command's file name)
     #[arg(long)]
     pub name: Option<String>,
@@ -222,6 +229,9 @@ pub struct GenerateArgs {
 
     #[command(flatten)]
     pub narrow: NarrowArgs,
+
+    #[command(flatten)]
+    pub harden: HardenArgs,
 
     /// Allow what a filter denied while recording
     #[arg(long)]
@@ -405,6 +415,57 @@ impl NarrowArgs {
             Arguments::Strict => profile::Arguments::Strict,
         })
     }
+}
+
+/// Advice beyond calls and capabilities.
+#[derive(Debug, Args)]
+pub struct HardenArgs {
+    /// Also advise what the container can be run without: all, or some of read-only, user, no-new-privileges, network, resources;
+    /// containers only
+    #[arg(long, value_enum, value_name = "LIST", num_args = 0..=1, require_equals = true, value_delimiter = ',',
+          default_missing_value = "all", hide_possible_values = true)]
+    harden: Option<Vec<Hardening>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Hardening {
+    // No descriptions, as of `Color`.
+    All,
+    ReadOnly,
+    User,
+    NoNewPrivileges,
+    Network,
+    Resources,
+}
+
+impl HardenArgs {
+    /// What was asked for.
+    pub fn kinds(&self) -> Option<BTreeSet<Kind>> {
+        let asked = self.harden.as_ref()?.iter();
+        Some(asked.flat_map(|hardening| hardening.kinds().iter().copied()).collect())
+    }
+}
+
+impl Hardening {
+    const fn kinds(self) -> &'static [Kind] {
+        match self {
+            Hardening::All => &Kind::ALL,
+            Hardening::ReadOnly => &[Kind::ReadOnly],
+            Hardening::User => &[Kind::User],
+            Hardening::NoNewPrivileges => &[Kind::NoNewPrivileges],
+            Hardening::Network => &[Kind::Network],
+            Hardening::Resources => &[Kind::Resources],
+        }
+    }
+}
+
+/// The answer to `--harden` for what is in no container.
+pub fn only_of_containers(target: &Target) -> anyhow::Error {
+    anyhow::anyhow!(
+        "`--harden` is for containers, and `{}` is a {}\nhint: profiler record --harden --container NAME -- COMMAND",
+        target.name,
+        target.kind.name()
+    )
 }
 
 #[derive(Debug, Args)]

@@ -27,7 +27,8 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
             recording.target.name
         );
     }
-    let purpose = Purpose { runtime: args.runtime.clone(), no_new_privileges };
+    let purpose =
+        Purpose { runtime: args.runtime.clone(), no_new_privileges, ..Purpose::default() };
     let options = policy::Options {
         learn_denied: args.learn_denied,
         purpose,
@@ -35,8 +36,15 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
         arch: args.arch,
         ..policy::Options::default()
     };
-    let choices =
-        output::Choices { options, arguments: args.narrow.choice(), ..output::Choices::default() };
+    let choices = output::Choices {
+        options,
+        arguments: args.narrow.choice(),
+        harden: args.harden.kinds(),
+        ..output::Choices::default()
+    };
+    if choices.harden.is_some() && !recording.target.kind.is_container() {
+        return Err(crate::args::only_of_containers(&recording.target));
+    }
     let (dir, committed) = args.into.destination(args.output.as_deref());
     let dir =
         dir.context("no directory to write to\nhint: profiler generate RECORDING... -o DIR")?;

@@ -1,11 +1,12 @@
 //! A result on its way out: joined with what is committed, then the files of a target's directory, then its summary.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use profiler::{
     ingest,
     model::{
+        harden::{Harden, Kind},
         merge, policy,
         profile::{Arguments, CapabilityRule, Profile, SyscallRule},
         recording::Recording,
@@ -35,6 +36,8 @@ pub struct Choices {
     pub options: policy::Options,
     /// Which arguments the profile looks into; when absent, those that the committed one does.
     pub arguments: Option<Arguments>,
+    /// The advice to carry; when absent, that which the committed one has.
+    pub harden: Option<BTreeSet<Kind>>,
     /// The directory from which compose takes paths; when absent, this process's.
     pub project: Option<PathBuf>,
 }
@@ -43,7 +46,9 @@ impl Choices {
     fn options(&self, committed: Option<&Profile>) -> policy::Options {
         let known = committed.map(|profile| profile.made_for.arguments);
         let arguments = self.arguments.or(known).unwrap_or_default();
-        policy::Options { arguments, ..self.options.clone() }
+        let known = || committed.and_then(|profile| Some(profile.harden.as_ref()?.kinds()));
+        let harden = self.harden.clone().or_else(known).unwrap_or_default();
+        policy::Options { arguments, harden, ..self.options.clone() }
     }
 }
 
@@ -155,6 +160,15 @@ fn grown(recording: &Recording, known: &Known, choices: &Choices) -> Result<(Rec
             "the committed profile was made with `--arguments {}` and stays as wide, though `{}` was asked for: it only grows (`--prune` replaces it)",
             stays.name(),
             asked.name()
+        ));
+    }
+    let kinds = |profile: &Profile| profile.harden.as_ref().map(Harden::kinds).unwrap_or_default();
+    let lost: Vec<&str> =
+        kinds(&fresh).difference(&kinds(&profile)).map(|kind| kind.name()).collect();
+    if !lost.is_empty() {
+        tell::note(&format!(
+            "the committed profile was made without `--harden={}` and stays so: it only grows (`--prune` replaces it)",
+            lost.join(",")
         ));
     }
     Ok((recording, profile))

@@ -20,7 +20,7 @@ use profiler::{
 };
 
 use crate::{
-    args::{EnterArgs, RecordArgs},
+    args::{self, EnterArgs, RecordArgs},
     exit,
     output::{self, Choices, Committed},
     ready,
@@ -51,6 +51,10 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     }
     if args.containers.iter().any(String::is_empty) {
         bail!("`--container` needs a name\nhint: docker ps");
+    }
+    if args.harden.kinds().is_some() && !of_engine {
+        let kind = if named.is_some() { TargetKind::Cgroup } else { TargetKind::Command };
+        return Err(args::only_of_containers(&Target { kind, name: result_name(&args, None) }));
     }
     distinct(&args.containers)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -109,7 +113,8 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
         let environment = Environment::of_process();
         let endpoint = Endpoint::resolve(args.docker_host.as_deref(), &environment)?;
         let docker = Docker::connect_or_podman(&endpoint, &environment, ENGINE_TIMEOUT).await?;
-        let containers = ContainerPlan { whom, wait: !args.no_wait, restart: args.restart };
+        let containers =
+            ContainerPlan { whom, wait: !args.no_wait, restart: args.restart, usage: true };
         let tell = |event: Event| teller.event(&event);
         Ok(session::record_containers(plan, containers, &docker, tell).await?)
     });
@@ -117,6 +122,7 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     let file = chosen.as_ref().and_then(|chosen| chosen.file.as_ref());
     let choices = Choices {
         arguments: args.narrow.choice(),
+        harden: args.harden.kinds(),
         project: file.map(|file| file.directory().to_owned()),
         ..Choices::default()
     };

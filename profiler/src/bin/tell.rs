@@ -205,6 +205,7 @@ fn policy_summary(recording: &Recording, profile: &Profile) -> PolicySummary {
             .into_iter()
             .flat_map(|(class, rules)| rules.iter().map(move |rule| capability_line(class, rule)))
             .collect(),
+        harden: profile.harden.clone(),
         // what a run misses is told from the recording itself
         notes: profile
             .notes
@@ -263,6 +264,7 @@ fn purpose(file: &str) -> &'static str {
         "seccomp.json" => "filter for Docker, podman, containerd, CRI-O",
         "compose.yaml" => "override for compose",
         "kubernetes.yaml" => "securityContext patch",
+        "networkpolicy.yaml" => "NetworkPolicy to review",
         _ => "",
     }
 }

@@ -3,7 +3,9 @@
 use crate::{
     ingest::{error::IngestError, strict},
     model::{
-        capability, narrow,
+        capability,
+        harden::Harden,
+        narrow,
         profile::{Profile, SCHEMA_VERSION},
         syscall,
     },
@@ -19,6 +21,10 @@ const WHAT: &str = "profile";
 pub fn parse(text: &str) -> Result<Profile, IngestError> {
     let profile: Profile = strict::parse_versioned(WHAT, SCHEMA_VERSION, text)?;
     check_names(&profile)?;
+    if !profile.harden.as_ref().is_none_or(Harden::is_well_formed) {
+        let value = "a path or a number".to_owned();
+        return Err(IngestError::Value { what: WHAT, field: "advice", value });
+    }
     Ok(profile)
 }
 

@@ -142,7 +142,7 @@ fn parse_mountinfo_line(line: &[u8]) -> Option<Mount> {
 }
 
 /// Undoes the kernel's `\040` for blanks and the like.
-fn unescape(field: &[u8]) -> PathBuf {
+pub(crate) fn unescape(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, after)) = rest.split_first() {

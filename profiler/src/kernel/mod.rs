@@ -15,4 +15,5 @@ pub mod process;
 pub mod shed;
 pub mod signals;
 pub mod tracing;
+pub mod usage;
 pub mod version;

@@ -19,7 +19,7 @@ use rustix::{
 const BPF: Capabilities = Capabilities::BPF.union(Capabilities::PERFMON);
 
 /// Looking at files of other users' processes.
-const LOOKING: Capabilities = Capabilities::SYS_PTRACE.union(Capabilities::DAC_READ_SEARCH);
+pub const LOOKING: Capabilities = Capabilities::SYS_PTRACE.union(Capabilities::DAC_READ_SEARCH);
 
 /// What a thread needs that looks at files which others execute.
 pub const FILES: Capabilities = BPF.union(LOOKING);

@@ -19,6 +19,7 @@ pub mod facts;
 pub mod families;
 pub mod fits;
 pub mod floor;
+pub mod harden;
 pub mod in_force;
 pub mod lint;
 pub mod merge;

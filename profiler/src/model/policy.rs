@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{
     arch::Abi,
     floor::{self, RuntimeUse, User, When},
+    harden::{self, Harden},
     merge, narrow,
     needs::{self, Users},
     notes, portable,
@@ -46,6 +47,8 @@ pub struct Options {
     pub arch: Option<Abi>,
     /// Which arguments it looks into.
     pub arguments: Arguments,
+    /// Advice beyond calls that it is to carry, and to be made for.
+    pub harden: BTreeSet<harden::Kind>,
 }
 
 /// The ABI of a machine's own programs, by `uname -m`.
@@ -66,6 +69,11 @@ pub fn native_abi(machine: &str) -> Option<Abi> {
 pub fn derive(recording: &Recording, options: &Options) -> Profile {
     // Two accounts of one fact in one run are one sighting, as they would be after writing and reading.
     let recording = &merge::canonical(recording.clone());
+    let capabilities = needs::derive(recording);
+    let harden = (!options.harden.is_empty())
+        .then(|| harden::advise(recording, &capabilities, &options.harden));
+    let options =
+        &Options { purpose: hardened(&options.purpose, harden.as_ref()), ..options.clone() };
     let mut rules = Rules::default();
     let mut architectures: BTreeSet<Abi> =
         recording.runs.values().filter_map(|run| native_abi(&run.host.machine)).collect();
@@ -141,7 +149,8 @@ pub fn derive(recording: &Recording, options: &Options) -> Profile {
         notes,
         syscalls,
         denied: denied(recording),
-        capabilities: needs::derive(recording),
+        capabilities,
+        harden,
     };
     let profile = match options.arch {
         Some(abi) => portable::translate(profile, abi, options.arguments),
@@ -152,6 +161,19 @@ pub fn derive(recording: &Recording, options: &Options) -> Profile {
     profile.notes.extend(notes::arguments(&profile));
     profile.notes.sort();
     profile
+}
+
+/// What it is for, when the advice is followed. What was asked for in words goes first.
+fn hardened(purpose: &Purpose, harden: Option<&Harden>) -> Purpose {
+    let advised = harden.and_then(|harden| harden.no_new_privileges.as_ref());
+    let user = harden.and_then(|harden| harden.user.as_ref()?.applied());
+    Purpose {
+        no_new_privileges: purpose
+            .no_new_privileges
+            .or(advised.filter(|advice| advice.is_advised()).map(|_| true)),
+        user: user.filter(|ids| ids.uid != 0).map(|_| User::NonRoot),
+        ..purpose.clone()
+    }
 }
 
 /// The calls that a run's runtime always makes under the filter were not, or not all, seen.

@@ -12,6 +12,7 @@ use crate::model::{
     arch::Abi,
     arguments::Masked,
     floor::{RuntimeUse, When},
+    harden::Harden,
     recording::{SeccompSetting, Target},
 };
 
@@ -38,6 +39,9 @@ pub struct Profile {
     pub capabilities: Capabilities,
     /// What a reader must know, in a fixed order.
     pub notes: Vec<Note>,
+    /// Advice beyond calls and capabilities, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub harden: Option<Harden>,
 }
 
 /// The conditions under which the profile holds, and those of the recording.

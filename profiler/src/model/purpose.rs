@@ -14,6 +14,8 @@ pub struct Purpose {
     pub runtime: Option<RuntimeChoice>,
     /// The setting of `no-new-privileges`; the recorded one when it is `None`.
     pub no_new_privileges: Option<bool>,
+    /// Who the entry point is to run as; the recorded one when it is `None`.
+    pub user: Option<User>,
 }
 
 /// A choice of runtimes.
@@ -92,7 +94,7 @@ impl Purpose {
         let no_new_privileges = self
             .no_new_privileges
             .unwrap_or_else(|| recorded.is_some_and(|usage| usage.no_new_privileges));
-        let user = recorded.map_or(User::NonRoot, |usage| usage.user);
+        let user = self.user.or(recorded.map(|usage| usage.user)).unwrap_or(User::NonRoot);
         let of = |(runtime, version): (&str, &str)| RuntimeUse {
             runtime: runtime.into(),
             version: version.into(),
@@ -124,10 +126,12 @@ pub fn is_evidence(recorded: &RuntimeUse, wanted: &RuntimeUse) -> bool {
     recorded.is_same(wanted) && !(loads_later && floor::is_exact(wanted))
 }
 
-/// Whether they are all that `wanted` makes in a start: not when its filter is loaded earlier.
+/// Whether they are all that `wanted` makes in a start: not when its filter is loaded earlier, or the user is not root any more.
 #[must_use]
 pub fn is_all(recorded: &RuntimeUse, wanted: &RuntimeUse) -> bool {
-    is_evidence(recorded, wanted) && (wanted.no_new_privileges || !recorded.no_new_privileges)
+    is_evidence(recorded, wanted)
+        && (wanted.no_new_privileges || !recorded.no_new_privileges)
+        && (recorded.user == wanted.user || wanted.user == User::Root)
 }
 
 #[cfg(test)]
@@ -144,7 +148,7 @@ mod tests {
     }
 
     fn chosen(text: &str) -> Purpose {
-        Purpose { runtime: Some(text.parse().expect(text)), no_new_privileges: None }
+        Purpose { runtime: Some(text.parse().expect(text)), ..Purpose::default() }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use crate::model::{
     arch::Abi,
     floor::{self, When},
+    harden::Harden,
     narrow::{self, Narrowed},
     notes,
     profile::{
@@ -55,6 +56,7 @@ pub fn union(a: &Profile, b: &Profile) -> Result<Profile, UnionError> {
         architectures: distinct(&a.architectures, &b.architectures),
         capabilities: capabilities(&a.capabilities, &b.capabilities),
         notes: notes::union([&a.notes, &b.notes], &syscalls, &denied, &made_for.runtimes),
+        harden: Harden::union(a.harden.as_ref(), b.harden.as_ref()),
         syscalls,
         denied,
         made_for,

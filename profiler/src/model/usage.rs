@@ -3,6 +3,8 @@
 //!
 //! Facts, joined towards the larger when a run has several containers. What follows from them is [`crate::model::harden`]'s.
 
+mod join;
+
 use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
@@ -82,7 +84,8 @@ pub struct Change {
     pub gid: u32,
     /// The largest size seen, in bytes; of a directory the largest sum of what was in it.
     pub bytes: u64,
-    /// It was executed, or mapped executable by a process that was looked at.
+    /// It was executed, or mapped executable by a process that was looked at; or it is a regular file that is not in the image as it
+    /// is, with a permission to execute it and the first bytes of a program or a script, which may have run between two looks.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub executed: bool,
 }

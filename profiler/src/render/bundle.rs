@@ -6,8 +6,14 @@ use crate::{
 };
 
 /// The name of every file that a result can have.
-pub const NAMES: [&str; 5] =
-    ["recording.json", "profile.json", "seccomp.json", "compose.yaml", "kubernetes.yaml"];
+pub const NAMES: [&str; 6] = [
+    "recording.json",
+    "profile.json",
+    "seccomp.json",
+    "compose.yaml",
+    "kubernetes.yaml",
+    "networkpolicy.yaml",
+];
 
 /// Whether a file of this name is a result's, and not somebody else's that happens to be called so: what is YAML begins with profiler's own words.
 #[must_use]
@@ -33,6 +39,8 @@ pub fn bundle(recording: &Recording, profile: &Profile, dir: &str) -> Vec<(&'sta
     if profile.target.kind.is_container() {
         files.push(("compose.yaml", compose::render(recording, profile, dir)));
         files.push(("kubernetes.yaml", kubernetes::render(recording, profile)));
+        let policy = kubernetes::network_policy(recording, profile);
+        files.extend(policy.map(|text| ("networkpolicy.yaml", text)));
     }
     files
 }

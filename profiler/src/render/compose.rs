@@ -7,7 +7,7 @@ use crate::{
         profile::{NoteKind, Profile},
         recording::Recording,
     },
-    render::yaml::Yaml,
+    render::{harden, yaml::Yaml},
 };
 
 /// How the override of one service begins.
@@ -33,20 +33,31 @@ pub const PROJECT_HEAD: &str = "\
 pub fn render(recording: &Recording, profile: &Profile, dir: &str) -> String {
     let has_file = of_compose(recording).is_some();
     let settings = [(service_name(recording, profile), service(profile, dir, has_file))];
-    format!("{HEAD}{}", document(settings))
+    format!("{HEAD}{}", document(settings, &[profile]))
 }
 
 /// `compose.yaml` for all services of a project: the profile of each, and the directory that it is in.
 #[must_use]
 pub fn render_project<'a>(services: impl IntoIterator<Item = (&'a Profile, &'a str)>) -> String {
+    let services: Vec<(&Profile, &str)> = services.into_iter().collect();
+    let profiles: Vec<&Profile> = services.iter().map(|(profile, _)| *profile).collect();
     let settings = services
-        .into_iter()
+        .iter()
         .map(|(profile, dir)| (profile.target.name.as_str(), service(profile, dir, true)));
-    format!("{PROJECT_HEAD}{}", document(settings))
+    format!("{PROJECT_HEAD}{}", document(settings, &profiles))
 }
 
-fn document<'a>(services: impl IntoIterator<Item = (&'a str, Yaml)>) -> String {
-    Yaml::map([("services", Yaml::map(services))]).document()
+fn document<'a>(
+    services: impl IntoIterator<Item = (&'a str, Yaml)>,
+    profiles: &[&Profile],
+) -> String {
+    let mut document = vec![("services", Yaml::map(services))];
+    let volumes: Vec<String> = profiles.iter().flat_map(|p| harden::volumes(p)).collect();
+    if !volumes.is_empty() {
+        let each = volumes.iter().map(|name| (name.as_str(), Yaml::map([])));
+        document.push(("volumes", Yaml::map(each)));
+    }
+    Yaml::map(document).document()
 }
 
 /// What a service gets. `has_file`: what it was recorded with is in a compose file, to which this is added.
@@ -68,6 +79,7 @@ fn service(profile: &Profile, dir: &str, has_file: bool) -> Yaml {
             service.push(("cap_add", Yaml::texts(names)));
         }
     }
+    service.extend(harden::settings(profile));
     Yaml::map(service)
 }
 

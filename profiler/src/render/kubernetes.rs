@@ -1,10 +1,22 @@
 //! The Kubernetes patch: a container's securityContext, for anything that has a pod template.
 //!
-//! Owns the shape of `kubernetes.yaml`. The comment at its head holds no text from the target.
+//! Owns the shape of `kubernetes.yaml`, and of `networkpolicy.yaml`. The comments at their heads hold no text from the target but paths of mounts, which are
+//! letters and digits.
+
+use std::collections::BTreeSet;
 
 use crate::{
-    model::{profile::Profile, recording::Recording},
-    render::{compose::service_name, yaml::Yaml},
+    model::{
+        harden::{
+            Limits,
+            network::Port,
+            read_only::{Tmpfs, volume_name},
+        },
+        profile::Profile,
+        recording::Recording,
+        usage::Protocol,
+    },
+    render::{compose::service_name, harden, yaml::Yaml},
 };
 
 /// How the patch begins.
@@ -15,6 +27,16 @@ const HEAD: &str = "\
 #   kubectl patch deployment NAME --patch-file THIS_FILE
 # seccomp.json must be on every node first, as localhostProfile under the kubelet's seccomp directory
 # (/var/lib/kubelet/seccomp unless configured otherwise).
+";
+
+const WRITABLE: &str = "\
+# The root file system stays writable here: an emptyDir would hide what the image has in these directories. Fill
+# one from the image by an init container for each, then set readOnlyRootFilesystem.
+";
+
+const POLICY_HEAD: &str = "\
+# A skeleton: review it. Ports are those that were seen while recording; who is at the other end is left open,
+# and so are names (port 53). The label must be one of the pod template.
 ";
 
 /// `kubernetes.yaml`.
@@ -36,15 +58,140 @@ pub fn render(recording: &Recording, profile: &Profile) -> String {
         }
         context.push(("capabilities", Yaml::map(capabilities)));
     }
+    let harden = profile.harden.as_ref();
+    let ids = harden.and_then(|harden| harden.user.as_ref()?.applied());
+    if let Some(ids) = ids {
+        if ids.uid != 0 {
+            context.push(("runAsNonRoot", Yaml::Bool(true)));
+        }
+        context.push(("runAsUser", Yaml::Number(ids.uid.into())));
+        context.push(("runAsGroup", Yaml::Number(ids.gid.into())));
+    }
+    let (in_memory, volumes) = harden.map(harden::places).unwrap_or_default();
+    // an emptyDir hides what the image has at its place
+    let is_read_only = harden.is_some_and(harden::is_read_only);
+    let mounts = if is_read_only && volumes.is_empty() { in_memory } else { vec![] };
+    if is_read_only && volumes.is_empty() {
+        context.push(("readOnlyRootFilesystem", Yaml::Bool(true)));
+    }
     let path = format!("profiler/{}.json", file_stem(name));
     let seccomp = [("type", Yaml::text("Localhost")), ("localhostProfile", Yaml::text(&path))];
     context.push(("seccompProfile", Yaml::map(seccomp)));
 
-    let container = [("name", Yaml::text(name)), ("securityContext", Yaml::map(context))];
-    let pod = Yaml::map([("containers", Yaml::List(vec![Yaml::map(container)]))]);
-    let template = Yaml::map([("spec", pod)]);
+    let mut container = vec![("name", Yaml::text(name)), ("securityContext", Yaml::map(context))];
+    let resources = harden.and_then(|harden| resources(harden.resources.as_ref()?));
+    container.extend(resources.map(|resources| ("resources", resources)));
+    let network = harden.and_then(|harden| harden.network.as_ref());
+    let ports = network.filter(|advice| advice.is_advised()).map(|advice| &advice.listens);
+    if let Some(ports) = ports.filter(|ports| !ports.is_empty()) {
+        container.push(("ports", Yaml::List(ports.iter().map(container_port).collect())));
+    }
+    let mut pod_volumes = Vec::new();
+    if !mounts.is_empty() {
+        let mount = |(path, _): &(&str, Tmpfs)| {
+            let volume = volume_name("", path);
+            Yaml::map([("name", Yaml::text(&volume)), ("mountPath", Yaml::text(path))])
+        };
+        container.push(("volumeMounts", Yaml::List(mounts.iter().map(mount).collect())));
+        let volume = |(path, tmpfs): &(&str, Tmpfs)| {
+            let size = Yaml::Text(format!("{}Mi", tmpfs.size_mib));
+            let in_memory = [("medium", Yaml::text("Memory")), ("sizeLimit", size)];
+            let volume = volume_name("", path);
+            Yaml::map([("name", Yaml::text(&volume)), ("emptyDir", Yaml::map(in_memory))])
+        };
+        pod_volumes = mounts.iter().map(volume).collect();
+    }
+    let mut pod = vec![("containers", Yaml::List(vec![Yaml::map(container)]))];
+    if !pod_volumes.is_empty() {
+        pod.push(("volumes", Yaml::List(pod_volumes)));
+    }
+    let template = Yaml::map([("spec", Yaml::map(pod))]);
     let patch = Yaml::map([("spec", Yaml::map([("template", template)]))]);
-    format!("{HEAD}{}", patch.document())
+    let mut head = HEAD.to_owned();
+    if !volumes.is_empty() {
+        head.push_str(WRITABLE);
+        volumes.iter().for_each(|path| head.push_str(&format!("#   {path}\n")));
+    }
+    format!("{head}{}", patch.document())
+}
+
+fn resources(limits: &Limits) -> Option<Yaml> {
+    let mut most = Vec::new();
+    if let Some(millis) = limits.cpu_millis {
+        most.push(("cpu", Yaml::Text(format!("{millis}m"))));
+    }
+    if let Some(mib) = limits.memory_mib {
+        most.push(("memory", Yaml::Text(format!("{mib}Mi"))));
+    }
+    let mut resources = Vec::new();
+    if let Some(mib) = limits.reserved_mib {
+        resources.push(("requests", Yaml::map([("memory", Yaml::Text(format!("{mib}Mi")))])));
+    }
+    if !most.is_empty() {
+        resources.push(("limits", Yaml::map(most)));
+    }
+    (!resources.is_empty()).then(|| Yaml::map(resources))
+}
+
+fn container_port(port: &Port) -> Yaml {
+    Yaml::map([
+        ("containerPort", Yaml::Number(port.port.into())),
+        ("protocol", Yaml::text(protocol(port))),
+    ])
+}
+
+fn protocol(port: &Port) -> &'static str {
+    match port.protocol {
+        Protocol::Tcp => "TCP",
+        Protocol::Udp => "UDP",
+    }
+}
+
+/// `networkpolicy.yaml`, where there is advice on the network.
+#[must_use]
+pub fn network_policy(recording: &Recording, profile: &Profile) -> Option<String> {
+    let advice = profile.harden.as_ref()?.network.as_ref()?;
+    if !advice.is_advised() {
+        return None;
+    }
+    let name = label(service_name(recording, profile));
+    let rule = |ports: &mut dyn Iterator<Item = Port>| {
+        let port = |port: Port| {
+            Yaml::map([
+                ("protocol", Yaml::text(protocol(&port))),
+                ("port", Yaml::Number(port.port.into())),
+            ])
+        };
+        let ports: Vec<Yaml> = ports.map(port).collect();
+        // no rule lets nothing through; a rule without ports, everything
+        if ports.is_empty() { vec![] } else { vec![Yaml::map([("ports", Yaml::List(ports))])] }
+    };
+    let names = [Protocol::Tcp, Protocol::Udp].map(|protocol| Port { port: 53, protocol });
+    let egress: BTreeSet<Port> = advice.connects.iter().copied().chain(names).collect();
+    let labels = Yaml::map([("app.kubernetes.io/name", Yaml::text(&name))]);
+    let spec = Yaml::map([
+        ("podSelector", Yaml::map([("matchLabels", labels)])),
+        ("policyTypes", Yaml::texts(["Ingress", "Egress"])),
+        ("ingress", Yaml::List(rule(&mut advice.listens.iter().copied()))),
+        ("egress", Yaml::List(rule(&mut egress.into_iter()))),
+    ]);
+    let policy = Yaml::map([
+        ("apiVersion", Yaml::text("networking.k8s.io/v1")),
+        ("kind", Yaml::text("NetworkPolicy")),
+        ("metadata", Yaml::map([("name", Yaml::text(&name))])),
+        ("spec", spec),
+    ]);
+    Some(format!("{POLICY_HEAD}{}", policy.document()))
+}
+
+/// `name` as a value of a label and a name of an object: letters, digits and `-`, at most 63.
+fn label(name: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let label: String = name.chars().map(safe).take(63).collect();
+    match label.trim_matches('-') {
+        "" => "profile".to_owned(),
+        label => label.to_owned(),
+    }
 }
 
 /// `name` as a file name: the kubelet takes a relative path, in which slashes and `..` must not come from a target.

@@ -3,6 +3,7 @@
 pub mod bundle;
 pub mod compose;
 pub mod granted;
+mod harden;
 pub mod json;
 pub mod kubernetes;
 pub mod seccomp;

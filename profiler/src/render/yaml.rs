@@ -8,9 +8,13 @@ use std::fmt::Write as _;
 
 use crate::model::text::acts;
 
+/// What is longer is no key before a colon (YAML 1.2.2, 7.4.2), but one after a question mark.
+const MAX_KEY: usize = 1000;
+
 /// A YAML value.
 pub(super) enum Yaml {
     Bool(bool),
+    Number(u64),
     Text(String),
     List(Vec<Yaml>),
     /// Keys in the order in which they are written.
@@ -44,6 +48,9 @@ impl Yaml {
             Yaml::Bool(value) => {
                 let _ = write!(out, " {value}");
             }
+            Yaml::Number(value) => {
+                let _ = write!(out, " {value}");
+            }
             Yaml::Text(text) => {
                 let _ = write!(out, " {}", scalar(text));
             }
@@ -65,7 +72,11 @@ impl Yaml {
             }
             Yaml::Map(entries) => {
                 for (key, value) in entries {
-                    let _ = write!(out, "\n{indent}{}:", scalar(key));
+                    let key = scalar(key);
+                    let _ = match key.chars().count() {
+                        0..=MAX_KEY => write!(out, "\n{indent}{key}:"),
+                        _ => write!(out, "\n{indent}? {key}\n{indent}:"),
+                    };
                     value.write(out, depth + 1);
                 }
             }
@@ -115,6 +126,15 @@ mod tests {
             ("b", Yaml::List(vec![Yaml::map([("c", Yaml::Bool(true)), ("d", Yaml::map([]))])])),
         ]);
         assert_eq!(value.document(), "a:\n  - x\n  - \"1\"\nb:\n  - c: true\n    d: {}\n");
+    }
+
+    #[test]
+    fn long_keys_are_read_back() {
+        let long = "x: ".repeat(2000);
+        let value = Yaml::map([(long.as_str(), Yaml::map([("a", Yaml::Number(1))]))]);
+        let document = Yaml::map([("top", value)]).document();
+        let read: serde_json::Value = serde_saphyr::from_str(&document).expect("YAML");
+        assert_eq!(read["top"][&long]["a"], 1);
     }
 
     #[test]

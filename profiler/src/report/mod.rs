@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod escape;
 pub mod explain;
 pub mod facts;
+pub mod harden;
 pub mod lint;
 pub mod minimise;
 mod next;

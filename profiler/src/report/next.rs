@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::model::{
+    harden::{Harden, UserAdvice, read_only::volume_name},
     recording::{Container, Recording, Run, TargetKind},
     shell,
 };
@@ -13,6 +14,7 @@ pub(super) fn enforce(
     no_new_privileges: bool,
     dir: &str,
     capabilities: &[&str],
+    harden: Option<&Harden>,
 ) -> Vec<String> {
     if recording.target.kind == TargetKind::Command
         && let Some(run) = newest(recording).filter(|run| !run.command.is_empty())
@@ -45,8 +47,43 @@ pub(super) fn enforce(
     for capability in capabilities {
         words.extend(["--cap-add".to_owned(), (*capability).to_owned()]);
     }
+    words.extend(harden.map(|harden| options(harden, &recording.target.name)).unwrap_or_default());
     commands.push(format!("{} {}", shell::join(words), image(container)));
     commands
+}
+
+/// What advice comes to, for an engine's `run`.
+fn options(harden: &Harden, name: &str) -> Vec<String> {
+    let mut options = Vec::new();
+    let user = harden.user.as_ref().filter(|advice| !advice.already);
+    if let Some(ids) = user.and_then(UserAdvice::applied) {
+        options.push(format!("--user={}:{}", ids.uid, ids.gid));
+    }
+    if let Some(advice) = harden.read_only.as_ref().filter(|advice| advice.is_advised()) {
+        options.push("--read-only".to_owned());
+        options.extend(advice.places.iter().map(|place| match &place.tmpfs {
+            Some(tmpfs) => format!("--tmpfs={}:{}", place.path, tmpfs.options()),
+            None => format!("--volume={}:{}", volume_name(name, &place.path), place.path),
+        }));
+    }
+    if let Some(limits) = &harden.resources {
+        let numbers = [
+            ("--memory", limits.memory_mib, "m"),
+            ("--memory-reservation", limits.reserved_mib, "m"),
+            ("--pids-limit", limits.pids, ""),
+            ("--ulimit=nofile", limits.open_files, ""),
+        ];
+        let known = numbers.into_iter().filter_map(|(name, number, unit)| {
+            number.map(|number| format!("{name}={number}{unit}"))
+        });
+        options.extend(known);
+        options.extend(
+            limits
+                .cpu_millis
+                .map(|millis| format!("--cpus={}.{:03}", millis / 1000, millis % 1000)),
+        );
+    }
+    options
 }
 
 /// Records the target once more, from its first syscall when that means to restart it.

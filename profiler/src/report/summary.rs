@@ -11,10 +11,11 @@ use crate::{
         self,
         arch::Abi,
         arguments::{Rule, call, watched_number},
+        harden::Harden,
         recording::{DenialFact, Missing, Phase, Program, Recording, TargetKind},
     },
     report::{
-        coverage, escape, next,
+        coverage, escape, harden, next,
         style::{BAD, COMMAND, FAINT, GOOD, HEADING, WARNING, paint},
         text, warning,
     },
@@ -46,6 +47,8 @@ pub struct PolicySummary {
     pub docker_default: usize,
     /// Capabilities that were asked for, in the order in which they are shown.
     pub capabilities: Vec<CapabilityLine>,
+    /// Advice beyond calls, where it was asked for.
+    pub harden: Option<Harden>,
     /// Further remarks of whoever derived the profile.
     pub notes: Vec<String>,
 }
@@ -92,6 +95,9 @@ pub fn write(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
     syscalls(summary, out)?;
     capabilities(summary, out)?;
     denials(summary, out)?;
+    if let Some(advice) = &summary.policy.harden {
+        harden::write(advice, summary.policy.no_new_privileges, summary.recording, out)?;
+    }
     warnings(summary, out)?;
     files(summary, out)?;
     next_commands(summary, out)
@@ -360,9 +366,13 @@ fn next_commands(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> 
     let lines = summary.policy.capabilities.iter();
     let required: Vec<&str> =
         lines.filter(|line| line.class == REQUIRED).map(|line| line.name.as_str()).collect();
-    for command in
-        next::enforce(summary.recording, summary.policy.no_new_privileges, summary.dir, &required)
-    {
+    for command in next::enforce(
+        summary.recording,
+        summary.policy.no_new_privileges,
+        summary.dir,
+        &required,
+        summary.policy.harden.as_ref(),
+    ) {
         writeln!(out, "  {}", paint(COMMAND, &command))?;
     }
     Ok(())

@@ -244,6 +244,7 @@ impl Session {
             command_status,
             container: None,
             missing,
+            usage: None,
         };
         let entries = evidence.entries.clone();
         let recording = self.recorder.recording(circumstances, evidence);

@@ -107,6 +107,7 @@ pub async fn record_command(
         command_status: status,
         container: None,
         missing: if still_runs { vec![Missing::Shutdown] } else { Vec::new() },
+        usage: None,
     };
     let entries = evidence.entries.clone();
     let recording = recorder.recording(circumstances, evidence);

@@ -23,10 +23,14 @@ use super::{
     recorder::{Outcome, Plan, Recorded, Recorder, TICK, signal_ready},
     run::Circumstances,
     signals,
+    usage::{Sampler, Started},
     wanted::{Meant, Seen, Stack, Whom},
 };
 use crate::{
-    kernel::cgroup::{self, CgroupSetup},
+    kernel::{
+        cgroup::{self, CgroupSetup},
+        usage::sockets::unprivileged_port_start,
+    },
     model::recording::Target,
     observe::ebpf::{Candidate, Slot, SlotKind},
     target::{
@@ -57,6 +61,8 @@ pub struct ContainerPlan {
     pub wait: bool,
     /// Restart those that run, to see their start-up.
     pub restart: bool,
+    /// Look at what they use beside calls and capabilities.
+    pub usage: bool,
 }
 
 /// Records containers until the command ends, or else until they do, a signal comes or time is up.
@@ -78,8 +84,14 @@ pub async fn record_containers(
     let since = SystemTime::now();
     let setup = cgroup::detect(Path::new("/"))?;
     v2_root(&setup)?;
+    let sampler = containers.usage.then(|| Sampler::start(setup.clone())).transpose();
+    let sampler = sampler.unwrap_or_else(|error| {
+        tell(Event::Warning { text: format!("what containers use is not looked at: {error}") });
+        None
+    });
     let mut session = Session {
         docker,
+        sampler,
         setup,
         recorder: Recorder::start(plan.observe, &mut tell)?,
         followed: containers.whom.followed(),
@@ -152,6 +164,7 @@ pub async fn record_containers(
 
 struct Session<'a> {
     docker: &'a Docker,
+    sampler: Option<Sampler>,
     setup: CgroupSetup,
     recorder: Recorder,
     whom: Whom,
@@ -328,7 +341,17 @@ impl Session<'_> {
         self.recorder.observer.note_members(processes(&cgroup), slot)?;
         self.cgroups.insert(slot, cgroup.id);
         self.followed[index].ran_before(id, slot);
+        self.sample(index, id, cgroup.id, Some(pid));
         Ok(true)
+    }
+
+    /// Has what a container uses looked at; `ran` is its first process if it runs already.
+    fn sample(&mut self, target: usize, id: &str, cgroup: u64, ran: Option<i32>) {
+        let Some(sampler) = &mut self.sampler else { return };
+        // that takes privileges which the recorder gives up when all is attached
+        let port_start = ran.and_then(unprivileged_port_start);
+        let (id, ran_before) = (id.to_owned(), ran.is_some());
+        sampler.follow(Started { target, id, cgroup, ran_before, port_start });
     }
 
     /// Takes note of an event of the engine's.
@@ -395,6 +418,7 @@ impl Session<'_> {
                 Whose::Target(index, info) => {
                     self.recorder.observer.keep(&candidate)?;
                     self.cgroups.insert(candidate.slot, candidate.cgroup_id);
+                    self.sample(index, id, candidate.cgroup_id, None);
                     let followed = &mut self.followed[index];
                     if let Some(info) = info {
                         followed.learn(*info);
@@ -538,7 +562,8 @@ impl Session<'_> {
     ) -> Result<Outcome, SessionError> {
         let mut recordings = Vec::new();
         let mut never_ran = Vec::new();
-        for followed in std::mem::take(&mut self.followed) {
+        let mut usage = self.sampler.take().map(Sampler::end).unwrap_or_default();
+        for (index, followed) in std::mem::take(&mut self.followed).into_iter().enumerate() {
             let target = followed.target();
             let name = target.name.clone();
             if !followed.ran() {
@@ -553,6 +578,7 @@ impl Session<'_> {
                 command_status,
                 missing: followed.missing(self.engine_gone.is_some()),
                 container: followed.facts(),
+                usage: usage.remove(&index),
             };
             let mut evidence = followed.evidence;
             evidence.absorb(self.recorder.evidence(&slots)?);

@@ -24,6 +24,7 @@ mod signals;
 mod socket;
 pub mod store;
 mod tail;
+mod usage;
 pub mod verify;
 mod wanted;
 mod warden;

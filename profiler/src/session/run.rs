@@ -14,6 +14,7 @@ use crate::{
         Container, Host, Missing, Phase, Recording, Run, RunId, SCHEMA_VERSION, SeccompSetting,
         Target, TargetKind,
     },
+    model::usage::Usage,
     observe::evidence::Evidence,
     session::error::SessionError,
 };
@@ -80,6 +81,8 @@ pub struct Circumstances {
     pub container: Option<Container>,
     /// What the session knows to be missing.
     pub missing: Vec<Missing>,
+    /// What its containers used beside calls and capabilities.
+    pub usage: Option<Usage>,
 }
 
 /// Draws a run id.
@@ -94,7 +97,7 @@ pub fn new_id() -> Result<RunId, SessionError> {
 
 /// A recording of one run.
 pub fn recording(id: RunId, circumstances: Circumstances, evidence: Evidence) -> Recording {
-    let Circumstances { target, clock, command, command_status, container, mut missing } =
+    let Circumstances { target, clock, command, command_status, container, mut missing, usage } =
         circumstances;
     missing.extend(evidence.missing.iter().cloned());
     let late = missing.contains(&Missing::Startup);
@@ -118,7 +121,7 @@ pub fn recording(id: RunId, circumstances: Circumstances, evidence: Evidence) ->
         container,
         missing,
         inner_cgroups: evidence.inner_cgroups,
-        usage: None,
+        usage,
     };
     Recording {
         schema_version: SCHEMA_VERSION,

@@ -38,13 +38,14 @@ const LEARNING: Options = options(true, None);
 const ANY: Options = options(false, Some(RuntimeChoice::Any));
 
 const fn options(learn_denied: bool, runtime: Option<RuntimeChoice>) -> Options {
-    let purpose = Purpose { runtime, no_new_privileges: None };
+    let purpose = Purpose { runtime, no_new_privileges: None, user: None };
     Options {
         learn_denied,
         purpose,
         portable: false,
         arch: None,
         arguments: Arguments::AttackSurface,
+        harden: BTreeSet::new(),
     }
 }
 
@@ -169,7 +170,7 @@ proptest! {
         for (runtime, version) in floor::measured() {
             for no_new_privileges in [None, Some(false), Some(true)] {
                 let one = RuntimeChoice::One { runtime, version: version.into() };
-                let purpose = Purpose { runtime: Some(one), no_new_privileges };
+                let purpose = Purpose { runtime: Some(one), no_new_privileges, user: None };
                 let other = policy::derive(&a, &Options { purpose, ..STRICT });
                 prop_assert_eq!(&workload(&other), &recorded);
             }

@@ -90,7 +90,8 @@ fn what_joins_need_is_there_although_none_was_seen() {
 }
 
 fn derive_for(text: &str, runtime: &str, no_new_privileges: Option<bool>) -> Profile {
-    let purpose = Purpose { runtime: Some(runtime.parse().expect(runtime)), no_new_privileges };
+    let purpose =
+        Purpose { runtime: Some(runtime.parse().expect(runtime)), no_new_privileges, user: None };
     policy::derive(&parse(text), &Options { purpose, ..Options::default() })
 }
 
@@ -145,7 +146,7 @@ fn without_new_privileges_only_what_is_known_to_be_unneeded_goes() {
     for run in unmeasured.runs.values_mut() {
         run.container.as_mut().expect("a container").runtime_version = "1.1.7".into();
     }
-    let purpose = Purpose { runtime: None, no_new_privileges: Some(true) };
+    let purpose = Purpose { no_new_privileges: Some(true), ..Purpose::default() };
     let profile = policy::derive(&unmeasured, &Options { purpose, ..Options::default() });
     assert_ne!(reasons(&profile, Abi::X86_64, "getppid"), [], "seen, and not known to be unneeded");
 }

@@ -90,6 +90,7 @@ fn policy() -> PolicySummary {
             line("CHOWN", "probed", &["fchown by a", "chown by b", "lchown by c", "fchownat by d"]),
             line("SYS_ADMIN", "denied", &[]),
         ],
+        harden: None,
         notes: vec![],
     }
 }

@@ -251,8 +251,12 @@ async fn against(
         driver: Some(is_done),
         seal: None,
     };
-    let containers =
-        ContainerPlan { whom: Whom::containers([enforced.id()]), wait: true, restart: false };
+    let containers = ContainerPlan {
+        whom: Whom::containers([enforced.id()]),
+        wait: true,
+        restart: false,
+        usage: false,
+    };
     let armed = RefCell::new(Some(armed));
     let recording = record_containers(recorded, containers, docker, |event| {
         if matches!(event, Event::Waiting { .. } | Event::Recording { .. })

@@ -1,0 +1,160 @@
+//! The mounts that a process sees, from its `mountinfo`, and those among them that an engine made for a container to write to.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+    path::{Path, PathBuf},
+};
+
+use super::{read, text};
+use crate::{kernel::cgroup::unescape, model::usage::Mount};
+
+/// How many mounts of a container are kept.
+pub const MAX_MOUNTS: usize = 256;
+
+/// What every container has: the kernel's own file systems, and files that the engine writes.
+const OF_RUNTIME: [&str; 3] = ["/dev", "/proc", "/sys"];
+const OF_ENGINE: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+const OF_KERNEL: [&str; 11] = [
+    "proc",
+    "sysfs",
+    "cgroup",
+    "cgroup2",
+    "mqueue",
+    "devpts",
+    "devtmpfs",
+    "debugfs",
+    "tracefs",
+    "securityfs",
+    "bpf",
+];
+
+/// A line of `mountinfo`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounted {
+    /// What of the file system is mounted.
+    pub root: PathBuf,
+    /// Where.
+    pub point: PathBuf,
+    /// It can be written to, as mount and as file system.
+    pub writable: bool,
+    /// The file system's type.
+    pub filesystem: String,
+    /// The file system's options, escaped as the kernel escapes them.
+    pub options: Vec<u8>,
+}
+
+/// What the process whose `/proc/PID` this is sees mounted, in the order in which it was.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn table(process: &Path) -> io::Result<Vec<Mounted>> {
+    let lines = read(&process.join("mountinfo"))?;
+    Ok(lines.split(|byte| *byte == b'\n').filter_map(line).collect())
+}
+
+/// `36 35 98:0 /root /mount/point rw,opts shared:1 - type source super,opts`
+fn line(line: &[u8]) -> Option<Mounted> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let (root, point, options) = (fields.nth(3)?, fields.next()?, fields.next()?);
+    let mut fields = fields.skip_while(|field| *field != b"-");
+    let (filesystem, of_filesystem) = (fields.nth(1)?, fields.nth(1)?);
+    let is_rw = |options: &[u8]| options.split(|byte| *byte == b',').any(|word| word == b"rw");
+    Some(Mounted {
+        root: unescape(root),
+        point: unescape(point),
+        writable: is_rw(options) && is_rw(of_filesystem),
+        filesystem: text(filesystem),
+        options: of_filesystem.to_vec(),
+    })
+}
+
+/// Those that an engine made for the container and that can be written to; how full a tmpfs is, is asked below `root`, `/proc/PID/root`.
+#[must_use]
+pub fn writable(table: &[Mounted], root: &Path) -> BTreeSet<Mount> {
+    let made = table.iter().filter(|mounted| mounted.writable && is_of_engine(mounted));
+    let mounts = made.map(|mounted| Mount {
+        path: text(mounted.point.as_os_str().as_bytes()),
+        filesystem: mounted.filesystem.clone(),
+        bytes: (mounted.filesystem == "tmpfs").then(|| used(root, &mounted.point)).flatten(),
+    });
+    mounts.take(MAX_MOUNTS).collect()
+}
+
+fn is_of_engine(mounted: &Mounted) -> bool {
+    let point = &mounted.point;
+    point != Path::new("/")
+        && !OF_RUNTIME.iter().any(|path| point.starts_with(path))
+        && !OF_ENGINE.iter().any(|path| point == Path::new(path))
+        && !OF_KERNEL.contains(&mounted.filesystem.as_str())
+}
+
+/// What is used of the file system at a path, in bytes. Where a link leads is not asked.
+fn used(root: &Path, point: &Path) -> Option<u64> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+    let root = open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let relative = point.strip_prefix("/").ok()?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let dir = openat2(&root, relative, flags, Mode::empty(), resolve).ok()?;
+    // what was mounted there may be hidden by something else: a hostile file system's word is not asked for
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
+    if i64::try_from(rustix::fs::fstatfs(&dir).ok()?.f_type).ok()? != TMPFS_MAGIC {
+        return None;
+    }
+    let status = rustix::fs::fstatvfs(&dir).ok()?;
+    Some(status.f_blocks.saturating_sub(status.f_bfree).saturating_mul(status.f_frsize))
+}
+
+/// The values of one option, `lowerdir=` for one, unescaped as the kernel escapes them.
+pub(super) fn option<'a>(options: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = Vec<u8>> + 'a {
+    let words = options.split(|byte| *byte == b',');
+    words
+        .filter_map(move |word| word.strip_prefix(name)?.strip_prefix(b"="))
+        .map(|value| unescape(value).into_os_string().into_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+1 0 0:50 / / rw,relatime master:1 - overlay overlay rw,lowerdir=/a:/b,upperdir=/c,workdir=/d
+2 1 0:51 / /proc rw,nosuid - proc proc rw
+3 1 0:52 / /dev rw,nosuid - tmpfs tmpfs rw,size=65536k
+4 3 0:53 / /dev/shm rw - tmpfs shm rw
+5 1 0:54 / /sys/fs/cgroup ro - cgroup2 cgroup rw
+6 1 8:1 /v/_data /da\\040ta rw,relatime - ext4 /dev/vda rw
+7 1 8:1 /v/_data /read ro,relatime - ext4 /dev/vda rw
+8 1 8:1 /hosts /etc/hosts rw - ext4 /dev/vda rw
+9 1 0:60 / /scratch rw - tmpfs tmpfs rw
+10 2 0:61 / /proc/acpi ro - tmpfs tmpfs rw
+11 1 8:1 /v/\\134x /b\\012\\134 rw - ext4 /dev/vda rw
+";
+
+    #[test]
+    fn what_the_engine_made_to_be_written_to() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("mountinfo"), TABLE).expect("writes");
+        let table = table(dir.path()).expect("reads");
+        assert_eq!(table.len(), 11);
+        let mounts = writable(&table, Path::new("/nowhere"));
+        let paths: Vec<_> =
+            mounts.iter().map(|m| (m.path.as_str(), m.filesystem.as_str())).collect();
+        assert_eq!(paths, [("/b\n\\", "ext4"), ("/da ta", "ext4"), ("/scratch", "tmpfs")]);
+        assert_eq!(option(&table[0].options, b"upperdir").next(), Some(b"/c".to_vec()));
+        assert_eq!(option(b"rw,x=a\\054b", b"x").next(), Some(b"a,b".to_vec()));
+    }
+
+    #[test]
+    fn a_directory_that_is_no_tmpfs_is_not_measured() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(dir.path().join("x")).expect("creates");
+        std::os::unix::fs::symlink("/dev/shm", dir.path().join("link")).expect("links");
+        assert_eq!(used(dir.path(), Path::new("/link")), None);
+        if Path::new("/dev/shm").is_dir() {
+            assert!(used(Path::new("/"), Path::new("/dev/shm")).is_some());
+        }
+    }
+}

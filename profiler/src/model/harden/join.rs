@@ -1,0 +1,90 @@
+//! Joining advice: what a target may do under either, it may do under both.
+//!
+//! Commutative, associative and idempotent. What one side does not harden is not hardened.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Harden, Limits, Network, NoNewPrivileges, ReadOnly, UserAdvice,
+    read_only::{Place, Tmpfs, leave_out_covered},
+};
+
+pub(super) fn join(one: Option<&Harden>, other: Option<&Harden>) -> Option<Harden> {
+    let (one, other) = (one?, other?);
+    let joined = Harden {
+        read_only: both(&one.read_only, &other.read_only, read_only),
+        user: both(&one.user, &other.user, user),
+        no_new_privileges: both(&one.no_new_privileges, &other.no_new_privileges, |one, other| {
+            NoNewPrivileges { not_because: &one.not_because | &other.not_because }
+        }),
+        network: both(&one.network, &other.network, network),
+        resources: both(&one.resources, &other.resources, resources),
+    };
+    (!joined.kinds().is_empty()).then_some(joined)
+}
+
+fn both<T>(one: &Option<T>, other: &Option<T>, join: impl Fn(&T, &T) -> T) -> Option<T> {
+    Some(join(one.as_ref()?, other.as_ref()?))
+}
+
+fn read_only(one: &ReadOnly, other: &ReadOnly) -> ReadOnly {
+    let mut places: BTreeMap<&str, Place> = BTreeMap::new();
+    for place in one.places.iter().chain(&other.places) {
+        let known = places.entry(&place.path).or_insert_with(|| place.clone());
+        known.tmpfs = both(&known.tmpfs, &place.tmpfs, tmpfs);
+        known.why.extend(place.why.iter().cloned());
+    }
+    let mut places: Vec<Place> = places.into_values().collect();
+    leave_out_covered(&mut places);
+    ReadOnly { places, not_because: &one.not_because | &other.not_because }
+}
+
+/// Where the owners differ, it is anybody's.
+fn tmpfs(one: &Tmpfs, other: &Tmpfs) -> Tmpfs {
+    let same = (one.uid, one.gid) == (other.uid, other.gid);
+    let (uid, gid, mode) = if same { (one.uid, one.gid, 0) } else { (0, 0, 0o1777) };
+    Tmpfs {
+        size_mib: one.size_mib.max(other.size_mib),
+        mode: one.mode | other.mode | mode,
+        uid,
+        gid,
+        exec: one.exec || other.exec,
+    }
+}
+
+fn user(one: &UserAdvice, other: &UserAdvice) -> UserAdvice {
+    UserAdvice {
+        users: &one.users | &other.users,
+        already: one.already && other.already,
+        falls_away: &one.falls_away & &other.falls_away,
+        must_write: &one.must_write | &other.must_write,
+        why: &one.why | &other.why,
+        not_because: &one.not_because | &other.not_because,
+    }
+}
+
+fn network(one: &Network, other: &Network) -> Network {
+    fn union<T: Ord + Clone>(one: &BTreeSet<T>, other: &BTreeSet<T>) -> BTreeSet<T> {
+        one | other
+    }
+    Network {
+        listens: union(&one.listens, &other.listens),
+        loopback: union(&one.loopback, &other.loopback),
+        connects: union(&one.connects, &other.connects),
+        families: union(&one.families, &other.families),
+        bind_service: union(&one.bind_service, &other.bind_service),
+        not_because: union(&one.not_because, &other.not_because),
+    }
+}
+
+fn resources(one: &Limits, other: &Limits) -> Limits {
+    let most = |one: Option<u64>, other: Option<u64>| Some(one?.max(other?));
+    Limits {
+        memory_mib: most(one.memory_mib, other.memory_mib),
+        reserved_mib: most(one.reserved_mib, other.reserved_mib),
+        pids: most(one.pids, other.pids),
+        open_files: most(one.open_files, other.open_files),
+        cpu_millis: most(one.cpu_millis, other.cpu_millis),
+        not_because: &one.not_because | &other.not_because,
+    }
+}

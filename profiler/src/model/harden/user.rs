@@ -1,0 +1,219 @@
+//! Who the first process is to be.
+//!
+//! A container whose first process is root and hands over to one user can be started as that user; then it lacks root's
+//! capabilities, and root's way past the permission bits of files. What of that matters shows in a run only.
+
+use std::collections::BTreeSet;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Evidence, ReadOnly,
+    privileges::name,
+    read_only::{parent, quoted},
+};
+use crate::model::{
+    floor,
+    recording::{Missing, Run},
+    usage::{How, Role, Root, User},
+};
+
+/// What root's start-up needs to become another user and to give it what it needs.
+const HAND_OVER: [&str; 8] =
+    ["CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"];
+
+/// A user that no image has, for what needs to be nobody in particular.
+pub const NOBODYS: Ids = Ids { uid: 65532, gid: 65532 };
+
+/// As many paths are named.
+const MAX_PATHS: usize = 16;
+
+/// A user and a group, by number.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(deny_unknown_fields)]
+pub struct Ids {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// Which user the container is to be started as.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserAdvice {
+    /// Who; of several, which runs disagree on, none is set.
+    pub users: BTreeSet<Ids>,
+    /// Every run was started as this user: only what has to name it does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub already: bool,
+    /// Capabilities that root needed to become that user, and that go when it is recorded again as that user. By name.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub falls_away: BTreeSet<String>,
+    /// What the user has to be able to write: mounts, and paths that somebody else made. Hostile text.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub must_write: BTreeSet<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub why: BTreeSet<String>,
+    /// What stands in the way: not empty, and the user stays as it is. May quote hostile text.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub not_because: BTreeSet<String>,
+}
+
+impl UserAdvice {
+    /// Who it is to be started as.
+    #[must_use]
+    pub fn applied(&self) -> Option<Ids> {
+        let only = self.users.first().copied().filter(|_| self.users.len() == 1);
+        only.filter(|_| self.not_because.is_empty())
+    }
+}
+
+/// `read_only` is the advice on the root, if it is to be followed.
+pub(super) fn advise(evidence: &Evidence<'_>, read_only: Option<&ReadOnly>) -> UserAdvice {
+    let mut advice = UserAdvice::default();
+    advice.not_because.extend(evidence.gap_of_looks());
+    let mut runs = evidence.recording.runs.values();
+    if runs.any(|run| run.missing.contains(&Missing::Startup)) {
+        advice
+            .not_because
+            .insert("start-up was not seen, so who the first process was is not known".to_owned());
+    }
+    let users = || evidence.usages.iter().flat_map(|usage| &usage.users);
+    let first: BTreeSet<Ids> = users().filter(|user| user.first).map(ids).collect();
+    if first.is_empty() {
+        advice.not_because.insert("the first process was not seen".to_owned());
+        return advice;
+    }
+    let others: BTreeSet<Ids> = users().map(ids).filter(|ids| ids.uid != 0).collect();
+    // root may have handed over before the first look
+    let mut runs = evidence.recording.runs.values();
+    if runs.all(|run| !starts_as_root(run)) && first.iter().all(|first| first.uid != 0) {
+        advice.users = first;
+        advice.already = true;
+        advice.why.insert("its first process is this user already".to_owned());
+    } else if others.is_empty() {
+        all_root(evidence, read_only, &mut advice);
+    } else {
+        handed_over(evidence, others, read_only, &mut advice);
+    }
+    if advice.users.len() > 1 {
+        advice.not_because.insert("its processes are of several users".to_owned());
+    }
+    advice
+}
+
+/// Whether the engine was told to start it as root, or nothing.
+pub(super) fn starts_as_root(run: &Run) -> bool {
+    let setting = run.container.as_ref().map(|container| container.user.as_str());
+    floor::User::of_setting(setting.unwrap_or_default()) == floor::User::Root
+}
+
+fn ids(user: &User) -> Ids {
+    Ids { uid: user.uid, gid: user.gid }
+}
+
+/// Root starts, and another user does the work.
+fn handed_over(
+    evidence: &Evidence<'_>,
+    others: BTreeSet<Ids>,
+    read_only: Option<&ReadOnly>,
+    advice: &mut UserAdvice,
+) {
+    let stays = evidence.usages.iter().flat_map(|usage| &usage.users);
+    let stays = stays.filter(|user| user.uid == 0 && !user.first).flat_map(|user| &user.programs);
+    let stays: BTreeSet<&str> = stays.map(name).collect();
+    for rule in &evidence.capabilities.required {
+        if HAND_OVER.contains(&rule.name.as_str()) {
+            advice.falls_away.insert(rule.name.clone());
+        } else {
+            advice.not_because.insert(format!("{} is required, which a user has not", rule.name));
+        }
+    }
+    if !stays.is_empty() {
+        let programs = stays.into_iter().collect::<Vec<_>>().join("`, `");
+        advice.why.insert(format!("these ran as root beside the first process: `{programs}`"));
+    }
+    advice.why.insert("its first process is root, all others are this user at last".to_owned());
+    advice.not_because.extend(writes_of_others(evidence, read_only));
+    advice.must_write = written(evidence, &others);
+    advice.users = others;
+}
+
+/// Nobody but root was seen.
+fn all_root(evidence: &Evidence<'_>, read_only: Option<&ReadOnly>, advice: &mut UserAdvice) {
+    for rule in &evidence.capabilities.required {
+        advice.not_because.insert(format!("root needs {}, which a user has not", rule.name));
+    }
+    if !evidence.capabilities.known {
+        advice.not_because.insert("which capabilities root needs could not be seen".to_owned());
+    }
+    for usage in &evidence.usages {
+        let start = usage.unprivileged_port_start.unwrap_or(1024);
+        let low = usage
+            .sockets
+            .iter()
+            .filter(|socket| socket.role == Role::Listening && socket.port < start);
+        for socket in low {
+            let port = socket.port;
+            advice.not_because.insert(format!("port {port} is below {start}, a user's first"));
+        }
+    }
+    advice.not_because.extend(writes_of_others(evidence, read_only));
+    advice.must_write = written(evidence, &BTreeSet::from([NOBODYS]));
+    if advice.not_because.is_empty() {
+        advice.users.insert(NOBODYS);
+        advice.why.insert(
+            "all its processes are root, and nothing that was seen needs it; files that only root can read were not looked for"
+                .to_owned(),
+        );
+    }
+}
+
+/// Why the user cannot write what is written to the root. Only a tmpfs can be made its own: whose a directory is in the image is not known,
+/// and root may give away at start what it made.
+fn writes_of_others(evidence: &Evidence<'_>, read_only: Option<&ReadOnly>) -> Option<String> {
+    let writes_root = evidence.usages.iter().any(|usage| match &usage.root {
+        Root::ReadOnly {} => false,
+        Root::Layer { changes, more } => !changes.is_empty() || *more > 0,
+        Root::Unknown { .. } => true,
+    });
+    let in_memory = |advice: &ReadOnly| {
+        advice.is_advised() && advice.places.iter().all(|place| place.tmpfs.is_some())
+    };
+    match read_only {
+        _ if !writes_root => None,
+        None => Some("the root file system is written to: ask for read-only, too".to_owned()),
+        Some(advice) if in_memory(advice) => None,
+        Some(_) => Some(
+            "directories are written to that no tmpfs of the user's own can stand for".to_owned(),
+        ),
+    }
+}
+
+/// What these users would write, and others made.
+fn written(evidence: &Evidence<'_>, users: &BTreeSet<Ids>) -> BTreeSet<String> {
+    let mounts = evidence.usages.iter().flat_map(|usage| &usage.mounts);
+    let mounts = mounts.map(|mount| mount.path.as_str());
+    let paths: BTreeSet<String> = mounts.chain(not_owned(evidence, users)).map(quoted).collect();
+    paths.into_iter().take(MAX_PATHS).collect()
+}
+
+/// Directories in which something was changed that others own: the names of files may differ from run to run.
+fn not_owned<'a>(evidence: &Evidence<'a>, users: &BTreeSet<Ids>) -> impl Iterator<Item = &'a str> {
+    let layers = evidence.usages.iter().filter_map(|usage| match &usage.root {
+        Root::Layer { changes, .. } => Some(changes),
+        _ => None,
+    });
+    let others = layers.flatten().filter(|change| {
+        change.mode & 0o002 == 0 && users.iter().all(|user| user.uid != change.uid)
+    });
+    others.map(|change| match change.how {
+        How::Visited => change.path.as_str(),
+        _ => parent(&change.path),
+    })
+}

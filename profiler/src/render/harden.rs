@@ -1,0 +1,120 @@
+//! Advice beyond calls, as settings of compose.
+//!
+//! Owns how mounts, users, ports and limits are spelt. Paths hold nothing that has a meaning in an option
+//! ([`crate::model::harden::read_only::is_plain`]); advice that something stands in the way of is not written.
+
+use crate::{
+    model::{
+        harden::{
+            Harden,
+            network::Port,
+            read_only::{Place, Tmpfs, volume_name},
+        },
+        profile::Profile,
+        usage::Protocol,
+    },
+    render::yaml::Yaml,
+};
+
+/// What a service of compose gets.
+pub(super) fn settings(profile: &Profile) -> Vec<(&'static str, Yaml)> {
+    let mut settings = Vec::new();
+    let Some(harden) = &profile.harden else { return settings };
+    let changed = harden.user.as_ref().filter(|advice| !advice.already);
+    if let Some(ids) = changed.and_then(|advice| advice.applied()) {
+        settings.push(("user", Yaml::text(&format!("{}:{}", ids.uid, ids.gid))));
+    }
+    let (in_memory, volumes) = places(harden);
+    if is_read_only(harden) {
+        settings.push(("read_only", Yaml::Bool(true)));
+    }
+    if !in_memory.is_empty() {
+        let options =
+            in_memory.iter().map(|(path, tmpfs)| Yaml::Text(format!("{path}:{}", tmpfs.options())));
+        settings.push(("tmpfs", Yaml::List(options.collect())));
+    }
+    if !volumes.is_empty() {
+        let mounts = volumes
+            .iter()
+            .map(|path| Yaml::Text(format!("{}:{path}", volume_name(&profile.target.name, path))));
+        settings.push(("volumes", Yaml::List(mounts.collect())));
+    }
+    if let Some(network) = harden.network.as_ref().filter(|advice| advice.is_advised())
+        && !network.listens.is_empty()
+    {
+        settings.push(("expose", Yaml::List(network.listens.iter().map(expose).collect())));
+    }
+    if let Some(limits) = &harden.resources {
+        if let Some(pids) = limits.pids {
+            settings.push(("pids_limit", Yaml::Number(pids)));
+        }
+        if let Some(files) = limits.open_files {
+            let both = [("soft", Yaml::Number(files)), ("hard", Yaml::Number(files))];
+            settings.push(("ulimits", Yaml::map([("nofile", Yaml::map(both))])));
+        }
+        // not as `deploy`: compose 2 refuses that beside `pids_limit`, 1.29 refuses `pids` in it, and leaves it to a swarm
+        if let Some(millis) = limits.cpu_millis {
+            settings.push(("cpus", Yaml::Text(processors(millis))));
+        }
+        if let Some(mib) = limits.memory_mib {
+            settings.push(("mem_limit", Yaml::Text(format!("{mib}m"))));
+        }
+        if let Some(mib) = limits.reserved_mib {
+            settings.push(("mem_reservation", Yaml::Text(format!("{mib}m"))));
+        }
+    }
+    settings
+}
+
+/// The names of the volumes that a service's settings use.
+pub(super) fn volumes(profile: &Profile) -> Vec<String> {
+    let paths = profile.harden.iter().flat_map(|harden| places(harden).1);
+    paths.map(|path| volume_name(&profile.target.name, path)).collect()
+}
+
+/// Whether the root is to be read-only.
+pub(super) fn is_read_only(harden: &Harden) -> bool {
+    harden.read_only.as_ref().is_some_and(|advice| advice.is_advised())
+}
+
+/// What stays writable, in memory and as volumes; nothing where the root stays so.
+pub(super) fn places(harden: &Harden) -> (Vec<(&str, Tmpfs)>, Vec<&str>) {
+    let advised = harden.read_only.iter().filter(|advice| advice.is_advised());
+    let (mut in_memory, mut volumes) = (Vec::new(), Vec::new());
+    for Place { path, tmpfs, .. } in advised.flat_map(|advice| &advice.places) {
+        match tmpfs {
+            Some(tmpfs) => in_memory.push((path.as_str(), *tmpfs)),
+            None => volumes.push(path.as_str()),
+        }
+    }
+    (in_memory, volumes)
+}
+
+/// `1.5`.
+fn processors(millis: u64) -> String {
+    let (whole, part) = (millis / 1000, millis % 1000);
+    match format!("{part:03}").trim_end_matches('0') {
+        "" => whole.to_string(),
+        part => format!("{whole}.{part}"),
+    }
+}
+
+fn expose(port: &Port) -> Yaml {
+    let protocol = match port.protocol {
+        Protocol::Tcp => "",
+        Protocol::Udp => "/udp",
+    };
+    Yaml::Text(format!("{}{protocol}", port.port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_have_no_more_digits_than_they_need() {
+        for (millis, text) in [(500, "0.5"), (1000, "1"), (1500, "1.5"), (12_250, "12.25")] {
+            assert_eq!(processors(millis), text);
+        }
+    }
+}

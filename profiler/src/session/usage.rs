@@ -1,0 +1,316 @@
+//! Looks at the containers that are recorded, from a thread of its own: what they use beside calls and capabilities.
+//!
+//! Soon after a container's entry point runs, twice a second from then on, and when its last process has ended: what it wrote can be read until
+//! the engine removes it. It takes at most a twentieth of a processor, so with many containers it looks less often. Nothing that it
+//! cannot read ends a recording; what its results rest on is in them. A file system may hang it: who waits for it waits for a bounded time.
+
+mod watch;
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, PipeReader, PipeWriter, Read as _, Write as _, pipe},
+    os::fd::AsFd as _,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    time::{ClockId, clock_gettime},
+};
+
+use self::watch::{Looked, Watch};
+use crate::{
+    kernel::{cgroup::CgroupSetup, shed, usage::layer::MAX_CHANGES},
+    model::usage::{Root, Usage},
+};
+
+/// Between two looks at one container, when there is time; the first ones are closer together.
+const EVERY: Duration = Duration::from_millis(500);
+const FIRST: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(250)];
+
+/// The same, while its entry point does not run yet; and when that takes long.
+const SOON: Duration = Duration::from_millis(20);
+const LATER: Duration = Duration::from_millis(250);
+const LONG: Duration = Duration::from_secs(10);
+
+/// How much longer than looking is not looking.
+const SHARE: u32 = 20;
+
+/// How long the thread is waited for at the end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many containers of a run are looked at.
+const MAX_CONTAINERS: usize = 1_024;
+
+/// A container that started.
+pub struct Started {
+    /// Which of the targets it is of.
+    pub target: usize,
+    /// Its id.
+    pub id: String,
+    /// The id of its cgroup.
+    pub cgroup: u64,
+    /// It ran before the recording began: its processor time so far is not the run's.
+    pub ran_before: bool,
+    /// The lowest port that needs no capability in its network namespace, if that could be asked.
+    pub port_start: Option<u16>,
+}
+
+enum Message {
+    Started(Started),
+    End(mpsc::Sender<()>),
+}
+
+/// What is known of each container, by target and id, and since when.
+type Results = Arc<Mutex<BTreeMap<(usize, String), (Usage, Instant)>>>;
+
+/// The thread, for those that it works for.
+pub struct Sampler {
+    messages: mpsc::Sender<Message>,
+    bell: PipeWriter,
+    results: Results,
+}
+
+impl Sampler {
+    /// Starts the thread, which keeps of the privileges what looking takes.
+    ///
+    /// # Errors
+    /// When the kernel has no pipe for it.
+    pub fn start(setup: CgroupSetup) -> io::Result<Sampler> {
+        let (door, bell) = pipe()?;
+        let (messages, inbox) = mpsc::channel();
+        let results = Results::default();
+        let theirs = Arc::clone(&results);
+        let (begun, has_begun) = mpsc::channel::<()>();
+        thread::spawn(move || {
+            if let Err(error) = shed::keep(shed::LOOKING) {
+                tracing::warn!("a thread keeps more privileges than it needs: {error}");
+            }
+            drop(begun);
+            Thread { setup, door, inbox, results: theirs, watches: Vec::new() }.run();
+        });
+        let _ = has_begun.recv(); // nothing is ever sent
+        Ok(Sampler { messages, bell, results })
+    }
+
+    /// Looks at a container from now on.
+    pub fn follow(&mut self, started: Started) {
+        let key = (started.target, started.id.clone());
+        let mut results = lock(&self.results);
+        if results.len() < MAX_CONTAINERS {
+            results.entry(key).or_insert_with(|| (Usage::default(), Instant::now()));
+        }
+        drop(results);
+        self.send(Message::Started(started));
+    }
+
+    /// A last look at those that run. What was seen of each target, by its number.
+    pub fn end(mut self) -> BTreeMap<usize, Usage> {
+        let (done, is_done) = mpsc::channel();
+        self.send(Message::End(done));
+        let is_late = is_done.recv_timeout(PATIENCE).is_err();
+        let mut by_target: BTreeMap<usize, Usage> = BTreeMap::new();
+        for ((target, _), (mut usage, at)) in std::mem::take(&mut *lock(&self.results)) {
+            if is_late {
+                usage.longest_gap_ms = usage.longest_gap_ms.max(milliseconds(at.elapsed()));
+            }
+            let joined = match by_target.remove(&target) {
+                Some(others) => others.joined(usage),
+                None => usage.canonical(),
+            };
+            by_target.insert(target, joined);
+        }
+        by_target.values_mut().for_each(bound);
+        by_target
+    }
+
+    fn send(&mut self, message: Message) {
+        // without a thread there is nobody to look
+        let _ = self.messages.send(message);
+        let _ = self.bell.write_all(b"\n");
+    }
+}
+
+/// Keeps as much of the changes of many containers as of one.
+fn bound(usage: &mut Usage) {
+    if let Root::Layer { changes, more } = &mut usage.root {
+        while changes.len() > MAX_CHANGES {
+            changes.pop_last();
+            *more += 1;
+        }
+    }
+}
+
+struct Thread {
+    setup: CgroupSetup,
+    door: PipeReader,
+    inbox: mpsc::Receiver<Message>,
+    results: Results,
+    watches: Vec<Followed>,
+}
+
+/// A container that lives, or lived.
+struct Followed {
+    target: usize,
+    watch: Watch,
+    /// Tells when its last process has ended; `None` when nothing more will be seen.
+    events: Option<Events>,
+    due: Instant,
+    since: Instant,
+    /// What the last look took of a processor.
+    took: Duration,
+}
+
+impl Thread {
+    fn run(mut self) {
+        loop {
+            self.wait();
+            loop {
+                match self.inbox.try_recv() {
+                    Ok(Message::Started(started)) => self.begin(started),
+                    Ok(Message::End(done)) => {
+                        for place in 0..self.watches.len() {
+                            self.look(place, true);
+                        }
+                        let _ = done.send(());
+                        return;
+                    }
+                    Err(mpsc::TryRecvError::Empty) => break,
+                    Err(mpsc::TryRecvError::Disconnected) => return,
+                }
+            }
+            for place in 0..self.watches.len() {
+                let one = &mut self.watches[place];
+                let Some(events) = &one.events else { continue };
+                let has_ended = !events.is_populated();
+                if has_ended || one.due <= Instant::now() {
+                    self.look(place, has_ended);
+                }
+                if has_ended {
+                    self.watches[place].events = None;
+                }
+            }
+        }
+    }
+
+    /// Until there is a message, a container's last process has ended, or one is due.
+    fn wait(&mut self) {
+        let live = || self.watches.iter().filter_map(|one| Some((one, one.events.as_ref()?)));
+        let next = live().map(|(one, _)| one.due.saturating_duration_since(Instant::now())).min();
+        let timeout = next.and_then(|next| Timespec::try_from(next).ok());
+        let mut fds = vec![PollFd::new(&self.door, PollFlags::IN)];
+        fds.extend(
+            live().map(|(_, events)| PollFd::from_borrowed_fd(events.file.as_fd(), PollFlags::PRI)),
+        );
+        let _ = poll(&mut fds, timeout.as_ref()); // a signal wakes it as well
+        let rings = !fds[0].revents().is_empty();
+        drop(fds);
+        if rings {
+            // when nobody is there any more, the inbox says so, too
+            let _ = self.door.read(&mut [0; 64]);
+        }
+    }
+
+    fn begin(&mut self, started: Started) {
+        let known = self
+            .watches
+            .iter()
+            .position(|one| one.target == started.target && one.watch.id() == started.id);
+        let now = Instant::now();
+        let events = |watch: &Watch| watch.cgroup().and_then(Events::open);
+        let place = match known {
+            Some(place) => {
+                let one = &mut self.watches[place];
+                one.watch.again(&self.setup, started);
+                (one.events, one.due, one.since) = (events(&one.watch), now, now);
+                place
+            }
+            None if self.watches.len() < MAX_CONTAINERS => {
+                let target = started.target;
+                let watch = Watch::new(&self.setup, started);
+                let events = events(&watch);
+                let took = Duration::ZERO;
+                self.watches.push(Followed { target, watch, events, due: now, since: now, took });
+                self.watches.len() - 1
+            }
+            None => return,
+        };
+        if self.watches[place].events.is_none() {
+            self.publish(place);
+        }
+    }
+
+    fn look(&mut self, place: usize, last: bool) {
+        let one = &mut self.watches[place];
+        if one.events.is_none() {
+            return;
+        }
+        let before = processor_time();
+        let looked = one.watch.look(last);
+        one.took = processor_time().saturating_sub(before);
+        let now = Instant::now();
+        match looked {
+            Looked::NotYet => {
+                let waits = now.duration_since(one.since) < LONG;
+                one.due = now + if waits { SOON } else { LATER };
+                if !last {
+                    return;
+                }
+            }
+            Looked::Times(looks) => {
+                let all: Duration = self
+                    .watches
+                    .iter()
+                    .filter(|one| one.events.is_some())
+                    .map(|one| one.took)
+                    .sum();
+                let looks = usize::try_from(looks).unwrap_or(usize::MAX);
+                let least = FIRST.get(looks.saturating_sub(1)).copied().unwrap_or(EVERY);
+                self.watches[place].due = now + least.max(all * SHARE);
+            }
+        }
+        self.publish(place);
+    }
+
+    fn publish(&self, place: usize) {
+        let one = &self.watches[place];
+        let key = (one.target, one.watch.id().to_owned());
+        lock(&self.results).insert(key, (one.watch.usage(), Instant::now()));
+    }
+}
+
+/// `cgroup.events`, which the kernel can wait for.
+struct Events {
+    file: File,
+}
+
+impl Events {
+    fn open(cgroup: &std::path::Path) -> Option<Events> {
+        Some(Events { file: File::open(cgroup.join("cgroup.events")).ok()? })
+    }
+
+    /// Whether a process lives there. Reading it is what makes the kernel tell of the next change.
+    fn is_populated(&self) -> bool {
+        let mut bytes = [0; 256];
+        rustix::io::pread(&self.file, &mut bytes, 0).is_ok_and(|read| {
+            String::from_utf8_lossy(&bytes[..read]).lines().any(|line| line == "populated 1")
+        })
+    }
+}
+
+/// What this thread has taken of a processor.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

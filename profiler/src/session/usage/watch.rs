@@ -1,0 +1,314 @@
+//! One container, over all its starts, as it is looked at.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use super::{Started, milliseconds};
+use crate::{
+    kernel::{
+        cgroup::CgroupSetup,
+        usage::{
+            layer::{Around, Layer},
+            lower::Overlay,
+            mounts::{self, Mounted},
+            resources::Counters,
+            sockets::{self, Holders, MAX_SOCKETS},
+            users::{Ids, Process, Users, executables, started_at},
+        },
+    },
+    model::usage::{Mount, Resources, Root, Socket, Usage},
+    target::cgroup::{self, Cgroup},
+};
+
+const ROOT: &str = "/";
+const PROC: &str = "/proc";
+
+/// How many processes are looked at, and of how many of them descriptors.
+const MAX_PROCESSES: usize = 512;
+const MAX_HOLDERS: usize = 128;
+
+/// How many paths of executables are remembered, and processes whose mappings were read.
+const MAX_EXECUTED: usize = 4_096;
+const MAX_MAPPED: usize = 4_096;
+
+/// Processor time is compared over this time at the least.
+const BUSY: Duration = Duration::from_millis(500);
+
+/// What a look came to.
+pub enum Looked {
+    /// Its entry point does not run yet, or nothing can be read any more.
+    NotYet,
+    /// It is the so-many-th.
+    Times(u64),
+}
+
+/// What is known of a container.
+pub struct Watch {
+    started: Started,
+    cgroup: Option<Cgroup>,
+    /// What its first process said of it; anew at each start.
+    opened: Option<Opened>,
+    /// The layer outlives a start.
+    root: Result<Layer, Root>,
+    ids: Ids,
+    looks: u64,
+    looked: Instant,
+    longest_gap: Duration,
+    mounts: BTreeMap<(String, String), Option<u64>>,
+    users: Users,
+    sockets: BTreeSet<Socket>,
+    /// Seen once, on a port that the kernel may have chosen for a client.
+    passing: BTreeSet<Socket>,
+    executed: BTreeSet<PathBuf>,
+    mapped: BTreeSet<u32>,
+    resources: Resources,
+    /// Processor time at the first look, when it ran before; and what was used since.
+    cpu_before: u64,
+    cpu_at: Option<(Instant, u64)>,
+}
+
+/// A container that runs its entry point.
+struct Opened {
+    first: u32,
+    table: Vec<Mounted>,
+    points: BTreeSet<PathBuf>,
+    counters: Counters,
+    /// It has a network namespace of its own, or shares one that is not the host's.
+    has_network: bool,
+}
+
+impl Watch {
+    /// Nothing is known yet.
+    pub fn new(setup: &CgroupSetup, started: Started) -> Watch {
+        Watch {
+            cgroup: find(setup, started.cgroup),
+            started,
+            opened: None,
+            root: Err(Root::Unknown { reason: "it ended before it could be looked at".to_owned() }),
+            ids: Ids::default(),
+            looks: 0,
+            looked: Instant::now(),
+            longest_gap: Duration::ZERO,
+            mounts: BTreeMap::new(),
+            users: Users::default(),
+            sockets: BTreeSet::new(),
+            passing: BTreeSet::new(),
+            executed: BTreeSet::new(),
+            mapped: BTreeSet::new(),
+            resources: Resources::default(),
+            cpu_before: 0,
+            cpu_at: None,
+        }
+    }
+
+    /// It was started once more.
+    pub fn again(&mut self, setup: &CgroupSetup, started: Started) {
+        self.cgroup = find(setup, started.cgroup);
+        self.started = started;
+        self.opened = None;
+        self.mapped.clear();
+        (self.cpu_before, self.cpu_at) = (0, None);
+        self.looked = Instant::now();
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.started.id
+    }
+
+    /// The directory of its cgroup, if it is there.
+    pub fn cgroup(&self) -> Option<&Path> {
+        self.cgroup.as_ref().map(|cgroup| cgroup.dir.as_path())
+    }
+
+    /// Looks; `last` says that there will be no other chance.
+    pub fn look(&mut self, last: bool) -> Looked {
+        let Some(cgroup) = self.cgroup.clone() else { return Looked::NotYet };
+        let pids = cgroup::processes(&cgroup);
+        let processes: Vec<Process> = pids
+            .into_iter()
+            .take(MAX_PROCESSES)
+            .filter_map(|pid| Process::read(Path::new(PROC), pid))
+            .collect();
+        if self.opened.is_none() {
+            self.open(&cgroup, &processes);
+        }
+        let Some(opened) = self.opened.take() else {
+            if last {
+                self.note_gap();
+            }
+            return Looked::NotYet;
+        };
+        self.look_at_processes(&opened, &processes);
+        self.look_at_resources(&opened);
+        let around =
+            Around { mount_points: &opened.points, executed: &self.executed, ids: &self.ids };
+        let seen = match &mut self.root {
+            Ok(layer) => layer.look(&around).is_ok(),
+            Err(_) => true,
+        };
+        self.note_mounts(&opened);
+        self.opened = Some(opened);
+        self.note_gap();
+        if seen {
+            self.looks += 1;
+            self.looked = Instant::now();
+        }
+        Looked::Times(self.looks)
+    }
+
+    fn note_gap(&mut self) {
+        self.longest_gap = self.longest_gap.max(self.looked.elapsed());
+    }
+
+    /// Finds its first process, once that is in its own root, and asks what it is made of.
+    fn open(&mut self, cgroup: &Cgroup, processes: &[Process]) {
+        let oldest = processes
+            .iter()
+            .filter_map(|one| Some((started_at(Path::new(PROC), one.pid)?, one.pid)))
+            .min();
+        let Some((_, first)) = oldest else { return };
+        let process = Path::new(PROC).join(first.to_string());
+        let namespace = |of: &Path| std::fs::read_link(of.join("ns/mnt")).ok();
+        let is_ours = namespace(&process) == namespace(&Path::new(PROC).join("self"));
+        // the path's end makes it the root itself, not the link
+        let root = std::fs::metadata(process.join("root/")).ok();
+        let Some(root) = root.filter(|_| !is_ours) else { return };
+        let Ok(table) = mounts::table(&process) else { return };
+        self.ids = Ids::of(&process);
+        let layer = Overlay::of_root(&table).and_then(|overlay| {
+            Layer::open(Path::new(ROOT), overlay, Some(root.ino()))
+                .map_err(|reason| Root::Unknown { reason })
+        });
+        match (&self.root, layer) {
+            // of another start, and the same: it remembers more
+            (Ok(_), Ok(layer)) if self.is_same(&layer) => {}
+            (_, layer) => self.root = layer,
+        }
+        let network = |of: &str| std::fs::read_link(Path::new(PROC).join(of).join("ns/net")).ok();
+        let counters = Counters::of(Path::new(ROOT), &cgroup.dir, first);
+        if self.started.ran_before {
+            self.cpu_before = counters.read().cpu_us.unwrap_or(0);
+        }
+        self.opened = Some(Opened {
+            first,
+            points: table.iter().map(|mounted| mounted.point.clone()).collect(),
+            counters,
+            has_network: network(&first.to_string()) != network("self"),
+            table,
+        });
+    }
+
+    fn is_same(&self, layer: &Layer) -> bool {
+        self.root.as_ref().is_ok_and(|known| known.is_of(layer))
+    }
+
+    fn look_at_processes(&mut self, opened: &Opened, processes: &[Process]) {
+        let mut holders = Holders::new();
+        holders.complete = processes.len() < MAX_HOLDERS;
+        for (place, process) in processes.iter().enumerate() {
+            let dir = Path::new(PROC).join(process.pid.to_string());
+            self.users.add(process, process.pid == opened.first, &self.ids);
+            let mut executed: Vec<PathBuf> = process.exe.iter().cloned().collect();
+            if self.mapped.len() >= MAX_MAPPED {
+                self.mapped.clear();
+            }
+            // what is mapped later is seen when the process is looked at anew, a while later
+            if self.mapped.insert(process.pid) || self.looks % 20 == 0 {
+                executed.extend(executables(&dir));
+            }
+            let room = MAX_EXECUTED.saturating_sub(self.executed.len());
+            self.executed.extend(executed.into_iter().take(room));
+            if place < MAX_HOLDERS {
+                self.resources.open_files =
+                    self.resources.open_files.max(sockets::descriptors(&dir));
+                holders.add(&dir, &process.program);
+            }
+        }
+        // any of them has the same network, but one that went into another
+        let Some(process) = processes.first() else { return };
+        let dir = Path::new(PROC).join(process.pid.to_string());
+        holders.complete |= !opened.has_network;
+        for (socket, passing) in sockets::of(&dir, &holders) {
+            if self.sockets.len() >= MAX_SOCKETS {
+                break;
+            }
+            if passing && !self.passing.contains(&socket) {
+                if self.passing.len() < MAX_SOCKETS {
+                    self.passing.insert(socket);
+                }
+            } else {
+                self.sockets.insert(socket);
+            }
+        }
+    }
+
+    fn look_at_resources(&mut self, opened: &Opened) {
+        let counted = opened.counters.read();
+        let most = &mut self.resources;
+        most.memory_bytes = most.memory_bytes.max(counted.memory);
+        most.anonymous_bytes = most.anonymous_bytes.max(counted.anonymous);
+        most.pids = most.pids.max(counted.pids);
+        let Some(used) = counted.cpu_us else { return };
+        most.cpu_us = most.cpu_us.max(Some(used.saturating_sub(self.cpu_before)));
+        let now = Instant::now();
+        match self.cpu_at {
+            None => self.cpu_at = Some((now, used)),
+            Some((at, before)) if now.duration_since(at) >= BUSY => {
+                let time = u64::try_from(now.duration_since(at).as_micros()).unwrap_or(u64::MAX);
+                let busy = used.saturating_sub(before).saturating_mul(1_000) / time.max(1);
+                most.cpu_millis = most.cpu_millis.max(Some(busy));
+                self.cpu_at = Some((now, used));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn note_mounts(&mut self, opened: &Opened) {
+        let root = Path::new(PROC).join(opened.first.to_string()).join("root");
+        for Mount { path, filesystem, bytes } in mounts::writable(&opened.table, &root) {
+            if self.mounts.len() < mounts::MAX_MOUNTS
+                || self.mounts.contains_key(&(path.clone(), filesystem.clone()))
+            {
+                let known = self.mounts.entry((path, filesystem)).or_default();
+                *known = bytes.max(*known);
+            }
+        }
+    }
+
+    /// What was seen so far.
+    pub fn usage(&self) -> Usage {
+        let mounts = self.mounts.iter().map(|((path, filesystem), bytes)| Mount {
+            path: path.clone(),
+            filesystem: filesystem.clone(),
+            bytes: *bytes,
+        });
+        let root = match &self.root {
+            Ok(layer) => {
+                let (changes, more) = layer.changes();
+                Root::Layer { changes, more }
+            }
+            Err(root) => root.clone(),
+        };
+        Usage {
+            looks: self.looks,
+            longest_gap_ms: milliseconds(self.longest_gap),
+            root,
+            mounts: mounts.collect(),
+            users: self.users.all(),
+            sockets: self.sockets.clone(),
+            unprivileged_port_start: self.started.port_start,
+            resources: self.resources.clone(),
+        }
+    }
+}
+
+/// The cgroup with an id.
+fn find(setup: &CgroupSetup, id: u64) -> Option<Cgroup> {
+    let tree = cgroup::at(setup, setup.v2_tree.clone()).ok()?;
+    cgroup::with_descendants(&tree).ok()?.into_iter().find(|one| one.id == id)
+}
