@@ -15,7 +15,8 @@ pub const MAX_MOUNTS: usize = 256;
 
 /// What every container has: the kernel's own file systems, and files that the engine writes.
 const OF_RUNTIME: [&str; 3] = ["/dev", "/proc", "/sys"];
-const OF_ENGINE: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+const OF_ENGINE: [&str; 4] =
+    ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/run/.containerenv"];
 const OF_KERNEL: [&str; 11] = [
     "proc",
     "sysfs",

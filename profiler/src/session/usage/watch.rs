@@ -55,6 +55,8 @@ pub struct Watch {
     /// The layer outlives a start.
     root: Result<Layer, Root>,
     ids: Ids,
+    /// Where something is mounted.
+    points: BTreeSet<PathBuf>,
     looks: u64,
     looked: Instant,
     longest_gap: Duration,
@@ -75,7 +77,6 @@ pub struct Watch {
 struct Opened {
     first: u32,
     table: Vec<Mounted>,
-    points: BTreeSet<PathBuf>,
     counters: Counters,
     /// It has a network namespace of its own, or shares one that is not the host's.
     has_network: bool,
@@ -90,6 +91,7 @@ impl Watch {
             opened: None,
             root: Err(Root::Unknown { reason: "it ended before it could be looked at".to_owned() }),
             ids: Ids::default(),
+            points: BTreeSet::new(),
             looks: 0,
             looked: Instant::now(),
             longest_gap: Duration::ZERO,
@@ -113,6 +115,10 @@ impl Watch {
         self.mapped.clear();
         (self.cpu_before, self.cpu_at) = (0, None);
         self.looked = Instant::now();
+        if self.cgroup.is_none() {
+            // it ended at once; what it wrote is where it was before
+            self.look_at_layer();
+        }
     }
 
     /// Its id.
@@ -145,12 +151,7 @@ impl Watch {
         };
         self.look_at_processes(&opened, &processes);
         self.look_at_resources(&opened);
-        let around =
-            Around { mount_points: &opened.points, executed: &self.executed, ids: &self.ids };
-        let seen = match &mut self.root {
-            Ok(layer) => layer.look(&around).is_ok(),
-            Err(_) => true,
-        };
+        let seen = self.look_at_layer();
         self.note_mounts(&opened);
         self.opened = Some(opened);
         self.note_gap();
@@ -159,6 +160,16 @@ impl Watch {
             self.looked = Instant::now();
         }
         Looked::Times(self.looks)
+    }
+
+    /// Whether there is nothing of the root that could not be read.
+    fn look_at_layer(&mut self) -> bool {
+        let around =
+            Around { mount_points: &self.points, executed: &self.executed, ids: &self.ids };
+        match &mut self.root {
+            Ok(layer) => layer.look(&around).is_ok(),
+            Err(_) => true,
+        }
     }
 
     fn note_gap(&mut self) {
@@ -194,9 +205,9 @@ impl Watch {
         if self.started.ran_before {
             self.cpu_before = counters.read().cpu_us.unwrap_or(0);
         }
+        self.points = table.iter().map(|mounted| mounted.point.clone()).collect();
         self.opened = Some(Opened {
             first,
-            points: table.iter().map(|mounted| mounted.point.clone()).collect(),
             counters,
             has_network: network(&first.to_string()) != network("self"),
             table,
