@@ -48,10 +48,6 @@ const UNKNOWN: Duration = Duration::from_secs(10);
 /// How long one answer of the engine's is waited for; it is asked again.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How often it is looked whether a container that was just made runs, and for how long after that: one may live for a moment.
-const QUICK: Duration = Duration::from_millis(20);
-const JUST_MADE: Duration = Duration::from_secs(5);
-
 /// How long the engine's last events are waited for at the end: after the last one, and when it still has to say whose
 /// a new cgroup is.
 const LAST_EVENTS: Duration = Duration::from_millis(200);
@@ -105,7 +101,6 @@ pub async fn record_containers(
         told_of_odd: false,
         unknown: HashMap::new(),
         is_unsure: false,
-        made: None,
         engine_gone: None,
     };
     session.recorder.listen(plan.socket.as_deref(), &mut tell)?;
@@ -135,9 +130,6 @@ pub async fn record_containers(
                 Err(gone) => session.lose_engine(gone.reason, &mut tell),
             },
             asked = session.recorder.asked() => session.recorder.label(asked)?,
-            () = tokio::time::sleep(QUICK), if session.starts_soon() => {
-                session.resolve(&mut tell).await?;
-            }
             _ = ticks.tick() => {
                 session.resolve(&mut tell).await?;
                 let event = session.tick()?;
@@ -187,8 +179,6 @@ struct Session<'a> {
     unknown: HashMap<u64, Instant>,
     /// There is such a candidate.
     is_unsure: bool,
-    /// When the last container that is meant was made, until one is seen to run.
-    made: Option<Instant>,
     engine_gone: Option<String>,
 }
 
@@ -355,14 +345,8 @@ impl Session<'_> {
         Ok(true)
     }
 
-    /// A container was made, and is about to run.
-    fn starts_soon(&self) -> bool {
-        self.sampler.is_some() && self.made.is_some_and(|made| made.elapsed() < JUST_MADE)
-    }
-
     /// Has what a container uses looked at; `ran` is its first process if it runs already.
     fn sample(&mut self, target: usize, id: &str, cgroup: u64, ran: Option<i32>) {
-        self.made = None;
         let Some(sampler) = &mut self.sampler else { return };
         // that takes privileges which the recorder gives up when all is attached
         let port_start = ran.and_then(unprivileged_port_start);
@@ -388,8 +372,10 @@ impl Session<'_> {
         match event.kind {
             ContainerEventKind::Create | ContainerEventKind::Start => {
                 self.followed[index].exists(id);
-                if event.kind == ContainerEventKind::Create {
-                    self.made = Some(Instant::now());
+                if event.kind == ContainerEventKind::Create
+                    && let Some(sampler) = &mut self.sampler
+                {
+                    sampler.expect(index, id);
                 }
                 let info = self.ask(id, tell).await.info();
                 let pid = info.as_ref().and_then(|info| info.pid);
