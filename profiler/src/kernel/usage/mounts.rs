@@ -101,7 +101,7 @@ fn used(root: &Path, point: &Path) -> Option<u64> {
     let dir = openat2(&root, relative, flags, Mode::empty(), resolve).ok()?;
     // what was mounted there may be hidden by something else: a hostile file system's word is not asked for
     const TMPFS_MAGIC: i64 = 0x0102_1994;
-    if i64::try_from(rustix::fs::fstatfs(&dir).ok()?.f_type).ok()? != TMPFS_MAGIC {
+    if rustix::fs::fstatfs(&dir).ok()?.f_type != TMPFS_MAGIC {
         return None;
     }
     let status = rustix::fs::fstatvfs(&dir).ok()?;

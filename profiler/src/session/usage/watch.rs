@@ -37,7 +37,7 @@ const MAX_MAPPED: usize = 4_096;
 
 /// The tables of sockets are read when something changed, and not more often than this; and when nothing seems to have, after this.
 const CHANGED: Duration = Duration::from_secs(1);
-const UNCHANGED: Duration = Duration::from_secs(5);
+const UNCHANGED: Duration = Duration::from_secs(10);
 
 /// At how many looks they are read in any case.
 const FIRST: u64 = 3;
@@ -254,7 +254,7 @@ impl Watch {
                 self.mapped.clear();
             }
             // what is mapped later is seen when the process is looked at anew, a while later
-            if self.mapped.insert(process.pid) || self.looks % 20 == 0 {
+            if self.mapped.insert(process.pid) || self.looks.is_multiple_of(20) {
                 executed.extend(executables(&dir));
             }
             let room = MAX_EXECUTED.saturating_sub(self.executed.len());
