@@ -26,6 +26,7 @@ pub fn tests() -> Vec<Test> {
         Test::new("harden::a_container_that_writes_nothing", &NEEDS, nothing),
         Test::new("harden::what_is_written_where", &NEEDS, written),
         Test::new("harden::a_container_that_is_removed_at_its_end", &NEEDS, removed),
+        Test::new("harden::containers_that_live_for_a_moment", &NEEDS, brief),
         Test::new("harden::an_executable_of_its_own", &NEEDS, executed),
         Test::new("harden::as_many_processes_as_there_were", &NEEDS, processes),
         Test::new("harden::sockets_and_peers", &NEEDS, sockets),
@@ -84,6 +85,9 @@ fn nothing(machine: &Machine) -> Result<()> {
     let options = ["--network=none", "-v", "/data", "--tmpfs", "/scratch"];
     let usage = usage_of(machine, &container, &options, "exec sleep 100", || Ok(()))?;
     expect_changes(&usage, &[])?;
+    let bare = machine.engine()?.name("bare");
+    let options = ["--network=none"];
+    expect_changes(&usage_of(machine, &bare, &options, "exec sleep 100", || Ok(()))?, &[])?;
     ensure!(usage["longest_gap_ms"].as_u64() < Some(1_500), "{usage:#}");
     let paths: Vec<_> = usage["mounts"].as_array().into_iter().flatten().collect();
     ensure!(paths.len() == 2, "mounts are {paths:?}");
@@ -135,7 +139,8 @@ fn written(machine: &Machine) -> Result<()> {
         };
         ensure!(agrees, "docker diff says {how} {path}; seen {changes:#?}");
     }
-    for path in changes.keys() {
+    // it does not tell of a directory in which nothing is left
+    for path in changes.keys().filter(|path| *path != "/tmp") {
         ensure!(told.contains_key(path), "docker diff does not say {path}: {told:#?}");
     }
     let all = usage["root"]["changes"].as_array().context("changes")?;
@@ -166,16 +171,34 @@ fn removed(machine: &Machine) -> Result<()> {
     expect_changes(&usage, &[("/first", "created"), ("/last", "created")])
 }
 
+/// Each lives for a moment, and all of them are looked at.
+fn brief(machine: &Machine) -> Result<()> {
+    let engine = machine.engine()?;
+    let image = engine.fixture_image(machine)?;
+    for round in 0..5 {
+        let scratch = machine.scratch()?;
+        let container = engine.name("brief");
+        let session = Record::containers(machine, scratch.join("out"), &[&container.name])?
+            .limit(Duration::from_secs(30))
+            .start()?;
+        let script = "echo 1 >/first";
+        container.run(&["--rm", "--network=none", &image, "/bin/sh", "-c", script])?.expect(0)?;
+        let usage = usage(&session.finish()?).with_context(|| format!("round {round}"))?;
+        expect_changes(&usage, &[("/first", "created")])?;
+    }
+    Ok(())
+}
+
 fn executed(machine: &Machine) -> Result<()> {
     let container = machine.engine()?.name("executed");
-    let script = "b=/bin/busybox; $b cp $b /tmp/own; $b ln -s own /tmp/sleep; $b cp $b /tmp/other; $b chmod 644 /tmp/other; \
-                  exec /tmp/own sleep 100";
+    let script = "b=/bin/busybox; $b cp $b /tmp/busybox; $b cp $b /tmp/other; $b chmod 644 /tmp/other; \
+                  exec /tmp/busybox sleep 100";
     let options = ["--network=none"];
     let usage = usage_of(machine, &container, &options, script, || Ok(()))?;
     let all = usage["root"]["changes"].as_array().context("changes")?;
     let executed: BTreeSet<_> =
         all.iter().filter(|one| one["executed"] == true).map(|one| one["path"].as_str()).collect();
-    ensure!(executed == [Some("/tmp/own")].into(), "{all:#?}");
+    ensure!(executed == [Some("/tmp/busybox")].into(), "{all:#?}");
     Ok(())
 }
 

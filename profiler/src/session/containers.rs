@@ -372,6 +372,11 @@ impl Session<'_> {
         match event.kind {
             ContainerEventKind::Create | ContainerEventKind::Start => {
                 self.followed[index].exists(id);
+                if event.kind == ContainerEventKind::Create
+                    && let Some(sampler) = &mut self.sampler
+                {
+                    sampler.expect(index, id);
+                }
                 let info = self.ask(id, tell).await.info();
                 let pid = info.as_ref().and_then(|info| info.pid);
                 if let Some(info) = info {

@@ -25,6 +25,7 @@ use self::watch::{Looked, Watch};
 use crate::{
     kernel::{cgroup::CgroupSetup, shed, usage::layer::MAX_CHANGES},
     model::usage::{Root, Usage},
+    target::cgroup::{self, container_id_in},
 };
 
 /// Between two looks at one container, when there is time; the first ones are closer together.
@@ -35,6 +36,9 @@ const FIRST: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(
 const SOON: Duration = Duration::from_millis(20);
 const LATER: Duration = Duration::from_millis(250);
 const LONG: Duration = Duration::from_secs(10);
+
+/// How long the cgroup of a container that was made is looked for.
+const JUST_MADE: Duration = Duration::from_secs(5);
 
 /// How much longer than looking is not looking.
 const SHARE: u32 = 20;
@@ -60,8 +64,16 @@ pub struct Started {
 }
 
 enum Message {
+    Made(Made),
     Started(Started),
     End(mpsc::Sender<()>),
+}
+
+/// A container that was made and may start at any time.
+struct Made {
+    target: usize,
+    id: String,
+    at: Instant,
 }
 
 /// What is known of each container, by target and id, and since when.
@@ -85,15 +97,21 @@ impl Sampler {
         let results = Results::default();
         let theirs = Arc::clone(&results);
         let (begun, has_begun) = mpsc::channel::<()>();
-        thread::spawn(move || {
+        thread::Builder::new().name("usage".to_owned()).spawn(move || {
             if let Err(error) = shed::keep(shed::LOOKING) {
                 tracing::warn!("a thread keeps more privileges than it needs: {error}");
             }
             drop(begun);
-            Thread { setup, door, inbox, results: theirs, watches: Vec::new() }.run();
-        });
+            let (made, watches) = (Vec::new(), Vec::new());
+            Thread { setup, door, inbox, results: theirs, made, watches }.run();
+        })?;
         let _ = has_begun.recv(); // nothing is ever sent
         Ok(Sampler { messages, bell, results })
+    }
+
+    /// A container was made: its cgroup is looked for, and looked at when it is there, for a while.
+    pub fn expect(&mut self, target: usize, id: &str) {
+        self.send(Message::Made(Made { target, id: id.to_owned(), at: Instant::now() }));
     }
 
     /// Looks at a container from now on.
@@ -149,6 +167,7 @@ struct Thread {
     door: PipeReader,
     inbox: mpsc::Receiver<Message>,
     results: Results,
+    made: Vec<Made>,
     watches: Vec<Followed>,
 }
 
@@ -158,6 +177,8 @@ struct Followed {
     watch: Watch,
     /// Tells when its last process has ended; `None` when nothing more will be seen.
     events: Option<Events>,
+    /// A process was in it.
+    lived: bool,
     due: Instant,
     since: Instant,
     /// What the last look took of a processor.
@@ -170,6 +191,10 @@ impl Thread {
             self.wait();
             loop {
                 match self.inbox.try_recv() {
+                    Ok(Message::Made(made)) if self.made.len() < MAX_CONTAINERS => {
+                        self.made.push(made)
+                    }
+                    Ok(Message::Made(_)) => {}
                     Ok(Message::Started(started)) => self.begin(started),
                     Ok(Message::End(done)) => {
                         for place in 0..self.watches.len() {
@@ -182,10 +207,13 @@ impl Thread {
                     Err(mpsc::TryRecvError::Disconnected) => return,
                 }
             }
+            self.find_made();
             for place in 0..self.watches.len() {
                 let one = &mut self.watches[place];
                 let Some(events) = &one.events else { continue };
-                let has_ended = !events.is_populated();
+                let populated = events.is_populated();
+                one.lived |= populated == Some(true);
+                let has_ended = populated.is_none() || one.lived && populated == Some(false);
                 if has_ended || one.due <= Instant::now() {
                     self.look(place, has_ended);
                 }
@@ -200,6 +228,7 @@ impl Thread {
     fn wait(&mut self) {
         let live = || self.watches.iter().filter_map(|one| Some((one, one.events.as_ref()?)));
         let next = live().map(|(one, _)| one.due.saturating_duration_since(Instant::now())).min();
+        let next = next.into_iter().chain((!self.made.is_empty()).then_some(SOON)).min();
         let timeout = next.and_then(|next| Timespec::try_from(next).ok());
         let mut fds = vec![PollFd::new(&self.door, PollFlags::IN)];
         fds.extend(
@@ -214,18 +243,52 @@ impl Thread {
         }
     }
 
+    /// Takes those that were made and are about to run.
+    fn find_made(&mut self) {
+        if self.made.is_empty() {
+            return;
+        }
+        self.made.retain(|made| made.at.elapsed() < JUST_MADE);
+        let tree = cgroup::at(&self.setup, self.setup.v2_tree.clone());
+        let all = tree.and_then(|tree| cgroup::with_descendants(&tree)).unwrap_or_default();
+        let outermost = |id: &str| {
+            all.iter().find(|one| {
+                let name = one.path.file_name().and_then(|name| name.to_str());
+                name.and_then(container_id_in) == Some(id)
+            })
+        };
+        let mut found = Vec::new();
+        self.made.retain(|made| {
+            let Some(cgroup) = outermost(&made.id) else { return true };
+            found.push(Started {
+                target: made.target,
+                id: made.id.clone(),
+                cgroup: cgroup.id,
+                ran_before: false,
+                port_start: None,
+            });
+            false
+        });
+        found.into_iter().for_each(|started| self.begin(started));
+    }
+
     fn begin(&mut self, started: Started) {
+        self.made.retain(|made| (made.target, &made.id) != (started.target, &started.id));
         let known = self
             .watches
             .iter()
             .position(|one| one.target == started.target && one.watch.id() == started.id);
+        if known.is_some_and(|place| self.watches[place].watch.is_same_start(&started)) {
+            return;
+        }
         let now = Instant::now();
         let events = |watch: &Watch| watch.cgroup().and_then(Events::open);
         let place = match known {
             Some(place) => {
                 let one = &mut self.watches[place];
                 one.watch.again(&self.setup, started);
-                (one.events, one.due, one.since) = (events(&one.watch), now, now);
+                (one.events, one.lived) = (events(&one.watch), false);
+                (one.due, one.since) = (now, now);
                 place
             }
             None if self.watches.len() < MAX_CONTAINERS => {
@@ -233,7 +296,16 @@ impl Thread {
                 let watch = Watch::new(&self.setup, started);
                 let events = events(&watch);
                 let took = Duration::ZERO;
-                self.watches.push(Followed { target, watch, events, due: now, since: now, took });
+                let lived = false;
+                self.watches.push(Followed {
+                    target,
+                    watch,
+                    events,
+                    lived,
+                    due: now,
+                    since: now,
+                    took,
+                });
                 self.watches.len() - 1
             }
             None => return,
@@ -250,7 +322,8 @@ impl Thread {
         }
         let before = processor_time();
         let looked = one.watch.look(last);
-        one.took = processor_time().saturating_sub(before);
+        // looks differ: the tables of sockets are not read at each
+        one.took = (one.took * 3 + processor_time().saturating_sub(before)) / 4;
         let now = Instant::now();
         match looked {
             Looked::NotYet => {
@@ -292,12 +365,12 @@ impl Events {
         Some(Events { file: File::open(cgroup.join("cgroup.events")).ok()? })
     }
 
-    /// Whether a process lives there. Reading it is what makes the kernel tell of the next change.
-    fn is_populated(&self) -> bool {
+    /// Whether a process lives there, `None` when it is gone. Reading it is what makes the kernel tell of the next change.
+    fn is_populated(&self) -> Option<bool> {
         let mut bytes = [0; 256];
-        rustix::io::pread(&self.file, &mut bytes, 0).is_ok_and(|read| {
-            String::from_utf8_lossy(&bytes[..read]).lines().any(|line| line == "populated 1")
-        })
+        let read = rustix::io::pread(&self.file, &mut bytes, 0).ok()?;
+        let text = String::from_utf8_lossy(&bytes[..read]);
+        Some(text.lines().any(|line| line == "populated 1"))
     }
 }
 

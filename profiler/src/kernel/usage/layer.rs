@@ -234,7 +234,7 @@ impl Layer {
             kind: kind(&status),
             mode: permissions(&status),
             owner: (status.st_uid, status.st_gid),
-            changed: (status.st_mtime as i64, status.st_mtime_nsec as u64),
+            changed: (status.st_mtime, status.st_mtime_nsec),
         });
         if self.below.len() < MAX_WALKED {
             self.below.insert(path.to_owned(), found);
@@ -270,7 +270,7 @@ impl Layer {
                 Some(below) => {
                     let status = &entry.status;
                     let owner = (status.st_uid, status.st_gid);
-                    let changed = (status.st_mtime as i64, status.st_mtime_nsec as u64);
+                    let changed = (status.st_mtime, status.st_mtime_nsec);
                     if (permissions(status), owner) != (below.mode, below.owner) {
                         How::Changed
                     } else if explained.contains(path)
@@ -347,7 +347,7 @@ impl Layer {
         if status.st_mode & 0o111 == 0 {
             return false;
         }
-        let version = (status.st_ino, status.st_mtime as i64, status.st_mtime_nsec as u64);
+        let version = (status.st_ino, status.st_mtime, status.st_mtime_nsec);
         if let Some((known, is_program)) = self.programs.get(&entry.path)
             && *known == version
         {

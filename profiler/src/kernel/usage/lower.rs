@@ -137,6 +137,7 @@ mod tests {
 
     fn mounted(filesystem: &str, writable: bool, options: &str) -> Mounted {
         Mounted {
+            device: (0, 50),
             root: "/".into(),
             point: "/".into(),
             writable,

@@ -15,7 +15,8 @@ pub const MAX_MOUNTS: usize = 256;
 
 /// What every container has: the kernel's own file systems, and files that the engine writes.
 const OF_RUNTIME: [&str; 3] = ["/dev", "/proc", "/sys"];
-const OF_ENGINE: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+const OF_ENGINE: [&str; 4] =
+    ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/run/.containerenv"];
 const OF_KERNEL: [&str; 11] = [
     "proc",
     "sysfs",
@@ -33,6 +34,8 @@ const OF_KERNEL: [&str; 11] = [
 /// A line of `mountinfo`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mounted {
+    /// The number of the file system, major and minor.
+    pub device: (u32, u32),
     /// What of the file system is mounted.
     pub root: PathBuf,
     /// Where.
@@ -57,11 +60,14 @@ pub fn table(process: &Path) -> io::Result<Vec<Mounted>> {
 /// `36 35 98:0 /root /mount/point rw,opts shared:1 - type source super,opts`
 fn line(line: &[u8]) -> Option<Mounted> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let (root, point, options) = (fields.nth(3)?, fields.next()?, fields.next()?);
+    let device = std::str::from_utf8(fields.nth(2)?).ok()?.split_once(':')?;
+    let device = (device.0.parse().ok()?, device.1.parse().ok()?);
+    let (root, point, options) = (fields.next()?, fields.next()?, fields.next()?);
     let mut fields = fields.skip_while(|field| *field != b"-");
     let (filesystem, of_filesystem) = (fields.nth(1)?, fields.nth(1)?);
     let is_rw = |options: &[u8]| options.split(|byte| *byte == b',').any(|word| word == b"rw");
     Some(Mounted {
+        device,
         root: unescape(root),
         point: unescape(point),
         writable: is_rw(options) && is_rw(of_filesystem),
@@ -77,7 +83,7 @@ pub fn writable(table: &[Mounted], root: &Path) -> BTreeSet<Mount> {
     let mounts = made.map(|mounted| Mount {
         path: text(mounted.point.as_os_str().as_bytes()),
         filesystem: mounted.filesystem.clone(),
-        bytes: (mounted.filesystem == "tmpfs").then(|| used(root, &mounted.point)).flatten(),
+        bytes: (mounted.filesystem == "tmpfs").then(|| used(root, mounted)).flatten(),
     });
     mounts.take(MAX_MOUNTS).collect()
 }
@@ -90,17 +96,17 @@ fn is_of_engine(mounted: &Mounted) -> bool {
         && !OF_KERNEL.contains(&mounted.filesystem.as_str())
 }
 
-/// What is used of the file system at a path, in bytes. Where a link leads is not asked.
-fn used(root: &Path, point: &Path) -> Option<u64> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+/// What is used of a file system, in bytes; `None` when it is hidden by something else, which may be a hostile one: that is asked nothing.
+fn used(root: &Path, mounted: &Mounted) -> Option<u64> {
+    use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, open, openat2, statx};
     let root = open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let relative = point.strip_prefix("/").ok()?;
+    let relative = mounted.point.strip_prefix("/").ok()?;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let dir = openat2(&root, relative, flags, Mode::empty(), resolve).ok()?;
-    // what was mounted there may be hidden by something else: a hostile file system's word is not asked for
-    const TMPFS_MAGIC: i64 = 0x0102_1994;
-    if i64::try_from(rustix::fs::fstatfs(&dir).ok()?.f_type).ok()? != TMPFS_MAGIC {
+    let cached = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let there = statx(&dir, "", cached, StatxFlags::TYPE).ok()?;
+    if (there.stx_dev_major, there.stx_dev_minor) != mounted.device {
         return None;
     }
     let status = rustix::fs::fstatvfs(&dir).ok()?;
@@ -148,13 +154,16 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_no_tmpfs_is_not_measured() {
+    fn a_directory_that_is_not_that_file_system_is_not_measured() {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::create_dir(dir.path().join("x")).expect("creates");
         std::os::unix::fs::symlink("/dev/shm", dir.path().join("link")).expect("links");
-        assert_eq!(used(dir.path(), Path::new("/link")), None);
-        if Path::new("/dev/shm").is_dir() {
-            assert!(used(Path::new("/"), Path::new("/dev/shm")).is_some());
+        let own = table(Path::new("/proc/self")).expect("reads");
+        let Some(shm) = own.iter().rfind(|one| one.point == Path::new("/dev/shm")) else { return };
+        assert!(used(Path::new("/"), shm).is_some());
+        for point in ["/x", "/link", "/nothing"] {
+            let elsewhere = Mounted { point: point.into(), ..shm.clone() };
+            assert_eq!(used(dir.path(), &elsewhere), None, "{point}");
         }
     }
 }

@@ -159,7 +159,10 @@ pub fn executables(process: &Path) -> BTreeSet<PathBuf> {
 
 /// Who was seen.
 #[derive(Debug, Default)]
-pub struct Users(BTreeMap<(u32, u32, BTreeSet<u32>), (bool, BTreeSet<Program>)>);
+pub struct Users(BTreeMap<Who, (bool, BTreeSet<Program>)>);
+
+/// A user, a group, and further groups.
+type Who = (u32, u32, BTreeSet<u32>);
 
 impl Users {
     /// Adds a process; `first` if it is the container's first.

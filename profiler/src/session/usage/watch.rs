@@ -16,7 +16,7 @@ use crate::{
             lower::Overlay,
             mounts::{self, Mounted},
             resources::Counters,
-            sockets::{self, Holders, MAX_SOCKETS},
+            sockets::{self, Holders, InUse, MAX_SOCKETS},
             users::{Ids, Process, Users, executables, started_at},
         },
     },
@@ -34,6 +34,13 @@ const MAX_HOLDERS: usize = 128;
 /// How many paths of executables are remembered, and processes whose mappings were read.
 const MAX_EXECUTED: usize = 4_096;
 const MAX_MAPPED: usize = 4_096;
+
+/// The tables of sockets are read when something changed, and not more often than this; and when nothing seems to have, after this.
+const CHANGED: Duration = Duration::from_secs(1);
+const UNCHANGED: Duration = Duration::from_secs(10);
+
+/// At how many looks they are read in any case.
+const FIRST: u64 = 3;
 
 /// Processor time is compared over this time at the least.
 const BUSY: Duration = Duration::from_millis(500);
@@ -55,12 +62,16 @@ pub struct Watch {
     /// The layer outlives a start.
     root: Result<Layer, Root>,
     ids: Ids,
+    /// Where something is mounted.
+    points: BTreeSet<PathBuf>,
     looks: u64,
     looked: Instant,
     longest_gap: Duration,
     mounts: BTreeMap<(String, String), Option<u64>>,
     users: Users,
     sockets: BTreeSet<Socket>,
+    /// When their tables were read last, and what was in use then.
+    tables: Option<(Instant, InUse)>,
     /// Seen once, on a port that the kernel may have chosen for a client.
     passing: BTreeSet<Socket>,
     executed: BTreeSet<PathBuf>,
@@ -71,11 +82,11 @@ pub struct Watch {
     cpu_at: Option<(Instant, u64)>,
 }
 
-/// A container that runs its entry point.
+/// A container that is in its own root.
 struct Opened {
-    first: u32,
+    /// The process that runs its entry point; `None` while the runtime has not executed that.
+    first: Option<u32>,
     table: Vec<Mounted>,
-    points: BTreeSet<PathBuf>,
     counters: Counters,
     /// It has a network namespace of its own, or shares one that is not the host's.
     has_network: bool,
@@ -90,12 +101,14 @@ impl Watch {
             opened: None,
             root: Err(Root::Unknown { reason: "it ended before it could be looked at".to_owned() }),
             ids: Ids::default(),
+            points: BTreeSet::new(),
             looks: 0,
             looked: Instant::now(),
             longest_gap: Duration::ZERO,
             mounts: BTreeMap::new(),
             users: Users::default(),
             sockets: BTreeSet::new(),
+            tables: None,
             passing: BTreeSet::new(),
             executed: BTreeSet::new(),
             mapped: BTreeSet::new(),
@@ -113,6 +126,15 @@ impl Watch {
         self.mapped.clear();
         (self.cpu_before, self.cpu_at) = (0, None);
         self.looked = Instant::now();
+        if self.cgroup.is_none() {
+            // it ended at once; what it wrote is where it was before
+            self.look_at_layer();
+        }
+    }
+
+    /// Whether this is the start that it knows, told once more.
+    pub fn is_same_start(&self, started: &Started) -> bool {
+        self.cgroup.as_ref().is_some_and(|cgroup| cgroup.id == started.cgroup)
     }
 
     /// Its id.
@@ -130,27 +152,24 @@ impl Watch {
         let Some(cgroup) = self.cgroup.clone() else { return Looked::NotYet };
         let pids = cgroup::processes(&cgroup);
         let processes: Vec<Process> = pids
-            .into_iter()
+            .iter()
             .take(MAX_PROCESSES)
-            .filter_map(|pid| Process::read(Path::new(PROC), pid))
+            .filter_map(|pid| Process::read(Path::new(PROC), *pid))
             .collect();
-        if self.opened.is_none() {
-            self.open(&cgroup, &processes);
+        if self.opened.as_ref().is_none_or(|opened| opened.first.is_none()) {
+            self.open(&cgroup, &pids, &processes);
         }
-        let Some(opened) = self.opened.take() else {
+        let runs = self.opened.as_ref().is_some_and(|opened| opened.first.is_some());
+        let opened = self.opened.take_if(|_| runs || last);
+        let Some(opened) = opened else {
             if last {
                 self.note_gap();
             }
             return Looked::NotYet;
         };
-        self.look_at_processes(&opened, &processes);
+        self.look_at_processes(&opened, &processes, last);
         self.look_at_resources(&opened);
-        let around =
-            Around { mount_points: &opened.points, executed: &self.executed, ids: &self.ids };
-        let seen = match &mut self.root {
-            Ok(layer) => layer.look(&around).is_ok(),
-            Err(_) => true,
-        };
+        let seen = self.look_at_layer();
         self.note_mounts(&opened);
         self.opened = Some(opened);
         self.note_gap();
@@ -161,23 +180,40 @@ impl Watch {
         Looked::Times(self.looks)
     }
 
+    /// Whether there is nothing of the root that could not be read.
+    fn look_at_layer(&mut self) -> bool {
+        let around =
+            Around { mount_points: &self.points, executed: &self.executed, ids: &self.ids };
+        match &mut self.root {
+            Ok(layer) => layer.look(&around).is_ok(),
+            Err(_) => true,
+        }
+    }
+
     fn note_gap(&mut self) {
         self.longest_gap = self.longest_gap.max(self.looked.elapsed());
     }
 
-    /// Finds its first process, once that is in its own root, and asks what it is made of.
-    fn open(&mut self, cgroup: &Cgroup, processes: &[Process]) {
+    /// Finds its first process, or, before that, the runtime's that is in the container's root already: one may live for a moment only.
+    fn open(&mut self, cgroup: &Cgroup, pids: &[u32], processes: &[Process]) {
         let oldest = processes
             .iter()
             .filter_map(|one| Some((started_at(Path::new(PROC), one.pid)?, one.pid)))
             .min();
-        let Some((_, first)) = oldest else { return };
-        let process = Path::new(PROC).join(first.to_string());
-        let namespace = |of: &Path| std::fs::read_link(of.join("ns/mnt")).ok();
-        let is_ours = namespace(&process) == namespace(&Path::new(PROC).join("self"));
+        let first = oldest.map(|(_, pid)| pid);
+        if first.is_none() && self.opened.is_some() {
+            return;
+        }
         // the path's end makes it the root itself, not the link
-        let root = std::fs::metadata(process.join("root/")).ok();
-        let Some(root) = root.filter(|_| !is_ours) else { return };
+        let root_of = |of: &str| std::fs::metadata(Path::new(PROC).join(of).join("root/")).ok();
+        let Some(own) = root_of("self") else { return };
+        let in_root = first.map(|pid| vec![pid]).unwrap_or_else(|| pids.to_vec());
+        let found = in_root.into_iter().take(MAX_PROCESSES).find_map(|pid| {
+            let root = root_of(&pid.to_string())?;
+            ((root.dev(), root.ino()) != (own.dev(), own.ino())).then_some((pid, root))
+        });
+        let Some((pid, root)) = found else { return };
+        let process = Path::new(PROC).join(pid.to_string());
         let Ok(table) = mounts::table(&process) else { return };
         self.ids = Ids::of(&process);
         let layer = Overlay::of_root(&table).and_then(|overlay| {
@@ -190,15 +226,15 @@ impl Watch {
             (_, layer) => self.root = layer,
         }
         let network = |of: &str| std::fs::read_link(Path::new(PROC).join(of).join("ns/net")).ok();
-        let counters = Counters::of(Path::new(ROOT), &cgroup.dir, first);
+        let counters = Counters::of(Path::new(ROOT), &cgroup.dir, pid);
         if self.started.ran_before {
             self.cpu_before = counters.read().cpu_us.unwrap_or(0);
         }
+        self.points = table.iter().map(|mounted| mounted.point.clone()).collect();
         self.opened = Some(Opened {
             first,
-            points: table.iter().map(|mounted| mounted.point.clone()).collect(),
             counters,
-            has_network: network(&first.to_string()) != network("self"),
+            has_network: network(&pid.to_string()) != network("self"),
             table,
         });
     }
@@ -207,18 +243,18 @@ impl Watch {
         self.root.as_ref().is_ok_and(|known| known.is_of(layer))
     }
 
-    fn look_at_processes(&mut self, opened: &Opened, processes: &[Process]) {
+    fn look_at_processes(&mut self, opened: &Opened, processes: &[Process], last: bool) {
         let mut holders = Holders::new();
         holders.complete = processes.len() < MAX_HOLDERS;
         for (place, process) in processes.iter().enumerate() {
             let dir = Path::new(PROC).join(process.pid.to_string());
-            self.users.add(process, process.pid == opened.first, &self.ids);
+            self.users.add(process, Some(process.pid) == opened.first, &self.ids);
             let mut executed: Vec<PathBuf> = process.exe.iter().cloned().collect();
             if self.mapped.len() >= MAX_MAPPED {
                 self.mapped.clear();
             }
             // what is mapped later is seen when the process is looked at anew, a while later
-            if self.mapped.insert(process.pid) || self.looks % 20 == 0 {
+            if self.mapped.insert(process.pid) || self.looks.is_multiple_of(20) {
                 executed.extend(executables(&dir));
             }
             let room = MAX_EXECUTED.saturating_sub(self.executed.len());
@@ -229,11 +265,25 @@ impl Watch {
                 holders.add(&dir, &process.program);
             }
         }
-        // any of them has the same network, but one that went into another
-        let Some(process) = processes.first() else { return };
-        let dir = Path::new(PROC).join(process.pid.to_string());
         holders.complete |= !opened.has_network;
-        for (socket, passing) in sockets::of(&dir, &holders) {
+        // any of them has the same network, but one that went into another
+        if let Some(process) = processes.first() {
+            self.look_at_sockets(&Path::new(PROC).join(process.pid.to_string()), &holders, last);
+        }
+    }
+
+    fn look_at_sockets(&mut self, process: &Path, holders: &Holders, last: bool) {
+        let in_use = InUse::of(process);
+        let is_due = self.looks < FIRST
+            || last
+            || self.tables.is_none_or(|(at, before)| {
+                at.elapsed() >= if in_use == before { UNCHANGED } else { CHANGED }
+            });
+        if !is_due {
+            return;
+        }
+        self.tables = Some((Instant::now(), in_use));
+        for (socket, passing) in sockets::of(process, in_use, holders) {
             if self.sockets.len() >= MAX_SOCKETS {
                 break;
             }
@@ -269,7 +319,8 @@ impl Watch {
     }
 
     fn note_mounts(&mut self, opened: &Opened) {
-        let root = Path::new(PROC).join(opened.first.to_string()).join("root");
+        let first = opened.first.map(|pid| pid.to_string()).unwrap_or_default();
+        let root = Path::new(PROC).join(first).join("root");
         for Mount { path, filesystem, bytes } in mounts::writable(&opened.table, &root) {
             if self.mounts.len() < mounts::MAX_MOUNTS
                 || self.mounts.contains_key(&(path.clone(), filesystem.clone()))

@@ -23,6 +23,11 @@ impl Trees {
         for file in ["low/etc/app/conf", "low/etc/passwd", "low/opt/lib/one", "low/opt/lib/two"] {
             fs::write(trees.path(file), "of the image").expect("writes");
         }
+        for dir in ["low/etc/app", "low/etc", "low/srv", "low/opt/lib", "low/opt", "low/tmp"] {
+            let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+            let dir = fs::File::open(trees.path(dir)).expect("opens");
+            dir.set_modified(long_ago).expect("sets");
+        }
         fs::create_dir(trees.path("up")).expect("creates");
         trees
     }
