@@ -32,7 +32,7 @@ try { fs.writeFileSync("/srv/planted", ""); fs.unlinkSync("/srv/planted"); conso
 catch (error) { console.log("write", error.code); }
 "#;
 const SHELL: &str =
-    "if : 2>/dev/null > /usr/planted; then rm /usr/planted; echo write passes; else echo write refused; fi";
+    "if true 2>/dev/null > /usr/planted; then rm /usr/planted; echo write passes; else echo write refused; fi";
 
 /// Each attempt: service, its name in the program, and in words.
 const ATTEMPTS: [(&str, &str, &str); 7] = [
@@ -95,4 +95,20 @@ pub fn expect_refused(before: &[Outcome], after: &[Outcome]) -> Result<()> {
     let passed = before.iter().filter(|outcome| outcome.passes()).count();
     ensure!(passed >= 5, "only {passed} attempts pass with defaults: {before:?}");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_still_passes_is_a_failure_and_so_is_a_test_without_teeth() {
+        let of = |passing: usize| -> Vec<Outcome> {
+            let ended = |n| if n < passing { "passes" } else { "EPERM" };
+            (0..7).map(|n| Outcome { what: n.to_string(), ended: ended(n).to_owned() }).collect()
+        };
+        assert!(expect_refused(&of(6), &of(0)).is_ok());
+        assert!(expect_refused(&of(6), &of(1)).is_err());
+        assert!(expect_refused(&of(4), &of(0)).is_err());
+    }
 }
