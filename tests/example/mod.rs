@@ -77,7 +77,10 @@ fn committed(machine: &Machine) -> Result<()> {
         lint.arg(dir.join("seccomp.json")).current_dir(scratch.path());
         program::run(&mut lint, LIMIT)?.expect(0).context(service)?;
         let text = fs_err::read_to_string(dir.join("profile.json"))?;
-        ensure!(text.contains("test_tasks.py::test_create_and_read") || service == "db", "{service}: no tests are named");
+        ensure!(
+            text.contains("test_tasks.py::test_create_and_read") || service == "db",
+            "{service}: no tests are named"
+        );
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ pub struct Args {
     /// How often each kind is started and measured, in turns.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Put the table into `examples/NAME/README.md`.
+    /// Put the table into `examples/NAME/README.md`, and what says most into README.md.
     #[arg(long)]
     write_docs: bool,
 }

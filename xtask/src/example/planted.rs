@@ -31,8 +31,7 @@ const fs = require("node:fs");
 try { fs.writeFileSync("/srv/planted", ""); fs.unlinkSync("/srv/planted"); console.log("write passes"); }
 catch (error) { console.log("write", error.code); }
 "#;
-const SHELL: &str =
-    "if true 2>/dev/null > /usr/planted; then rm /usr/planted; echo write passes; else echo write refused; fi";
+const SHELL: &str = "if true 2>/dev/null > /usr/planted; then rm /usr/planted; echo write passes; else echo write refused; fi";
 
 /// Each attempt: service, its name in the program, and in words.
 const ATTEMPTS: [(&str, &str, &str); 7] = [
@@ -77,8 +76,10 @@ pub fn attempt(stack: &Stack<'_>) -> Result<Vec<Outcome>> {
     ATTEMPTS
         .iter()
         .map(|(service, name, what)| {
-            let ended = of(service).lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-            let ended = ended.with_context(|| format!("{service} does not say how `{what}` ended"))?;
+            let ended =
+                of(service).lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            let ended =
+                ended.with_context(|| format!("{service} does not say how `{what}` ended"))?;
             Ok(Outcome { what: format!("{service}: {what}"), ended: ended.to_owned() })
         })
         .collect()

@@ -64,10 +64,7 @@ impl<'e> Stack<'e> {
         fs_err::File::open("/dev/urandom")?.read_exact(&mut random)?;
         let password: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         fs_err::write(secrets.join("password"), password)?;
-        fs_err::set_permissions(
-            secrets.join("password"),
-            std::fs::Permissions::from_mode(0o644),
-        )?;
+        fs_err::set_permissions(secrets.join("password"), std::fs::Permissions::from_mode(0o644))?;
 
         fs_err::write(work.join("permissive.json"), permissive)?;
         let filter = format!("{{security_opt: [\"seccomp:{work}/permissive.json\"]}}");

@@ -114,9 +114,13 @@ pub fn taskapp(args: &Args) -> Result<()> {
     planted::expect_refused(&before.planted, &after.planted)?;
     expect_confined(&after)?;
     if args.write_docs {
-        let path = root().join(HOME).join("README.md");
-        let text = fs_err::read_to_string(&path)?;
-        fs_err::write(&path, table::put(&text, &table)?)?;
+        let short = table::short(&table);
+        let home = root().join(HOME);
+        for (dir, mark, table) in [(&home, table::WHOLE, &table), (&root(), table::SHORT, &short)] {
+            let path = dir.join("README.md");
+            let text = fs_err::read_to_string(&path)?;
+            fs_err::write(&path, table::put(&text, mark, table)?)?;
+        }
     }
     println!("\nEverything holds. The profiles are in {out}.");
     Ok(())
@@ -161,7 +165,11 @@ impl Rounds {
 /// What must be so of a hardened project, whatever the numbers.
 fn expect_confined(after: &Measured) -> Result<()> {
     for (service, name) in after.facts.services.iter().zip(SERVICES) {
-        ensure!(!service.users.contains("root"), "{name}: a process is root's: {:?}", service.users);
+        ensure!(
+            !service.users.contains("root"),
+            "{name}: a process is root's: {:?}",
+            service.users
+        );
         ensure!(service.effective == 0, "{name}: a process has {} capabilities", service.effective);
         ensure!(service.no_new_privileges, "{name}: no-new-privileges is not set");
         ensure!(!service.writable.iter().any(|path| path == "/"), "{name}: `/` can be written to");

@@ -11,7 +11,10 @@ use super::{
     stack::SERVICES,
 };
 
-const BEGIN: &str = "<!-- cargo xtask example -->\n";
+/// Before the whole table.
+pub const WHOLE: &str = "<!-- cargo xtask example -->\n";
+/// Before the rows that say most.
+pub const SHORT: &str = "<!-- cargo xtask example, in short -->\n";
 const END: &str = "<!-- end -->\n";
 
 /// All that was found about one way to start the project.
@@ -65,19 +68,33 @@ pub fn table(before: &Measured, after: &Measured) -> String {
     for (before, after) in before.planted.iter().zip(&after.planted) {
         rows.push(format!("| {} | {} | {} |\n", before.what, before.ended, after.ended));
     }
-    format!(
-        "| {} | defaults | hardened |\n|---|---|---|\n{}",
-        SERVICES.join(" / "),
-        rows.concat()
-    )
+    format!("| {} | defaults | hardened |\n|---|---|---|\n{}", SERVICES.join(" / "), rows.concat())
 }
 
-/// `text` with `table` between the marks.
+/// The rows of a table that say most, with its head.
+pub fn short(table: &str) -> String {
+    let wanted = [
+        "system calls",
+        "capabilities",
+        "users",
+        "`profiler audit`",
+        "start-up",
+        "reading",
+        "backend: open a raw",
+    ];
+    let is_wanted = |(index, line): &(usize, &str)| {
+        *index < 2 || wanted.iter().any(|start| line.starts_with(&format!("| {start}")))
+    };
+    let lines = table.lines().enumerate().filter(is_wanted);
+    lines.map(|(_, line)| format!("{line}\n")).collect()
+}
+
+/// `text` with `table` between the mark `begin` and the next end.
 ///
 /// # Errors
-/// When the marks are not there.
-pub fn put(text: &str, table: &str) -> Result<String> {
-    let begin = text.find(BEGIN).context("no place for the table")? + BEGIN.len();
+/// When they are not there.
+pub fn put(text: &str, begin: &str, table: &str) -> Result<String> {
+    let begin = text.find(begin).context("no place for the table")? + begin.len();
     let end = begin + text[begin..].find(END).context("no end of the table")?;
     Ok(format!("{}{table}{}", &text[..begin], &text[end..]))
 }
@@ -139,10 +156,17 @@ mod tests {
 
     #[test]
     fn a_table_is_put_between_its_marks() -> Result<()> {
-        let text = format!("# T\n\n{BEGIN}old\n{END}\nmore\n");
-        assert_eq!(put(&text, "| new |\n")?, format!("# T\n\n{BEGIN}| new |\n{END}\nmore\n"));
-        assert!(put("nothing", "").is_err());
+        let text = format!("# T\n\n{SHORT}old\n{END}\nmore\n");
+        let expected = format!("# T\n\n{SHORT}| new |\n{END}\nmore\n");
+        assert_eq!(put(&text, SHORT, "| new |\n")?, expected);
+        assert!(put(&text, WHOLE, "").is_err());
         Ok(())
+    }
+
+    #[test]
+    fn the_short_table_has_the_head_and_some_rows() {
+        let table = "| x |\n|---|\n| the suite |\n| users of processes |\n";
+        assert_eq!(short(table), "| x |\n|---|\n| users of processes |\n");
     }
 
     #[test]
