@@ -27,11 +27,10 @@ impl Lent {
     /// # Errors
     /// When it cannot be had.
     pub fn own() -> Result<Self> {
-        let was_up = xtask()?.args(["status", "docker"]).stdout()?.starts_with("docker: up");
+        let was_up = xtask().args(["status", "docker"]).stdout()?.starts_with("docker: up");
         let mut engine = Lent { environment: Vec::new(), started: !was_up };
         // It tells what it does on stderr, for minutes.
-        let up =
-            xtask()?.args(["up", "docker"]).into_command().stderr(Stdio::inherit()).output()?;
+        let up = xtask().args(["up", "docker"]).into_command().stderr(Stdio::inherit()).output()?;
         ensure!(up.status.success(), "no engine could be started");
         let exports = String::from_utf8_lossy(&up.stdout);
         let pairs =
@@ -45,7 +44,7 @@ impl Lent {
     /// # Errors
     /// When nobody can say.
     pub fn status(&self) -> Result<String> {
-        xtask()?.args(["status", "docker"]).stdout()
+        xtask().args(["status", "docker"]).stdout()
     }
 
     /// Gives a command what the client needs in the environment.
@@ -62,8 +61,7 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         if self.started {
-            let down = xtask().and_then(|xtask| xtask.args(["down", "docker"]).run());
-            if let Err(error) = down {
+            if let Err(error) = xtask().args(["down", "docker"]).run() {
                 println!(
                     "the engine could not be stopped: {error:#}\nhint: cargo xtask engines down"
                 );
@@ -72,7 +70,7 @@ impl Drop for Lent {
     }
 }
 
-/// `cargo xtask engines`, by this very binary.
-fn xtask() -> Result<Cmd> {
-    Ok(cmd(std::env::current_exe()?).arg("engines"))
+/// `cargo xtask engines`, by this very binary, even if another one was built in its place meanwhile.
+fn xtask() -> Cmd {
+    cmd("/proc/self/exe").arg("engines")
 }

@@ -26,7 +26,8 @@ use crate::{
     story::{binary, show, title},
 };
 
-/// Options of `record` that make the override harden more than calls and capabilities. Without any, [`BY_HAND`] does it.
+/// Options of `record` that make the override harden more than calls and capabilities, where there are no profiles yet; others keep what they
+/// were made with. Without any, [`BY_HAND`] does it.
 const HARDEN: &[&str] = &[];
 /// What nobody has found by recording, as long as [`HARDEN`] is empty.
 const BY_HAND: &str = "examples/taskapp/hardened.yaml";
@@ -73,12 +74,13 @@ pub fn taskapp(args: &Args) -> Result<()> {
     println!("localhost/taskapp-db:1, localhost/taskapp-backend:1, localhost/taskapp-frontend:1");
 
     title("Record all services while the integration test runs");
-    let record = stack
-        .tell(cmd(&profiler))
-        .args(["record", "--project", &format!("{HOME}/compose.yaml")])
-        .args(HARDEN)
-        .args(["--into", out.as_str(), "--"])
-        .args(stack.test(Confined::Permissive));
+    let record =
+        stack.tell(cmd(&profiler)).args(["record", "--project", &format!("{HOME}/compose.yaml")]);
+    let record = match root().join(&out).join("compose.yaml").exists() {
+        true => record.args(["--into", out.as_str()]),
+        false => record.args(["-o", out.as_str()]).args(HARDEN),
+    };
+    let record = record.arg("--").args(stack.test(Confined::Permissive));
     let said = watch(record)?;
     let of_default = docker_default(&said)?;
 
