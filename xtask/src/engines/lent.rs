@@ -60,12 +60,10 @@ impl Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if self.started {
-            if let Err(error) = xtask().args(["down", "docker"]).run() {
-                println!(
-                    "the engine could not be stopped: {error:#}\nhint: cargo xtask engines down"
-                );
-            }
+        if self.started
+            && let Err(error) = xtask().args(["down", "docker"]).run()
+        {
+            println!("the engine could not be stopped: {error:#}\nhint: cargo xtask engines down");
         }
     }
 }
