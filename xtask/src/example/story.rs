@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
 use super::{
@@ -74,15 +74,13 @@ pub fn taskapp(args: &Args) -> Result<()> {
     println!("localhost/taskapp-db:1, localhost/taskapp-backend:1, localhost/taskapp-frontend:1");
 
     title("Record all services while the integration test runs");
-    let record =
-        stack.tell(cmd(&profiler)).args(["record", "--project", &format!("{HOME}/compose.yaml")]);
-    let record = match root().join(&out).join("compose.yaml").exists() {
-        true => record.args(["--into", out.as_str()]),
-        false => record.args(["-o", out.as_str()]).args(HARDEN),
-    };
-    let record = record.arg("--").args(stack.test(Confined::Permissive));
-    let said = watch(record)?;
+    let into = root().join(&out).join("compose.yaml").exists();
+    let said = record(&stack, &profiler, Confined::Permissive, &out, into)?;
     let of_default = docker_default(&said)?;
+    title(
+        "And once more, hardened but for the filter: programs do other things where they are not root",
+    );
+    record(&stack, &profiler, Confined::Rehearsed, &out, true)?;
 
     title("The same test, hardened by what was found");
     let said = watch(stack.tell(cmd("sh")).args(&stack.test(Confined::Hardened)[1..]))?;
@@ -136,6 +134,23 @@ fn profiler() -> Result<String> {
     title("Build the profiler");
     show(cmd("cargo").args(["build", "--package", "profiler"]))?;
     Ok(binary().into_string())
+}
+
+/// Records the integration test, to a new profile or into the one that is there; what was said.
+fn record(
+    stack: &Stack<'_>,
+    profiler: &str,
+    confined: Confined,
+    out: &Utf8Path,
+    into: bool,
+) -> Result<String> {
+    let record = stack.tell(cmd(profiler)).args(["record", "--project"]);
+    let record = record.arg(format!("{HOME}/compose.yaml"));
+    let record = match into {
+        true => record.args(["--into", out.as_str()]),
+        false => record.args(["-o", out.as_str()]).args(HARDEN),
+    };
+    watch(record.arg("--").args(stack.test(confined)))
 }
 
 /// What is measured of one way to start the project, round by round.
@@ -221,7 +236,7 @@ fn last_of_pytest(said: &str) -> Result<String> {
 }
 
 /// How many calls a result's filter lets pass.
-fn allowed(dir: &Utf8PathBuf) -> Result<usize> {
+fn allowed(dir: &Utf8Path) -> Result<usize> {
     let path = root().join(dir).join("seccomp.json");
     let file: Value = serde_json::from_str(&fs_err::read_to_string(path)?)?;
     let rules = file["syscalls"].as_array().context("no rules in seccomp.json")?;
