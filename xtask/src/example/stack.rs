@@ -33,7 +33,7 @@ pub enum Confined {
     Default,
     /// Under a filter that denies nothing, to be recorded.
     Permissive,
-    /// Under what was found, but for the filter, which denies nothing.
+    /// Under what was found but for the filter, which denies nothing, and no-new-privileges, which is no matter of the program's.
     Rehearsed,
     /// Under what was found.
     Hardened,
@@ -131,6 +131,19 @@ impl<'e> Stack<'e> {
         self.engine.docker(&["volume", "rm"]).args(left.lines()).run()
     }
 
+    /// Makes the files of a rehearsal from those that harden.
+    ///
+    /// # Errors
+    /// When they are not there yet.
+    pub fn prepare_rehearsal(&self) -> Result<()> {
+        for (file, copy) in self.hardened.iter().zip(self.rehearsal()) {
+            let text = fs_err::read_to_string(root().join(file))?;
+            let kept = text.lines().filter(|line| !line.contains("no-new-privileges"));
+            fs_err::write(copy, kept.collect::<Vec<_>>().join("\n") + "\n")?;
+        }
+        Ok(())
+    }
+
     /// The integration test with its own start and end, as words of a command.
     pub fn test(&self, confined: Confined) -> Vec<String> {
         let mut words = vec!["sh".to_owned(), format!("{HOME}/integration-test")];
@@ -175,9 +188,13 @@ impl<'e> Stack<'e> {
             Confined::Default => Vec::new(),
             Confined::Permissive => vec![permissive],
             // of several filters the engine takes the last
-            Confined::Rehearsed => [self.hardened.as_slice(), &[permissive]].concat(),
+            Confined::Rehearsed => self.rehearsal().chain([permissive]).collect(),
             Confined::Hardened => self.hardened.clone(),
         }
+    }
+
+    fn rehearsal(&self) -> impl Iterator<Item = String> {
+        (0..self.hardened.len()).map(|number| format!("{}/rehearsal-{number}.yaml", self.work))
     }
 
     fn compose(&self, confined: Confined, words: &[&str]) -> Cmd {

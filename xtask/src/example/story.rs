@@ -80,6 +80,7 @@ pub fn taskapp(args: &Args) -> Result<()> {
     title(
         "And once more, hardened but for the filter: programs do other things where they are not root",
     );
+    stack.prepare_rehearsal()?;
     record(&stack, &profiler, Confined::Rehearsed, &out, true)?;
 
     title("The same test, hardened by what was found");
