@@ -12,6 +12,7 @@ mod capability;
 mod command;
 mod docker;
 mod enforce;
+mod example;
 mod faults;
 mod filter;
 mod floors;
@@ -110,6 +111,7 @@ fn tests() -> Vec<Test> {
         bound::tests(),
         docker::tests(),
         enforce::tests(),
+        example::tests(),
         faults::tests(),
         labels::tests(),
         filter::differential::tests(),

@@ -4,17 +4,15 @@
 //! in a fresh container that has nothing but the emitted profile, and two planted calls do not. Everything is in
 //! `target/demo` afterwards. Containers that it started are removed, and an engine that it started is stopped.
 
-use std::{
-    io::Write as _,
-    os::fd::AsFd as _,
-    process::{Command, Stdio},
-};
-
-use anyhow::{Context as _, Result, bail, ensure};
-use camino::{Utf8Path, Utf8PathBuf};
+use anyhow::{Context as _, Result, ensure};
+use camino::Utf8Path;
 use serde_json::Value;
 
-use crate::sh::{Cmd, cmd, root};
+use crate::{
+    engines::Lent,
+    sh::{Cmd, cmd, root},
+    story::{binary, show, title},
+};
 
 /// Where everything goes, from the workspace's root, in which every command runs.
 const DIR: &str = "target/demo";
@@ -80,7 +78,7 @@ pub fn run() -> Result<()> {
         );
         return Ok(());
     }
-    let engine = Engine::find()?;
+    let engine = engine()?;
     container(&profiler, &engine)?;
     println!("\nEverything holds. The files are in {DIR}.");
     Ok(())
@@ -103,7 +101,7 @@ fn command(profiler: &Utf8Path) -> Result<()> {
 }
 
 /// Records a container under its test and holds a fresh one against the profile.
-fn container(profiler: &Utf8Path, engine: &Engine) -> Result<()> {
+fn container(profiler: &Utf8Path, engine: &Lent) -> Result<()> {
     let _gone = Gone(engine);
     engine.docker(&["rm", "--force", CONTAINER]).succeeds(); // of a demo that was interrupted
     let test = format!("{DIR}/test.sh");
@@ -152,15 +150,15 @@ fn container(profiler: &Utf8Path, engine: &Engine) -> Result<()> {
     println!("the test passes");
 
     title("Calls that the test never made");
-    engine.start(&[])?;
+    start(engine, &[])?;
     for (call, _) in PLANTED {
-        engine.exec(call).run().context("under Docker's own default, which should let it pass")?;
+        exec(engine, call).run().context("under Docker's own default, which should let it pass")?;
         println!("Docker's default  {:24} passes", call.join(" "));
     }
-    engine.remove()?;
-    engine.start(&options)?;
+    engine.docker(&["rm", "--force", CONTAINER]).run()?;
+    start(engine, &options)?;
     for (call, refusal) in PLANTED {
-        let output = engine.exec(call).capture()?;
+        let output = exec(engine, call).capture()?;
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         ensure!(
             !output.status.success() && said.contains(refusal),
@@ -194,120 +192,34 @@ fn read(out: &str, name: &str) -> Result<String> {
     Ok(fs_err::read_to_string(root().join(out).join(name))?)
 }
 
-fn title(text: &str) {
-    println!("\n== {text}\n");
+/// The one that `DOCKER_HOST` names, if it has the demo's images; else this checkout's own, started if need be.
+fn engine() -> Result<Lent> {
+    if let Some(engine) = Lent::named(&[IMAGE, CLIENT]) {
+        return Ok(engine);
+    }
+    title(
+        "Start a container engine of this checkout's own (the first time: packages and images, minutes)",
+    );
+    let engine = Lent::own().context("no container was recorded")?;
+    println!("{}", engine.status()?);
+    Ok(engine)
 }
 
-/// Runs a command visibly: its line, and what it says on either stream, in order, on our standard output.
-fn show(command: Cmd) -> Result<()> {
-    let mut command = command.into_command();
-    let line = line(&command);
-    println!("$ {line}\n");
-    std::io::stdout().flush()?;
-    command
-        .current_dir(root())
-        .stdin(Stdio::null())
-        .stderr(Stdio::from(std::io::stdout().as_fd().try_clone_to_owned()?));
-    let status = command.status().with_context(|| format!("cannot start `{line}`"))?;
-    if !status.success() {
-        bail!("`{line}` failed ({status})");
-    }
-    Ok(())
+fn start(engine: &Lent, options: &[String]) -> Result<()> {
+    engine
+        .docker(&["run", "--detach", "--name", CONTAINER])
+        .args(options)
+        .arg(IMAGE)
+        .dir(root())
+        .run()
 }
 
-/// The command as it would be typed in the workspace's root.
-fn line(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let quoted = words.map(|word| {
-        let word = word.to_string_lossy().replace(&format!("{}/", root()), "");
-        if word.contains([' ', '&', ';', '|']) { format!("'{word}'") } else { word }
-    });
-    quoted.collect::<Vec<_>>().join(" ")
-}
-
-/// Of the development profile: the tests build the same one, and it is there minutes earlier.
-fn binary() -> Utf8PathBuf {
-    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
-    root().join(target).join("debug/profiler")
-}
-
-/// The engine that the demo uses.
-struct Engine {
-    environment: Vec<(String, String)>,
-    /// Ours to stop at the end.
-    started: bool,
-}
-
-impl Engine {
-    /// The one that `DOCKER_HOST` names, if it has the demo's images; else this checkout's own, started if need be.
-    fn find() -> Result<Self> {
-        let named = Engine { environment: Vec::new(), started: false };
-        if std::env::var_os("DOCKER_HOST").is_some()
-            && named.docker(&["image", "inspect", IMAGE, CLIENT]).succeeds()
-        {
-            return Ok(named);
-        }
-        title(
-            "Start a container engine of this checkout's own (the first time: packages and images, minutes)",
-        );
-        let xtask = || Ok::<_, std::io::Error>(cmd(std::env::current_exe()?).arg("engines"));
-        let was_up = xtask()?.args(["status", "docker"]).stdout()?.starts_with("docker: up");
-        let mut engine = Engine { environment: Vec::new(), started: !was_up };
-        // It tells what it does on stderr, for minutes.
-        let up =
-            xtask()?.args(["up", "docker"]).into_command().stderr(Stdio::inherit()).output()?;
-        ensure!(up.status.success(), "no engine could be started, so no container was recorded");
-        let exports = String::from_utf8_lossy(&up.stdout);
-        let pairs =
-            exports.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
-        engine.environment.extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        println!("{}", xtask()?.args(["status", "docker"]).stdout()?);
-        Ok(engine)
-    }
-
-    /// Gives a command what the client needs in the environment.
-    fn tell(&self, command: Cmd) -> Cmd {
-        self.environment.iter().fold(command, |command, (name, value)| command.env(name, value))
-    }
-
-    fn docker(&self, args: &[&str]) -> Cmd {
-        self.tell(cmd("docker")).args(args)
-    }
-
-    fn start(&self, options: &[String]) -> Result<()> {
-        self.docker(&["run", "--detach", "--name", CONTAINER])
-            .args(options)
-            .arg(IMAGE)
-            .dir(root())
-            .run()
-    }
-
-    fn exec(&self, call: &[&str]) -> Cmd {
-        self.docker(&["exec", CONTAINER]).args(call)
-    }
-
-    fn remove(&self) -> Result<()> {
-        self.docker(&["rm", "--force", CONTAINER]).run()
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        if self.started {
-            let down = std::env::current_exe()
-                .map_err(anyhow::Error::from)
-                .and_then(|xtask| cmd(xtask).args(["engines", "down", "docker"]).run());
-            if let Err(error) = down {
-                println!(
-                    "the engine could not be stopped: {error:#}\nhint: cargo xtask engines down"
-                );
-            }
-        }
-    }
+fn exec(engine: &Lent, call: &[&str]) -> Cmd {
+    engine.docker(&["exec", CONTAINER]).args(call)
 }
 
 /// Removes the demo's container at the end, however it comes.
-struct Gone<'a>(&'a Engine);
+struct Gone<'a>(&'a Lent);
 
 impl Drop for Gone<'_> {
     fn drop(&mut self) {

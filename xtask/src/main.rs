@@ -9,6 +9,7 @@ mod demo;
 mod deny;
 mod ebpf;
 mod engines;
+mod example;
 mod floors;
 mod fuzz;
 mod images;
@@ -16,6 +17,7 @@ mod layers;
 mod mounts;
 mod own;
 mod sh;
+mod story;
 mod test;
 mod vm;
 
@@ -42,6 +44,8 @@ enum Verb {
     Ebpf(ebpf::Args),
     /// Install, start and stop real container engines with locally made images.
     Engines(engines::Args),
+    /// Build an application of `examples`, record it, start it hardened, and compare.
+    Example(example::Args),
     /// Measure what OCI runtimes call under the filter, and compare with `profiles/floors`.
     Floors(floors::Args),
     /// Run each parser's fuzz target for a few seconds.
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Verb::Deny => deny::run(),
         Verb::Ebpf(args) => ebpf::run(&args),
         Verb::Engines(args) => engines::run(&args),
+        Verb::Example(args) => example::run(&args),
         Verb::Floors(args) => floors::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Layers => layers::run(),

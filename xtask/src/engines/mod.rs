@@ -9,6 +9,7 @@ mod daemon;
 mod docker;
 mod env;
 mod http;
+mod lent;
 mod machine;
 mod netfilter;
 mod place;
@@ -17,6 +18,7 @@ mod runtimes;
 mod trixie;
 mod verb;
 
+pub use lent::Lent;
 pub use verb::{Args, run};
 
 use anyhow::Result;

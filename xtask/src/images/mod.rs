@@ -9,6 +9,7 @@ mod context;
 mod rootfs;
 
 pub use catalogue::{ensure, ensure_first};
+pub use context::build_arguments;
 
 use anyhow::Result;
 use camino::Utf8Path;
