@@ -21,6 +21,7 @@ pub fn is_own(name: &str, text: &str) -> bool {
     match name {
         "compose.yaml" => text.starts_with(compose::FIRST_LINE),
         "kubernetes.yaml" => text.starts_with(kubernetes::FIRST_LINE),
+        "networkpolicy.yaml" => text.starts_with(kubernetes::POLICY_FIRST_LINE),
         _ => true,
     }
 }

@@ -22,6 +22,9 @@ use crate::{
 /// How the patch begins.
 pub(super) const FIRST_LINE: &str = "# A patch for a Deployment, StatefulSet or DaemonSet; ";
 
+/// How the network policy begins.
+pub(super) const POLICY_FIRST_LINE: &str = "# A skeleton: review it. ";
+
 const HEAD: &str = "\
 # A patch for a Deployment, StatefulSet or DaemonSet; the container's name must be that of its pod template.
 #   kubectl patch deployment NAME --patch-file THIS_FILE

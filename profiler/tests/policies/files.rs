@@ -164,7 +164,7 @@ fn a_file_of_somebody_else_is_neither_replaced_nor_removed() {
     place.write("recording.json", &render::json::recording(&backend()));
     let command = include_str!("../data/command.json");
     place.write("command.json", command);
-    for name in ["compose.yaml", "kubernetes.yaml"] {
+    for name in ["compose.yaml", "kubernetes.yaml", "networkpolicy.yaml"] {
         let file = format!("{name}.d/{name}");
         place.write(&file, "services: {}\n");
         // of a command there is no such file, and an earlier result's would go
