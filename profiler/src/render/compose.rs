@@ -85,7 +85,9 @@ fn service(profile: &Profile, dir: &str, has_file: bool) -> Yaml {
 
 /// Whether no-new-privileges is what the profile was asked to be for, and not what was recorded.
 fn is_asked_for(profile: &Profile) -> bool {
-    profile.notes.iter().any(|note| note.kind == NoteKind::NoNewPrivileges)
+    let advice = profile.harden.as_ref().and_then(|harden| harden.no_new_privileges.as_ref());
+    advice.is_some_and(|advice| advice.is_advised() && !advice.already)
+        || profile.notes.iter().any(|note| note.kind == NoteKind::NoNewPrivileges)
 }
 
 /// Where seccomp.json is. Compose reads the profile only from what looks like a path.

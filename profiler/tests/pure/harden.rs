@@ -175,11 +175,11 @@ fn nothing_is_said_unless_it_is_asked_for() {
 fn writes_are_covered_by_what_hides_nothing() {
     for (what, changes, expected) in [
         ("nothing", vec![], vec![]),
-        ("scratch", vec![file("/tmp/x")], vec!["/tmp 1m 1777 0"]),
+        ("scratch", vec![file("/tmp/x")], vec!["/tmp 16m 1777 0"]),
         (
             "scratch of another user",
             vec![Change { uid: 33, gid: 33, ..file("/run/app.pid") }],
-            vec!["/run 1m 755 33"],
+            vec!["/run 16m 755 33"],
         ),
         (
             "four times the size, in a power of two; executed",
@@ -213,7 +213,7 @@ fn writes_are_covered_by_what_hides_nothing() {
         (
             "created and gone",
             vec![change("/run", How::Visited, FileKind::Directory)],
-            vec!["/run 1m 755 0"],
+            vec!["/run 16m 755 0"],
         ),
         (
             "created and gone",
@@ -227,7 +227,7 @@ fn writes_are_covered_by_what_hides_nothing() {
                 directory("/cache/a"),
                 Change { bytes: MIB, ..file("/cache/a/b") },
             ],
-            vec!["/cache 4m 700 7"],
+            vec!["/cache 16m 700 7"],
         ),
         ("one volume in another", vec![file("/data/x"), file("/data/sub/x")], vec!["/data volume"]),
         (
@@ -588,6 +588,30 @@ fn advice_is_kept_to_what_both_have() {
     bare.harden = None;
     assert_eq!(union(&one, &bare).expect("one target").harden, None);
     assert_eq!(union(&one, &one).expect("one target").harden, one.harden);
+}
+
+/// A second recording is made under the override of the first, which has the option by then.
+#[test]
+fn a_profile_that_grows_keeps_the_option_that_it_is_made_for() {
+    let options = |value: &Value, service: &str| {
+        value["services"][service]["security_opt"].as_array().map_or(0, Vec::len)
+    };
+    let mut first = recording(usage());
+    let mut second = recording(usage());
+    for (recording, is_set) in [(&mut first, false), (&mut second, true)] {
+        for run in recording.runs.values_mut() {
+            let container = run.container.as_mut().expect("a container");
+            container.no_new_privileges = is_set;
+            container.compose_service = Some("web".to_owned());
+        }
+    }
+    let [one, other] = [&first, &second].map(|recording| profile_of(recording, &Kind::ALL));
+    let grown = union(&one, &other).expect("one target");
+    let of = |profile: &Profile| {
+        options(&yaml(&render::compose::render(&first, profile, "p/web")), "web")
+    };
+    assert_eq!((of(&one), of(&grown)), (2, 2), "the filter, and no-new-privileges");
+    assert_eq!(of(&other), 1, "it is in the file that it was recorded with");
 }
 
 #[test]

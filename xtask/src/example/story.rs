@@ -27,10 +27,8 @@ use crate::{
 };
 
 /// Options of `record` that make the override harden more than calls and capabilities, where there are no profiles yet; others keep what they
-/// were made with. Without any, [`BY_HAND`] does it.
-const HARDEN: &[&str] = &[];
-/// What nobody has found by recording, as long as [`HARDEN`] is empty.
-const BY_HAND: &str = "examples/taskapp/hardened.yaml";
+/// were made with.
+const HARDEN: &[&str] = &["--harden"];
 /// What the suite, and looking into the containers, need.
 const PACKAGES: [&str; 3] = ["python3", "python3-pytest", "util-linux"];
 /// The base of the images.
@@ -61,10 +59,7 @@ pub fn taskapp(args: &Args) -> Result<()> {
     }
     fs_err::create_dir_all(&work)?;
     let out = args.output.clone().unwrap_or_else(|| Utf8PathBuf::from("profiles/examples/taskapp"));
-    let mut hardened = vec![out.join("compose.yaml").into_string()];
-    if HARDEN.is_empty() {
-        hardened.push(BY_HAND.to_owned());
-    }
+    let hardened = vec![out.join("compose.yaml").into_string()];
     let permissive = cmd(&profiler).arg("permissive").stdout()?;
     let stack = Stack::new(&engine, &work, hardened, &permissive)?;
     stack.remove()?; // of a run that was interrupted

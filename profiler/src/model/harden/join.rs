@@ -15,7 +15,8 @@ pub(super) fn join(one: Option<&Harden>, other: Option<&Harden>) -> Option<Harde
         read_only: both(&one.read_only, &other.read_only, read_only),
         user: both(&one.user, &other.user, user),
         no_new_privileges: both(&one.no_new_privileges, &other.no_new_privileges, |one, other| {
-            NoNewPrivileges { not_because: &one.not_because | &other.not_because }
+            let already = one.already && other.already;
+            NoNewPrivileges { already, not_because: &one.not_because | &other.not_because }
         }),
         network: both(&one.network, &other.network, network),
         resources: both(&one.resources, &other.resources, resources),

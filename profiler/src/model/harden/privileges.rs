@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Evidence, user::starts_as_root};
 use crate::model::{
     capability,
-    recording::{AuditClass, Missing, Phase, Program, Verdict},
+    recording::{AuditClass, Missing, Phase, Program, Run, Verdict},
     syscall,
 };
 
@@ -22,6 +22,9 @@ const EXECUTES: [&str; 2] = ["execve", "execveat"];
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoNewPrivileges {
+    /// Every run was started with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub already: bool,
     /// What stands in the way: not empty, and it stays as it is. May quote hostile text.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub not_because: BTreeSet<String>,
@@ -50,7 +53,9 @@ pub(super) fn advise(evidence: &Evidence<'_>) -> NoNewPrivileges {
     }
     not_because.extend(gains(evidence));
     not_because.extend(other_user(evidence));
-    NoNewPrivileges { not_because }
+    let is_set =
+        |run: &Run| run.container.as_ref().is_some_and(|container| container.no_new_privileges);
+    NoNewPrivileges { already: runs().all(is_set), not_because }
 }
 
 /// Programs that had capabilities from their files. To root they give none.

@@ -15,6 +15,9 @@ use crate::model::usage::{Change, FileKind, How, Root, Usage};
 /// A tmpfs has room for this many times what was seen in it, rounded up to a power of two MiB.
 pub const SIZE_MARGIN: u64 = 4;
 
+/// And for as much at least, in MiB: a file that has no name any more is not seen.
+const LEAST_SIZE_MIB: u64 = 16;
+
 /// More places than this are a program that writes all over the image.
 const MAX_PLACES: usize = 32;
 
@@ -214,7 +217,7 @@ pub(super) fn bytes_in_memory(evidence: &Evidence<'_>) -> u64 {
 
 impl Gathered {
     fn tmpfs(&self, path: &str) -> Tmpfs {
-        let size_mib = up_to_power(mib(self.bytes.saturating_mul(SIZE_MARGIN)), 1);
+        let size_mib = up_to_power(mib(self.bytes.saturating_mul(SIZE_MARGIN)), LEAST_SIZE_MIB);
         let exec = self.exec;
         if let Some((mode, uid, gid)) = self.own {
             return Tmpfs { size_mib, mode: mode & 0o7777, uid, gid, exec };
