@@ -321,7 +321,7 @@ fn compose_service(machine: &Machine) -> Result<()> {
         .expect(0)?;
     let known = fs_err::read_to_string(&file)?;
     fs_err::write(&file, known + "    security_opt: [\"no-new-privileges:true\"]\n")?;
-    run(machine, &set, &place, &["true"])?.expect(0, "holds with an option of the file")?;
+    run(machine, &set, &place, &["true"])?.expect(0, "holds")?;
     let gone = syscalls::name(NUMBERS[0])?;
     let less = without(&recorded.dir, &[&gone], scratch.join("less"))?;
     let id = scratch.join("id");

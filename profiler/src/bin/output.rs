@@ -80,7 +80,7 @@ impl Known {
 fn text(place: &Place, name: &str) -> Result<Option<String>> {
     let path = place.path().join(name);
     place.read(name).with_context(|| {
-        format!("cannot use `{}`\nhint: write elsewhere with `-o DIR`", path.display())
+        format!("cannot join with `{}`\nhint: write elsewhere with `-o DIR`", path.display())
     })
 }
 
@@ -96,7 +96,9 @@ pub fn check(place: &Place, committed: Committed) -> Result<()> {
         );
     }
     for name in bundle::NAMES {
-        if text(place, name)?.is_some_and(|text| !bundle::is_own(name, &text)) {
+        // a link is replaced, and what it leads to stays
+        if place.read(name).is_ok_and(|text| text.is_some_and(|text| !bundle::is_own(name, &text)))
+        {
             bail!(
                 "`{}` was not written by profiler, and would be replaced\nhint: write elsewhere with `-o DIR`",
                 dir.join(name).display()
