@@ -95,20 +95,26 @@ pub fn check(place: &Place, committed: Committed) -> Result<()> {
             dir.display()
         );
     }
-    for name in bundle::NAMES {
-        // a link is replaced, and what it leads to stays
-        if place.read(name).is_ok_and(|text| text.is_some_and(|text| !bundle::is_own(name, &text)))
-        {
-            bail!(
-                "`{}` was not written by profiler, and would be replaced\nhint: write elsewhere with `-o DIR`",
-                dir.join(name).display()
-            );
-        }
-    }
     if committed != Committed::Replace {
         Known::read(place)?;
     }
     Ok(())
+}
+
+/// Refuses a directory in which one of these files is not of such a result: it would be replaced.
+pub fn check_own(place: &Place, names: &[&str]) -> Result<()> {
+    if let Some(name) = names.iter().find(|name| is_foreign(place, name)) {
+        bail!(
+            "`{}` is not of such a result, and would be replaced\nhint: write elsewhere with `-o DIR`",
+            place.path().join(name).display()
+        );
+    }
+    Ok(())
+}
+
+/// A link is none: it is replaced, and what it leads to stays.
+fn is_foreign(place: &Place, name: &str) -> bool {
+    place.read(name).is_ok_and(|text| text.is_some_and(|text| !bundle::is_own(name, &text)))
 }
 
 /// Derives the profile of a recording, writes all files into `place`, and prints the summary. Gives the evidence back, that of
@@ -135,8 +141,12 @@ pub fn write(
     let dir = &place.path();
     let seen = stack::seen_from(choices.project.as_deref(), dir);
     let files = bundle::bundle(&recording, &profile, &seen.to_string_lossy());
+    let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+    check_own(place, &names)?;
     store::write(place.clone(), &files)?;
-    store::remove_stale(place.clone(), &files, &bundle::NAMES)?;
+    let stale: Vec<&str> =
+        bundle::NAMES.into_iter().filter(|name| !is_foreign(place, name)).collect();
+    store::remove_stale(place.clone(), &files, &stale)?;
     tell::summary(&recording, &profile, dir, &files);
     Ok(recording)
 }

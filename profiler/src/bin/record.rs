@@ -75,6 +75,9 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     let places = names.map_or_else(|| vec![dirs.place.clone()], |names| dirs.all(names));
     for place in &places {
         output::check(place, committed)?; // now, not when the tests are done
+        if several || !args.containers.is_empty() {
+            output::check_own(place, &["compose.yaml", "kubernetes.yaml"])?;
+        }
     }
     if chosen.is_some() {
         stack::check(&dirs.place)?;

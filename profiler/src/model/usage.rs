@@ -22,6 +22,9 @@ pub struct Usage {
     pub longest_gap_ms: u64,
     /// The root file system.
     pub root: Root,
+    /// Directories that are for scratch in most images and in which this one has files.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub occupied: BTreeSet<String>,
     /// What else is mounted for the container and can be written to, sorted by path: volumes, bind mounts, tmpfs.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub mounts: BTreeSet<Mount>,

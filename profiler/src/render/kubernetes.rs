@@ -51,19 +51,23 @@ pub fn render(recording: &Recording, profile: &Profile) -> String {
     if profile.made_for.no_new_privileges() {
         context.push(("allowPrivilegeEscalation", Yaml::Bool(false)));
     }
+    // Docker lets anybody bind the lowest ports, Kubernetes does not
+    let binds_low = binds_low(profile);
     // Without evidence nothing may be dropped.
     if profile.capabilities.known {
-        let required = &profile.capabilities.required;
+        let required = profile.capabilities.required.iter().map(|rule| rule.name.as_str());
+        let low = binds_low.then_some("NET_BIND_SERVICE");
+        let names: BTreeSet<&str> = required.chain(low).collect();
         let mut capabilities = vec![("drop", Yaml::texts(["ALL"]))];
-        if !required.is_empty() {
-            let names = required.iter().map(|rule| rule.name.as_str());
+        if !names.is_empty() {
             capabilities.push(("add", Yaml::texts(names)));
         }
         context.push(("capabilities", Yaml::map(capabilities)));
     }
     let harden = profile.harden.as_ref();
     let ids = harden.and_then(|harden| harden.user.as_ref()?.applied());
-    if let Some(ids) = ids {
+    let already = harden.and_then(|harden| harden.user.as_ref()).is_some_and(|user| user.already);
+    if let Some(ids) = ids.filter(|_| already || !binds_low) {
         if ids.uid != 0 {
             context.push(("runAsNonRoot", Yaml::Bool(true)));
         }
@@ -116,6 +120,16 @@ pub fn render(recording: &Recording, profile: &Profile) -> String {
         volumes.iter().for_each(|path| head.push_str(&format!("#   {path}\n")));
     }
     format!("{head}{}", patch.document())
+}
+
+/// Whether a port is listened on that takes a capability where nothing else is said.
+fn binds_low(profile: &Profile) -> bool {
+    const FIRST_FREE: u16 = 1024;
+    let network = profile.harden.as_ref().and_then(|harden| harden.network.as_ref());
+    network.is_some_and(|advice| {
+        advice.is_advised()
+            && advice.listens.iter().chain(&advice.loopback).any(|port| port.port < FIRST_FREE)
+    })
 }
 
 fn resources(limits: &Limits) -> Option<Yaml> {

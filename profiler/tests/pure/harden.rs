@@ -78,6 +78,7 @@ fn socket(role: Role, address: &str, port: u16, protocol: Protocol) -> Socket {
 /// One that nothing stands in the way of.
 fn usage() -> Usage {
     Usage {
+        occupied: BTreeSet::new(),
         looks: 20,
         longest_gap_ms: 250,
         root: layer([]),
@@ -297,11 +298,15 @@ fn without_evidence_nothing_is_advised_and_it_is_said_why() {
     let mut none = recording(usage());
     none.runs.values_mut().for_each(|run| run.usage = None);
     let once = recording(Usage { looks: 1, ..usage() });
+    let never = recording(Usage { looks: 0, ..usage() });
+    let away = recording(Usage { longest_gap_ms: 60_000, ..usage() });
     let mut late = recording(usage());
     late.runs.values_mut().for_each(|run| run.missing.push(Missing::Startup));
     for (recording, kinds) in [
         (&none, vec![Kind::ReadOnly, Kind::User, Kind::Network, Kind::Resources]),
         (&once, vec![Kind::User, Kind::Network]),
+        (&never, vec![Kind::ReadOnly, Kind::User, Kind::Network, Kind::Resources]),
+        (&away, vec![Kind::ReadOnly, Kind::User, Kind::Network, Kind::Resources]),
         (&late, vec![Kind::User, Kind::NoNewPrivileges]),
     ] {
         let advice = harden(recording);
@@ -327,7 +332,7 @@ fn limits_are_far_above_what_was_seen_and_round() {
     let found = limits(usage().resources);
     let numbers =
         [found.memory_mib, found.reserved_mib, found.pids, found.open_files, found.cpu_millis];
-    assert_eq!(numbers, [Some(128), Some(64), Some(1024), Some(1024), Some(1000)]);
+    assert_eq!(numbers, [Some(128), Some(64), Some(2048), Some(16384), Some(1000)]);
     // what differs a little from run to run gives the same
     let again = Resources {
         memory_bytes: Some(35 * MIB),
@@ -345,8 +350,10 @@ fn limits_are_far_above_what_was_seen_and_round() {
         cpu_millis: Some(0),
         ..Resources::default()
     });
-    assert_eq!((small.memory_mib, small.pids, small.cpu_millis), (Some(32), Some(32), Some(500)));
-    for (busiest, limit) in [(240, 500), (260, 1000), (1000, 1000), (1990, 2000), (2040, 2000)] {
+    assert_eq!((small.memory_mib, small.pids, small.cpu_millis), (Some(32), Some(64), Some(500)));
+    for (busiest, limit) in
+        [(240, 500), (260, 1000), (1000, 1000), (1095, 2000), (1990, 2000), (2040, 2000)]
+    {
         let found = limits(Resources { cpu_millis: Some(busiest), ..Resources::default() });
         assert_eq!(found.cpu_millis, Some(limit), "{busiest}");
         assert_eq!((found.memory_mib, found.pids), (None, None));
@@ -440,6 +447,14 @@ fn users_are_advised_where_nothing_needs_root() {
     let low = socket(Role::Listening, "0.0.0.0", 80, Protocol::Tcp);
     for (why, hindered) in [
         ("a port", Usage { sockets: [low].into(), ..all_root.clone() }),
+        (
+            "a mount",
+            Usage {
+                mounts: [Mount { path: "/data".into(), filesystem: "ext4".into(), bytes: None }]
+                    .into(),
+                ..all_root.clone()
+            },
+        ),
         ("a volume", Usage { root: layer([file("/opt/x/y")]), ..all_root.clone() }),
         ("the root", Usage { root: layer([file("/etc/x")]), ..all_root.clone() }),
     ] {
@@ -458,7 +473,7 @@ fn users_are_advised_where_nothing_needs_root() {
     let (who, advice) = applied(&rooted(handed.clone()));
     assert_eq!(
         (who, advice.must_write.iter().map(String::as_str).collect::<Vec<_>>()),
-        (Some(999), vec!["`/run`"])
+        (Some(999), vec![])
     );
     let logs = layer([Change { uid: 999, ..file("/var/lib/app/x") }]);
     let (who, advice) = applied(&rooted(Usage { root: logs, ..handed.clone() }));
@@ -588,6 +603,18 @@ fn advice_is_kept_to_what_both_have() {
     bare.harden = None;
     assert_eq!(union(&one, &bare).expect("one target").harden, None);
     assert_eq!(union(&one, &one).expect("one target").harden, one.harden);
+}
+
+#[test]
+fn a_tmpfs_hides_nothing_of_the_image() {
+    let root = layer([file("/tmp/x")]);
+    let occupied = BTreeSet::from(["/tmp".to_owned()]);
+    let advice = |occupied| {
+        let usage = Usage { root: root.clone(), occupied, ..usage() };
+        harden(&recording(usage)).read_only.expect("asked").places
+    };
+    assert!(advice(occupied)[0].tmpfs.is_none());
+    assert!(advice(BTreeSet::new())[0].tmpfs.is_some());
 }
 
 /// A second recording is made under the override of the first, which has the option by then.

@@ -96,13 +96,15 @@ fn resources() -> impl Strategy<Value = Resources> {
 pub fn usage() -> impl Strategy<Value = Usage> {
     let times = (0..9u64, 0..9u64, option::of(0..1025u16));
     let sets = (btree_set(mount(), 0..3), btree_set(user(), 0..3), btree_set(socket(), 0..5));
-    (times, root(), sets, resources()).prop_map(
-        |((looks, longest_gap_ms, unprivileged_port_start), root, sets, resources)| {
+    let occupied = btree_set("/[a-c]", 0..3);
+    (times, (root(), occupied), sets, resources()).prop_map(
+        |((looks, longest_gap_ms, unprivileged_port_start), (root, occupied), sets, resources)| {
             let (mounts, users, sockets) = sets;
             Usage {
                 looks,
                 longest_gap_ms,
                 root,
+                occupied,
                 mounts,
                 users,
                 sockets,

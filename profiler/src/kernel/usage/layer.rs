@@ -50,6 +50,8 @@ pub struct Layer {
     executed: BTreeMap<PathBuf, Change>,
     changes: BTreeSet<Change>,
     more: u64,
+    /// A look came to its end.
+    is_known: bool,
 }
 
 /// What an image has at a path.
@@ -110,7 +112,25 @@ impl Layer {
             executed: BTreeMap::new(),
             changes: BTreeSet::new(),
             more: 0,
+            is_known: false,
         })
+    }
+
+    /// Those of these directories in which the image has more than directories.
+    #[must_use]
+    pub fn occupied(&self, paths: impl IntoIterator<Item = &'static str>) -> BTreeSet<String> {
+        let lowers = Lowers::open(&self.root, &self.overlay.lowers);
+        let has_files = |path: &&str| match &lowers {
+            Ok(lowers) => lowers.is_occupied(Path::new(path.trim_start_matches('/'))),
+            Err(_) => true,
+        };
+        paths.into_iter().filter(has_files).map(str::to_owned).collect()
+    }
+
+    /// Whether it was looked at.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.is_known
     }
 
     /// Whether both are of one directory.
@@ -154,6 +174,7 @@ impl Layer {
             self.more += 1;
         }
         self.changes = changes;
+        self.is_known = true;
         Ok(())
     }
 
@@ -333,6 +354,7 @@ impl Layer {
             gid: around.ids.group(gid),
             bytes: if how == How::Removed { 0 } else { entry.bytes },
             executed: around.executed.contains(&absolute)
+                || file == FileKind::Directory && self.ran_what_is_gone(&absolute, around)
                 || is_new && file == FileKind::Regular && self.is_program(entry),
         };
         if change.executed && is_new && self.executed.len() < MAX_CHANGES {
@@ -341,26 +363,35 @@ impl Layer {
         change
     }
 
-    /// Somebody may execute it, and it begins as a program or a script does.
+    /// Something was executed, or mapped so, that was in a directory of the upper layer and is neither there nor in the image any more.
+    fn ran_what_is_gone(&self, dir: &Path, around: &Around<'_>) -> bool {
+        let mut in_it = around.executed.iter().filter(|path| path.parent() == Some(dir));
+        in_it.any(|path| {
+            let relative = path.strip_prefix("/").unwrap_or(path);
+            let is_of_image = Lowers::open(&self.root, &self.overlay.lowers)
+                .is_ok_and(|lowers| lowers.find(relative).is_some());
+            !is_of_image && open_beneath(&self.upper, relative, OFlags::PATH).is_err()
+        })
+    }
+
+    /// It begins as a program or a library does, or as a script that somebody may execute.
     fn is_program(&mut self, entry: &Entry) -> bool {
         let status = &entry.status;
-        if status.st_mode & 0o111 == 0 {
-            return false;
-        }
-        let version = (status.st_ino, status.st_mtime, status.st_mtime_nsec);
+        let version = (status.st_ino, status.st_ctime, status.st_ctime_nsec);
         if let Some((known, is_program)) = self.programs.get(&entry.path)
             && *known == version
         {
             return *is_program;
         }
-        let is_program = self.begins_so(&entry.path).unwrap_or(false);
+        let may_run = status.st_mode & 0o111 != 0;
+        let is_program = self.begins_so(&entry.path, may_run).unwrap_or(false);
         if self.programs.len() < MAX_WALKED {
             self.programs.insert(entry.path.clone(), (version, is_program));
         }
         is_program
     }
 
-    fn begins_so(&self, path: &Path) -> rustix::io::Result<bool> {
+    fn begins_so(&self, path: &Path, may_run: bool) -> rustix::io::Result<bool> {
         // what is no regular file by now is not opened to be read
         let fd = open_beneath(&self.upper, path, OFlags::PATH)?;
         if kind(&rustix::fs::fstat(&fd)?) != FileKind::Regular {
@@ -370,7 +401,8 @@ impl Layer {
         let fd = open_beneath(&self.upper, path, flags)?;
         let mut bytes = [0; 4];
         let read = rustix::io::read(&fd, &mut bytes)?;
-        Ok(bytes[..read].starts_with(b"\x7fELF") || bytes[..read].starts_with(b"#!"))
+        let is_script = may_run && bytes[..read].starts_with(b"#!");
+        Ok(bytes[..read].starts_with(b"\x7fELF") || is_script)
     }
 }
 

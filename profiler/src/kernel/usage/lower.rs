@@ -3,12 +3,15 @@
 use std::{
     ffi::OsString,
     io,
-    os::{fd::OwnedFd, unix::ffi::OsStringExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::ffi::{OsStrExt as _, OsStringExt as _},
+    },
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat},
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat},
     io::Errno,
 };
 
@@ -61,6 +64,20 @@ impl Overlay {
     }
 }
 
+/// Whether the root of a mount table is a mount of `host`'s, too. What a container mounts in a namespace of its own is not, and may name
+/// directories that are none of its business.
+#[must_use]
+pub fn is_of_host(table: &[Mounted], host: &[Mounted]) -> bool {
+    let root = table.iter().rfind(|mounted| mounted.point == Path::new("/"));
+    root.is_some_and(|root| {
+        let same = |other: &Mounted| {
+            (other.device, &other.filesystem, &other.options)
+                == (root.device, &root.filesystem, &root.options)
+        };
+        host.iter().any(same)
+    })
+}
+
 /// A list of layers: `:` between them, `::` before those that hold data only, and `\` before what is part of a path.
 fn split(list: &[u8]) -> Vec<Vec<u8>> {
     let mut layers = vec![Vec::new()];
@@ -91,6 +108,16 @@ impl Lowers {
         Ok(Lowers(lowers.iter().map(open).collect::<Result<_, _>>()?))
     }
 
+    /// Whether something other than directories is in a directory, or that cannot be told.
+    #[must_use]
+    pub fn is_occupied(&self, path: &Path) -> bool {
+        self.0.iter().any(|lower| match directory(lower, path) {
+            Ok(dir) => holds_files(&dir, 0),
+            // a link, or nothing
+            Err(_) => false,
+        })
+    }
+
     /// What is at a path, relative to the root of the layers, `None` when nothing is.
     #[must_use]
     pub fn find(&self, path: &Path) -> Option<Stat> {
@@ -111,6 +138,25 @@ impl Lowers {
 #[must_use]
 pub fn is_whiteout(status: &Stat) -> bool {
     FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice && status.st_rdev == 0
+}
+
+fn directory(dir: &OwnedFd, path: &Path) -> rustix::io::Result<OwnedFd> {
+    open_beneath(dir, path, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// Whether a directory has something other than directories in it; engines' own aside.
+fn holds_files(dir: &OwnedFd, depth: usize) -> bool {
+    const MAX_DEPTH: usize = 8;
+    const ENGINES: [&[u8]; 2] = [b".containerenv", b"secrets"];
+    let Ok(entries) = Dir::read_from(dir) else { return true };
+    entries.flatten().any(|entry| {
+        let name = entry.file_name().to_bytes();
+        if matches!(name, b"." | b"..") || ENGINES.contains(&name) {
+            return false;
+        }
+        let below = directory(dir, Path::new(std::ffi::OsStr::from_bytes(name)));
+        depth == MAX_DEPTH || below.map_or(true, |below| holds_files(&below, depth + 1))
+    })
 }
 
 /// What is at a path below a directory, over no link.

@@ -77,9 +77,7 @@ impl Counters {
         };
         let of_memory = |keys| keyed(self.memory.as_deref()?, "memory.stat", keys);
         Counted {
-            memory: v2("memory.peak")
-                .or_else(|| v2("memory.current"))
-                .or_else(|| v1(&self.memory, "memory.max_usage_in_bytes")),
+            memory: v2("memory.peak").or_else(|| v1(&self.memory, "memory.max_usage_in_bytes")),
             anonymous: keyed(&self.unified, "memory.stat", ["anon ", "shmem "])
                 .or_else(|| of_memory(["total_rss ", "total_shmem "]))
                 .or_else(|| of_memory(["rss ", "shmem "])),

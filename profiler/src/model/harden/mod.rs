@@ -171,9 +171,14 @@ impl<'a> Evidence<'a> {
 
     /// Why nothing can be said that rests on what containers used.
     fn gap(&self) -> Option<String> {
-        self.is_partial.then(|| {
-            "a run does not say what the container used: record it again with this version"
-                .to_owned()
+        if self.is_partial {
+            let text =
+                "a run does not say what the container used: record it again with this version";
+            return Some(text.to_owned());
+        }
+        let is_blind = |usage: &&Usage| usage.looks == 0 || usage.longest_gap_ms > LONGEST_GAP_MS;
+        self.usages.iter().any(is_blind).then(|| {
+            format!("a run was not looked at, or not for more than {} s", LONGEST_GAP_MS / 1000)
         })
     }
 
@@ -191,6 +196,9 @@ impl<'a> Evidence<'a> {
         self.capabilities.required.iter().any(|rule| rule.name == name)
     }
 }
+
+/// Without a look for longer than this, a run says too little.
+const LONGEST_GAP_MS: u64 = 10_000;
 
 /// No number that is advised is larger: no engine takes it.
 const MOST: u64 = 1 << 40;

@@ -1,7 +1,7 @@
 //! A read-only root: which directories stay writable, and how.
 //!
-//! A tmpfs hides what the image has at its place, so it is used only where nothing can be: well-known scratch directories in which
-//! the image's own files were not touched, and directories that are not in the image. Any other directory becomes a volume,
+//! A tmpfs hides what the image has at its place, so it is used only where nothing is: well-known scratch directories in which
+//! the image has no files, and directories that are not in the image. Any other directory becomes a volume,
 //! which Docker and podman fill with what the image has there. What is in the way of that is told, and the root stays writable.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Evidence, MOST, mib, up_to_power, user::Ids};
+use super::{
+    Evidence, MOST, mib, up_to_power,
+    user::{Ids, starts_as_root},
+};
 use crate::model::usage::{Change, FileKind, How, Root, Usage};
 
 /// A tmpfs has room for this many times what was seen in it, rounded up to a power of two MiB.
@@ -25,7 +28,7 @@ const MAX_PLACES: usize = 32;
 const MAX_PATH: usize = 512;
 
 /// Directories that are for scratch in every image, with the mode that they have.
-const SCRATCH: [(&str, u32); 6] = [
+pub const SCRATCH: [(&str, u32); 6] = [
     ("/dev/shm", 0o1777),
     ("/run", 0o755),
     ("/run/lock", 0o1777),
@@ -149,6 +152,8 @@ struct Gathered {
     has_content: bool,
     /// It is not in the image.
     own: Option<(u32, u32, u32)>,
+    /// A run was started as root, which may make in it what it gives to others.
+    by_root: bool,
     bytes: u64,
     exec: bool,
     owners: BTreeSet<(u32, u32)>,
@@ -181,7 +186,9 @@ pub(super) fn advise(evidence: &Evidence<'_>) -> ReadOnly {
     }
     advice.places = places
         .into_iter()
-        .map(|(path, found)| {
+        .map(|(path, mut found)| {
+            found.by_root = evidence.recording.runs.values().any(starts_as_root);
+            found.has_content |= evidence.usages.iter().any(|usage| usage.occupied.contains(&path));
             let tmpfs = (!found.has_content).then(|| found.tmpfs(&path));
             Place { path, tmpfs, why: found.why }
         })
@@ -209,8 +216,10 @@ pub(super) fn bytes_in_memory(evidence: &Evidence<'_>) -> u64 {
         if let Root::Layer { changes, .. } = &usage.root {
             gather(changes, usage, &mut places, &mut BTreeSet::new());
         }
-        let in_memory = places.values().filter(|place| !place.has_content);
-        in_memory.fold(0_u64, |sum, place| sum.saturating_add(place.bytes))
+        let in_memory = places
+            .iter()
+            .filter(|(path, place)| !place.has_content && !usage.occupied.contains(*path));
+        in_memory.fold(0_u64, |sum, (_, place)| sum.saturating_add(place.bytes))
     };
     evidence.usages.iter().map(of).max().unwrap_or(0)
 }
@@ -225,7 +234,8 @@ impl Gathered {
         let known = SCRATCH.iter().find(|(scratch, _)| *scratch == path);
         let mode = known.map_or(0o755, |(_, mode)| *mode);
         // what root does not own was made by root for somebody, or by whom the directory is open to
-        let owner = self.owners.first().copied().filter(|_| self.owners.len() == 1);
+        let owner =
+            self.owners.first().copied().filter(|_| self.owners.len() == 1 && !self.by_root);
         let (uid, gid) = match owner {
             Some(owner) if mode & 0o002 == 0 => owner,
             _ => (0, 0),
@@ -354,7 +364,7 @@ fn is_system(path: &str) -> bool {
 }
 
 /// Whether it is `outer`, or in it.
-fn is_below(path: &str, outer: &str) -> bool {
+pub(super) fn is_below(path: &str, outer: &str) -> bool {
     path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 

@@ -15,8 +15,8 @@ use crate::model::usage::{Resources, Usage};
 pub const MEMORY_MARGIN: u64 = 2;
 /// The same, of memory that cannot be given back, where the kernel keeps no peak and only looks tell.
 pub const LOOKED_AT_MARGIN: u64 = 4;
-/// The limit of processes and threads is this many times the peak at least, to a power of two.
-pub const PIDS_MARGIN: u64 = 2;
+/// The limit of processes and threads is this many times the most at least, to a power of two: many kernels keep no peak of them.
+pub const PIDS_MARGIN: u64 = 4;
 /// The limit of descriptors is this many times the most that a process had open at least, to a power of two.
 pub const FILES_MARGIN: u64 = 4;
 /// The limit of processors is this many times the busiest time, to half a processor, but no more whole ones than were seen to be busy.
@@ -24,13 +24,15 @@ pub const CPU_MARGIN: u64 = 2;
 
 /// The runtime is in the container's cgroup while it starts it, with so much memory, in MiB, and so many threads.
 const LEAST_MEMORY_MIB: u64 = 32;
-const LEAST_PIDS: u64 = 32;
-/// What a process may open where nobody says otherwise.
-const LEAST_FILES: u64 = 1024;
+const LEAST_PIDS: u64 = 64;
+/// Docker takes no reservation below 6 MiB.
+const LEAST_RESERVED_MIB: u64 = 8;
+/// A server may ask at its start for many more than it needs in a test, and end when it is refused.
+const LEAST_FILES: u64 = 16_384;
 /// Half a processor, in thousandths.
 const HALF: u64 = 500;
 /// Clocks of processors differ by so much, in thousandths of one.
-const CPU_NOISE: u64 = 100;
+const CPU_NOISE: u64 = 50;
 
 /// What a container may take. What is absent is not limited.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -90,7 +92,7 @@ pub(super) fn advise(evidence: &Evidence<'_>, in_memory: u64) -> Limits {
         (None, None) => None,
     };
     limits.reserved_mib = all(&|seen| seen.memory_bytes.or(seen.anonymous_bytes))
-        .map(|peak| up_to_power(mib(peak), 1));
+        .map(|peak| up_to_power(mib(peak), LEAST_RESERVED_MIB));
     if let (Some(most), Some(reserved)) = (limits.memory_mib, limits.reserved_mib.as_mut()) {
         *reserved = most.min(*reserved);
     }

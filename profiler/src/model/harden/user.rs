@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Evidence, ReadOnly,
     privileges::name,
-    read_only::{parent, quoted},
+    read_only::{is_below, parent, quoted},
 };
 use crate::model::{
     floor,
@@ -77,22 +77,26 @@ impl UserAdvice {
 pub(super) fn advise(evidence: &Evidence<'_>, read_only: Option<&ReadOnly>) -> UserAdvice {
     let mut advice = UserAdvice::default();
     advice.not_because.extend(evidence.gap_of_looks());
-    let mut runs = evidence.recording.runs.values();
-    if runs.any(|run| run.missing.contains(&Missing::Startup)) {
+    let mut each = evidence.recording.runs.values();
+    if each.any(|run| run.missing.contains(&Missing::Startup)) {
         advice
             .not_because
             .insert("start-up was not seen, so who the first process was is not known".to_owned());
     }
-    let users = || evidence.usages.iter().flat_map(|usage| &usage.users);
-    let first: BTreeSet<Ids> = users().filter(|user| user.first).map(ids).collect();
+    let runs = || evidence.recording.runs.values();
+    let users = |is_root: bool| {
+        let runs = runs().filter(move |run| starts_as_root(run) == is_root);
+        runs.filter_map(|run| run.usage.as_ref()).flat_map(|usage| &usage.users)
+    };
+    let all = || users(true).chain(users(false));
+    let first: BTreeSet<Ids> = all().filter(|user| user.first).map(ids).collect();
     if first.is_empty() {
         advice.not_because.insert("the first process was not seen".to_owned());
         return advice;
     }
-    let others: BTreeSet<Ids> = users().map(ids).filter(|ids| ids.uid != 0).collect();
+    let others: BTreeSet<Ids> = users(true).map(ids).filter(|ids| ids.uid != 0).collect();
     // root may have handed over before the first look
-    let mut runs = evidence.recording.runs.values();
-    if runs.all(|run| !starts_as_root(run)) && first.iter().all(|first| first.uid != 0) {
+    if runs().all(|run| !starts_as_root(run)) && first.iter().all(|first| first.uid != 0) {
         advice.users = first;
         advice.already = true;
         advice.why.insert("its first process is this user already".to_owned());
@@ -100,6 +104,10 @@ pub(super) fn advise(evidence: &Evidence<'_>, read_only: Option<&ReadOnly>) -> U
         all_root(evidence, read_only, &mut advice);
     } else {
         handed_over(evidence, others, read_only, &mut advice);
+    }
+    if !advice.users.is_empty() {
+        // a run that was started as somebody has to agree
+        advice.users.extend(users(false).filter(|user| user.first).map(ids));
     }
     if advice.users.len() > 1 {
         advice.not_because.insert("its processes are of several users".to_owned());
@@ -140,7 +148,8 @@ fn handed_over(
     }
     advice.why.insert("its first process is root, all others are this user at last".to_owned());
     advice.not_because.extend(writes_of_others(evidence, read_only));
-    advice.must_write = written(evidence, &others);
+    advice.not_because.extend(mounted(evidence));
+    advice.must_write = written(evidence, &others, read_only);
     advice.users = others;
 }
 
@@ -164,7 +173,8 @@ fn all_root(evidence: &Evidence<'_>, read_only: Option<&ReadOnly>, advice: &mut 
         }
     }
     advice.not_because.extend(writes_of_others(evidence, read_only));
-    advice.must_write = written(evidence, &BTreeSet::from([NOBODYS]));
+    advice.not_because.extend(mounted(evidence));
+    advice.must_write = written(evidence, &BTreeSet::from([NOBODYS]), read_only);
     if advice.not_because.is_empty() {
         advice.users.insert(NOBODYS);
         advice.why.insert(
@@ -195,11 +205,31 @@ fn writes_of_others(evidence: &Evidence<'_>, read_only: Option<&ReadOnly>) -> Op
     }
 }
 
-/// What these users would write, and others made.
-fn written(evidence: &Evidence<'_>, users: &BTreeSet<Ids>) -> BTreeSet<String> {
+/// Mounts that root can write to: whose they are is not known.
+fn mounted(evidence: &Evidence<'_>) -> BTreeSet<String> {
+    let told = |path: &str| format!("{} is mounted, and whose it is is not known", quoted(path));
+    mounts(evidence).map(told).take(MAX_PATHS).collect()
+}
+
+/// Where something lasting is mounted.
+fn mounts<'a>(evidence: &'a Evidence<'_>) -> impl Iterator<Item = &'a str> {
     let mounts = evidence.usages.iter().flat_map(|usage| &usage.mounts);
-    let mounts = mounts.map(|mount| mount.path.as_str());
-    let paths: BTreeSet<String> = mounts.chain(not_owned(evidence, users)).map(quoted).collect();
+    mounts.filter(|mount| mount.filesystem != "tmpfs").map(|mount| mount.path.as_str())
+}
+
+/// What these users would write, and others made; what is made for them anew is not told.
+fn written(
+    evidence: &Evidence<'_>,
+    users: &BTreeSet<Ids>,
+    read_only: Option<&ReadOnly>,
+) -> BTreeSet<String> {
+    let places = read_only.filter(|advice| advice.is_advised()).map(|advice| &advice.places);
+    let made = |path: &&str| {
+        let mut places = places.into_iter().flatten().filter(|place| place.tmpfs.is_some());
+        places.any(|place| is_below(path, &place.path))
+    };
+    let others = not_owned(evidence, users).filter(|path| !made(path));
+    let paths: BTreeSet<String> = mounts(evidence).chain(others).map(quoted).collect();
     paths.into_iter().take(MAX_PATHS).collect()
 }
 

@@ -12,6 +12,7 @@ impl Usage {
             looks: self.looks.max(other.looks),
             longest_gap_ms: self.longest_gap_ms.max(other.longest_gap_ms),
             root: self.root.joined(other.root),
+            occupied: &self.occupied | &other.occupied,
             mounts: mounts(self.mounts.into_iter().chain(other.mounts)),
             users: users(self.users.into_iter().chain(other.users)),
             sockets: sockets(self.sockets.into_iter().chain(other.sockets)),

@@ -13,14 +13,17 @@ use crate::{
         cgroup::CgroupSetup,
         usage::{
             layer::{Around, Layer},
-            lower::Overlay,
+            lower::{Overlay, is_of_host},
             mounts::{self, Mounted},
             resources::Counters,
             sockets::{self, Holders, InUse, MAX_SOCKETS},
             users::{Ids, Process, Users, executables, started_at},
         },
     },
-    model::usage::{Mount, Resources, Root, Socket, Usage},
+    model::{
+        harden::read_only::SCRATCH,
+        usage::{Mount, Resources, Root, Socket, Usage},
+    },
     target::cgroup::{self, Cgroup},
 };
 
@@ -64,6 +67,8 @@ pub struct Watch {
     ids: Ids,
     /// Where something is mounted.
     points: BTreeSet<PathBuf>,
+    /// Scratch directories in which the image has files.
+    occupied: BTreeSet<String>,
     looks: u64,
     looked: Instant,
     longest_gap: Duration,
@@ -102,6 +107,7 @@ impl Watch {
             root: Err(Root::Unknown { reason: "it ended before it could be looked at".to_owned() }),
             ids: Ids::default(),
             points: BTreeSet::new(),
+            occupied: BTreeSet::new(),
             looks: 0,
             looked: Instant::now(),
             longest_gap: Duration::ZERO,
@@ -216,7 +222,12 @@ impl Watch {
         let process = Path::new(PROC).join(pid.to_string());
         let Ok(table) = mounts::table(&process) else { return };
         self.ids = Ids::of(&process);
+        let host = mounts::table(&Path::new(PROC).join("self")).unwrap_or_default();
         let layer = Overlay::of_root(&table).and_then(|overlay| {
+            if !is_of_host(&table, &host) {
+                let reason = "its root is mounted in a namespace of its own".to_owned();
+                return Err(Root::Unknown { reason });
+            }
             Layer::open(Path::new(ROOT), overlay, Some(root.ino()))
                 .map_err(|reason| Root::Unknown { reason })
         });
@@ -224,6 +235,9 @@ impl Watch {
             // of another start, and the same: it remembers more
             (Ok(_), Ok(layer)) if self.is_same(&layer) => {}
             (_, layer) => self.root = layer,
+        }
+        if let Ok(layer) = &self.root {
+            self.occupied.extend(layer.occupied(SCRATCH.map(|(path, _)| path)));
         }
         let network = |of: &str| std::fs::read_link(Path::new(PROC).join(of).join("ns/net")).ok();
         let counters = Counters::of(Path::new(ROOT), &cgroup.dir, pid);
@@ -254,7 +268,7 @@ impl Watch {
                 self.mapped.clear();
             }
             // what is mapped later is seen when the process is looked at anew, a while later
-            if self.mapped.insert(process.pid) || self.looks.is_multiple_of(20) {
+            if self.mapped.insert(process.pid) || self.looks.is_multiple_of(4) {
                 executed.extend(executables(&dir));
             }
             let room = MAX_EXECUTED.saturating_sub(self.executed.len());
@@ -339,16 +353,18 @@ impl Watch {
             bytes: *bytes,
         });
         let root = match &self.root {
-            Ok(layer) => {
+            Ok(layer) if layer.is_known() => {
                 let (changes, more) = layer.changes();
                 Root::Layer { changes, more }
             }
+            Ok(_) => Root::Unknown { reason: "its layer could not be read to the end".to_owned() },
             Err(root) => root.clone(),
         };
         Usage {
             looks: self.looks,
             longest_gap_ms: milliseconds(self.longest_gap),
             root,
+            occupied: self.occupied.clone(),
             mounts: mounts.collect(),
             users: self.users.all(),
             sockets: self.sockets.clone(),

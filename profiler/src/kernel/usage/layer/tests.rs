@@ -174,10 +174,10 @@ fn programs_and_what_was_executed() {
         changes.into_iter().filter(|one| one.executed).map(|one| one.path).collect()
     };
     look(&mut layer, &[], &["/tmp/ran", "/bin/other"]);
-    assert_eq!(executed(&layer), ["/tmp/elf", "/tmp/ran", "/tmp/script"]);
+    assert_eq!(executed(&layer), ["/tmp/elf", "/tmp/plain", "/tmp/ran", "/tmp/script"]);
     fs::remove_file(trees.path("up/tmp/ran")).expect("removes");
     look(&mut layer, &[], &[]);
-    assert_eq!(executed(&layer), ["/tmp/elf", "/tmp/ran", "/tmp/script"]);
+    assert_eq!(executed(&layer), ["/tmp/elf", "/tmp/plain", "/tmp/ran", "/tmp/script"]);
 }
 
 #[test]
