@@ -191,7 +191,7 @@ fn brief(machine: &Machine) -> Result<()> {
 
 fn executed(machine: &Machine) -> Result<()> {
     let container = machine.engine()?.name("executed");
-    let script = "b=/bin/busybox; $b cp $b /tmp/busybox; $b cp $b /tmp/other; $b chmod 644 /tmp/other; \
+    let script = "b=/bin/busybox; $b cp $b /tmp/busybox; $b cp /etc/passwd /tmp/other; $b chmod 644 /tmp/other; \
                   exec /tmp/busybox sleep 100";
     let options = ["--network=none"];
     let usage = usage_of(machine, &container, &options, script, || Ok(()))?;

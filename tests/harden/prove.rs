@@ -176,7 +176,7 @@ fn proven(machine: &Machine, client: &'static str) -> Result<()> {
     ensure!(advice["no_new_privileges"] == serde_json::json!({}), "{advice:#}");
     let listens = &advice["network"]["listens"];
     ensure!(listens[0]["port"] == 80 && listens.as_array().map(Vec::len) == Some(1), "{listens}");
-    ensure!(advice["resources"]["pids"] == 1024, "{:#}", advice["resources"]);
+    ensure!(advice["resources"]["pids"] == 2048, "{:#}", advice["resources"]);
     ensure!(advice["resources"]["memory_mib"].as_u64() >= Some(32), "{:#}", advice["resources"]);
     let reasons = advice["user"]["not_because"].to_string();
     ensure!(reasons.contains("no tmpfs of the user's own"), "root writes to a volume: {reasons}");
@@ -188,7 +188,7 @@ fn proven(machine: &Machine, client: &'static str) -> Result<()> {
     let inspected = project.engine.docker(&["inspect", &project.container])?;
     let host = serde_json::from_str::<Value>(&inspected)?[0]["HostConfig"].clone();
     ensure!(host["ReadonlyRootfs"] == true, "{host:#}");
-    ensure!(host["PidsLimit"] == 1024, "{host:#}");
+    ensure!(host["PidsLimit"] == 2048, "{host:#}");
     let options = host["SecurityOpt"].to_string();
     ensure!(options.contains("no-new-privileges"), "{options}");
     ensure!(host["Memory"].as_u64() >= Some(32 << 20), "{host:#}");

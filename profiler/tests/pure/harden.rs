@@ -350,10 +350,8 @@ fn limits_are_far_above_what_was_seen_and_round() {
         cpu_millis: Some(0),
         ..Resources::default()
     });
-    assert_eq!((small.memory_mib, small.pids, small.cpu_millis), (Some(32), Some(64), Some(500)));
-    for (busiest, limit) in
-        [(240, 500), (260, 1000), (1000, 1000), (1095, 2000), (1990, 2000), (2040, 2000)]
-    {
+    assert_eq!((small.memory_mib, small.pids, small.cpu_millis), (Some(32), Some(64), Some(1000)));
+    for (busiest, limit) in [(240, 1000), (1000, 1000), (1095, 2000), (1990, 2000), (2040, 2000)] {
         let found = limits(Resources { cpu_millis: Some(busiest), ..Resources::default() });
         assert_eq!(found.cpu_millis, Some(limit), "{busiest}");
         assert_eq!((found.memory_mib, found.pids), (None, None));

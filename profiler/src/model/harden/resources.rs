@@ -19,8 +19,6 @@ pub const LOOKED_AT_MARGIN: u64 = 4;
 pub const PIDS_MARGIN: u64 = 4;
 /// The limit of descriptors is this many times the most that a process had open at least, to a power of two.
 pub const FILES_MARGIN: u64 = 4;
-/// The limit of processors is this many times the busiest time, to half a processor, but no more whole ones than were seen to be busy.
-pub const CPU_MARGIN: u64 = 2;
 
 /// The runtime is in the container's cgroup while it starts it, with so much memory, in MiB, and so many threads.
 const LEAST_MEMORY_MIB: u64 = 32;
@@ -29,8 +27,6 @@ const LEAST_PIDS: u64 = 64;
 const LEAST_RESERVED_MIB: u64 = 8;
 /// A server may ask at its start for many more than it needs in a test, and end when it is refused.
 const LEAST_FILES: u64 = 16_384;
-/// Half a processor, in thousandths.
-const HALF: u64 = 500;
 /// Clocks of processors differ by so much, in thousandths of one.
 const CPU_NOISE: u64 = 50;
 
@@ -117,7 +113,6 @@ pub(super) fn advise(evidence: &Evidence<'_>, in_memory: u64) -> Limits {
 
 /// Engines refuse more than the machine has, which a recording does not say: as many as were busy are there.
 fn cpu(busiest: u64) -> u64 {
-    let whole = busiest.saturating_sub(CPU_NOISE).div_ceil(1000).max(1) * 1000;
-    let twice = busiest.saturating_mul(CPU_MARGIN).div_ceil(HALF) * HALF;
-    twice.clamp(HALF, whole).min(MOST)
+    const WHOLE: u64 = 1000;
+    (busiest.saturating_sub(CPU_NOISE).div_ceil(WHOLE).max(1) * WHOLE).min(MOST)
 }
