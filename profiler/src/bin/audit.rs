@@ -27,6 +27,7 @@ use crate::{
     args::FailOn,
     exit, input,
     made::{Bounded, Engine},
+    tell,
 };
 
 /// More is not taken from an engine, in bytes.
@@ -111,7 +112,9 @@ pub fn run(args: &AuditArgs) -> Result<ExitCode> {
             None => engine.insert(Engine::connect(args.docker_host.as_deref())?),
         };
         let facts = container(engine, target, !args.no_files)?;
-        audited.push(judged(None, &facts, profile.as_ref(), &scans));
+        let is_only = args.targets.len() == 1;
+        let profile = profile.as_ref().filter(|of| is_only || is_of(of, &facts));
+        audited.push(judged(None, &facts, profile, &scans));
     }
     nothing(&audited)?;
     if args.format == AuditFormat::Sarif {
@@ -196,6 +199,12 @@ fn judged(file: Option<&str>, facts: &Facts, profile: Option<&Profile>, scans: &
     }
 }
 
+/// Whether a profile is of this container, by name: of several in a file it says nothing about the others.
+fn is_of(profile: &Profile, facts: &Facts) -> bool {
+    let name = facts.name.rsplit_once(" container ").map_or(facts.name.as_str(), |(_, name)| name);
+    name == profile.target.name
+}
+
 /// This one: containers of an engine run on its kernel, and files are for machines like it.
 fn machine() -> Machine {
     let host = rustix::system::uname();
@@ -259,7 +268,16 @@ fn file(
         let findings = pod_findings(&name, &pod.violations());
         audited.push(Audited { file: Some(path.to_owned()), subject: name, findings });
     }
-    audited.extend(containers.iter().map(|facts| judged(Some(path), facts, profile, scans)));
+    let is_only = containers.len() == 1;
+    audited.extend(containers.iter().map(|facts| {
+        judged(Some(path), facts, profile.filter(|of| is_only || is_of(of, facts)), scans)
+    }));
+    if let Some(of) = profile.filter(|of| !is_only && !containers.iter().any(|it| is_of(of, it))) {
+        tell::note(&format!(
+            "the profile is of `{}`, which `{path}` does not name: it is held against none of its containers",
+            of.target.name.escape_debug()
+        ));
+    }
     for (name, why) in unread {
         let findings = unread_finding(&name, &why).into_iter().collect();
         audited.push(Audited { file: Some(path.to_owned()), subject: name, findings });

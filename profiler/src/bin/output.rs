@@ -43,13 +43,22 @@ pub struct Choices {
 }
 
 impl Choices {
+    /// What is derived in place of a committed profile, or without one.
     fn options(&self, committed: Option<&Profile>) -> policy::Options {
         let known = committed.map(|profile| profile.made_for.arguments);
         let arguments = self.arguments.or(known).unwrap_or_default();
-        let known = || committed.and_then(|profile| Some(profile.harden.as_ref()?.kinds()));
-        let harden = self.harden.clone().or_else(known).unwrap_or_default();
+        let harden = self.harden.clone().or_else(|| committed.map(kinds)).unwrap_or_default();
         policy::Options { arguments, harden, ..self.options.clone() }
     }
+
+    /// What is derived to be joined with a committed profile: advice of the kinds that it has, no more and no less.
+    fn growing(&self, committed: &Profile) -> policy::Options {
+        policy::Options { harden: kinds(committed), ..self.options(Some(committed)) }
+    }
+}
+
+fn kinds(profile: &Profile) -> BTreeSet<Kind> {
+    profile.harden.as_ref().map(Harden::kinds).unwrap_or_default()
 }
 
 /// The evidence and the profile that a directory has. A profile is committed, a recording is not: either may be missing,
@@ -153,8 +162,11 @@ pub fn write(
 
 fn grown(recording: &Recording, known: &Known, choices: &Choices) -> Result<(Recording, Profile)> {
     let recording = merge::merge(known.recording.iter().chain([recording]).cloned())?;
-    let fresh = policy::derive(&recording, &choices.options(known.profile.as_ref()));
-    let Some(committed) = &known.profile else { return Ok((recording, fresh)) };
+    let Some(committed) = &known.profile else {
+        let fresh = policy::derive(&recording, &choices.options(None));
+        return Ok((recording, fresh));
+    };
+    let fresh = policy::derive(&recording, &choices.growing(committed));
     let (calls, capabilities) = union::unseen(committed, &fresh);
     let calls = calls.into_iter().map(|rule| format!("{} {}", rule.abi, rule.name));
     let capabilities = capabilities.into_iter().map(|rule| format!("CAP_{}", rule.name));
@@ -174,9 +186,8 @@ fn grown(recording: &Recording, known: &Known, choices: &Choices) -> Result<(Rec
             asked.name()
         ));
     }
-    let kinds = |profile: &Profile| profile.harden.as_ref().map(Harden::kinds).unwrap_or_default();
-    let lost: Vec<&str> =
-        kinds(&fresh).difference(&kinds(&profile)).map(|kind| kind.name()).collect();
+    let asked = choices.harden.clone().unwrap_or_default();
+    let lost: Vec<&str> = asked.difference(&kinds(committed)).map(|kind| kind.name()).collect();
     if !lost.is_empty() {
         tell::note(&format!(
             "the committed profile was made without `--harden={}` and stays so: it only grows (`--prune` replaces it)",

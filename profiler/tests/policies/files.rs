@@ -182,6 +182,52 @@ fn a_file_of_somebody_else_is_neither_replaced_nor_removed() {
 }
 
 #[test]
+fn advice_that_is_committed_is_kept_whatever_is_asked_for() {
+    let place = Place::new();
+    place.write("recording.json", &render::json::recording(&backend()));
+    let generate = |flags: &[&str]| {
+        let args = [&["generate", "recording.json"], flags].concat();
+        place.profiler(&args).with(0).stderr
+    };
+    let profile = |dir: &str| {
+        let text = place.read(&format!("{dir}/profile.json"));
+        serde_json::from_str::<serde_json::Value>(&text).expect("JSON")
+    };
+    generate(&["-o", "out", "--harden"]);
+    let whole = profile("out");
+    assert!(whole["harden"]["resources"].is_object(), "{whole}");
+    generate(&["--into", "out", "--harden=read-only"]);
+    assert_eq!(profile("out")["harden"], whole["harden"]);
+
+    generate(&["-o", "bare"]);
+    let bare = profile("bare");
+    let said = generate(&["--into", "bare", "--harden"]);
+    assert!(said.contains("the committed profile was made without `--harden="), "{said}");
+    assert_eq!(profile("bare"), bare, "advice that is not taken changes nothing");
+}
+
+#[test]
+fn a_profile_is_held_against_the_service_that_it_is_of() {
+    let place = Place::new();
+    let mut recording = backend();
+    recording.target.name = "web".to_owned();
+    place.write("recording.json", &render::json::recording(&recording));
+    place.write("one.yaml", "services: {db: {image: a}}\n");
+    place.write("two.yaml", "services: {db: {image: a}, web: {image: b}}\n");
+    place.write("other.yaml", "services: {db: {image: a}, x: {image: b}}\n");
+    let told = |file: &str| {
+        let args = ["audit", "--recording", "recording.json", "--format", "json", file];
+        let said = place.profiler(&args).with(1);
+        (said.stdout.matches("were never used").count(), said.stderr)
+    };
+    assert_eq!(told("one.yaml").0, 1);
+    assert_eq!(told("two.yaml").0, 1);
+    let (count, said) = told("other.yaml");
+    assert_eq!(count, 0);
+    assert!(said.contains("is held against none of its containers"), "{said}");
+}
+
+#[test]
 fn recordings_are_merged() {
     let place = Place::new();
     for (name, recording) in [("a", backend()), ("b", mounts()), ("c", traces())] {
