@@ -199,7 +199,7 @@ fn proven(machine: &Machine, client: &'static str) -> Result<()> {
         ("echo x >/etc/passwd", "Read-only file system"),
         ("echo x >>/bin/caps", "Read-only file system"),
         ("/bin/busybox cp /bin/busybox /opt/odd/b; /opt/odd/b true", "Permission denied"),
-        ("/bin/busybox dd if=/dev/zero of=/opt/big bs=1M count=8", "No space left"),
+        ("/bin/busybox dd if=/dev/zero of=/opt/big bs=1M count=24", "No space left"),
     ] {
         let (status, said) = project.exec(&["/bin/sh", "-c", script])?;
         ensure!(status != 0 && said.contains(refusal), "{script}: {status}, {said}");
