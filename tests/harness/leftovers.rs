@@ -52,8 +52,14 @@ impl Leftovers {
 /// # Errors
 /// When it does, or when it cannot be read.
 pub fn expect_whole_files(dir: &Utf8Path) -> Result<()> {
-    const FILES: [&str; 5] =
-        ["recording.json", "profile.json", "seccomp.json", "compose.yaml", "kubernetes.yaml"];
+    const FILES: [&str; 6] = [
+        "recording.json",
+        "profile.json",
+        "seccomp.json",
+        "compose.yaml",
+        "kubernetes.yaml",
+        "networkpolicy.yaml",
+    ];
     for entry in dir.read_dir_utf8()? {
         let entry = entry?;
         let name = entry.file_name();
