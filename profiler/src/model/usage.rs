@@ -22,10 +22,13 @@ pub struct Usage {
     pub longest_gap_ms: u64,
     /// The root file system.
     pub root: Root,
+    /// Whose the files of the image are; absent when that could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
     /// Directories that are for scratch in most images and in which this one has files.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub occupied: BTreeSet<String>,
-    /// What else is mounted for the container and can be written to, sorted by path: volumes, bind mounts, tmpfs.
+    /// What else the engine mounted for the container, sorted by path: volumes, bind mounts, tmpfs. Not what every container has.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub mounts: BTreeSet<Mount>,
     /// Who its processes were.
@@ -123,14 +126,55 @@ pub enum FileKind {
     Other,
 }
 
-/// A mount other than the root that the engine made for the container and that can be written to.
+/// Whose the files of an image are, as far as it matters to who may use it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// What the image itself has at the paths that were changed, where something is mounted, and in the directories above.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub originals: BTreeSet<Owned>,
+    /// Files that not everybody can read. Where a directory around one keeps others out, the file has that one's owner and mode here, too.
+    /// Programs that are set-user-ID or set-group-ID are left out.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub restricted: BTreeSet<Owned>,
+    /// How many more there are than are kept, and directories that were not read, at the least.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more: u64,
+}
+
+/// Whose a file or directory is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Owned {
+    /// Absolute, as the container sees it. Hostile text; bytes that are not UTF-8 are `\xNN`.
+    pub path: String,
+    /// Its owner, in the container's user namespace.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its permission bits, with set-user-id, set-group-id and sticky.
+    pub mode: u32,
+}
+
+/// A mount other than the root that the engine made for the container.
+#[derive(
+    Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(deny_unknown_fields)]
 pub struct Mount {
     /// Where, as the container sees it. Hostile text.
     pub path: String,
     /// The file system's type, `ext4`, `tmpfs`.
     pub filesystem: String,
+    /// It cannot be written to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
+    /// It is a volume that the engine keeps: a new one is filled with what the image has there, owners included.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub volume: bool,
+    /// Whose it was at the last look, one for each container; empty when that could not be asked.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub owners: BTreeSet<Owned>,
     /// Largest use in bytes, of a tmpfs only: of others it is not the container's alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,

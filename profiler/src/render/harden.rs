@@ -21,8 +21,14 @@ pub(super) fn settings(profile: &Profile) -> Vec<(&'static str, Yaml)> {
     let mut settings = Vec::new();
     let Some(harden) = &profile.harden else { return settings };
     let changed = harden.user.as_ref().filter(|advice| !advice.already);
-    if let Some(ids) = changed.and_then(|advice| advice.applied()) {
-        settings.push(("user", Yaml::text(&format!("{}:{}", ids.uid, ids.gid))));
+    if let Some((ids, groups)) =
+        changed.and_then(|advice| Some((advice.applied()?, &advice.groups)))
+    {
+        settings.push(("user", Yaml::text(&ids.to_string())));
+        if !groups.is_empty() {
+            let groups = groups.iter().map(|group| Yaml::Text(group.to_string()));
+            settings.push(("group_add", Yaml::List(groups.collect())));
+        }
     }
     let (in_memory, volumes) = places(harden);
     if is_read_only(harden) {

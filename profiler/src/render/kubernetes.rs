@@ -66,8 +66,11 @@ pub fn render(recording: &Recording, profile: &Profile) -> String {
     }
     let harden = profile.harden.as_ref();
     let ids = harden.and_then(|harden| harden.user.as_ref()?.applied());
-    let already = harden.and_then(|harden| harden.user.as_ref()).is_some_and(|user| user.already);
+    let user = harden.and_then(|harden| harden.user.as_ref());
+    let already = user.is_some_and(|user| user.already);
+    let mut groups = BTreeSet::new();
     if let Some(ids) = ids.filter(|_| already || !binds_low) {
+        groups.extend(user.iter().flat_map(|user| &user.groups));
         if ids.uid != 0 {
             context.push(("runAsNonRoot", Yaml::Bool(true)));
         }
@@ -109,6 +112,11 @@ pub fn render(recording: &Recording, profile: &Profile) -> String {
         pod_volumes = mounts.iter().map(volume).collect();
     }
     let mut pod = vec![("containers", Yaml::List(vec![Yaml::map(container)]))];
+    if !groups.is_empty() {
+        let groups = groups.into_iter().map(|group: &u32| Yaml::Number(u64::from(*group)));
+        let context = Yaml::map([("supplementalGroups", Yaml::List(groups.collect()))]);
+        pod.push(("securityContext", context));
+    }
     if !pod_volumes.is_empty() {
         pod.push(("volumes", Yaml::List(pod_volumes)));
     }

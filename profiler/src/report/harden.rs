@@ -118,7 +118,11 @@ fn read_only(advice: &ReadOnly, rows: &mut Vec<Row>) {
 fn user(advice: &UserAdvice, rows: &mut Vec<Row>) {
     let Some(ids) = advice.applied() else { return };
     let why = advice.why.iter().cloned().collect::<Vec<_>>().join("; ");
-    rows.push(row("user", format!("{}:{}", ids.uid, ids.gid), why));
+    rows.push(row("user", ids.to_string(), why));
+    if !advice.groups.is_empty() {
+        let groups = advice.groups.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        rows.push(row("groups", groups, "it was seen in them"));
+    }
     let list = |texts: &BTreeSet<String>| texts.iter().cloned().collect::<Vec<_>>().join(", ");
     if !advice.falls_away.is_empty() {
         let then = "once it is recorded as this user";

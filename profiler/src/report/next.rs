@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::model::{
-    harden::{Harden, UserAdvice, read_only::volume_name},
+    harden::{Harden, read_only::volume_name},
     recording::{Container, Recording, Run, TargetKind},
     shell,
 };
@@ -56,8 +56,9 @@ pub(super) fn enforce(
 fn options(harden: &Harden, name: &str) -> Vec<String> {
     let mut options = Vec::new();
     let user = harden.user.as_ref().filter(|advice| !advice.already);
-    if let Some(ids) = user.and_then(UserAdvice::applied) {
-        options.push(format!("--user={}:{}", ids.uid, ids.gid));
+    if let Some((ids, groups)) = user.and_then(|advice| Some((advice.applied()?, &advice.groups))) {
+        options.push(format!("--user={ids}"));
+        options.extend(groups.iter().map(|group| format!("--group-add={group}")));
     }
     if let Some(advice) = harden.read_only.as_ref().filter(|advice| advice.is_advised()) {
         options.push("--read-only".to_owned());

@@ -16,7 +16,8 @@ use profiler::{
         text,
         union::union,
         usage::{
-            Change, FileKind, How, Mount, Protocol, Resources, Role, Root, Socket, Usage, User,
+            Change, FileKind, How, Image, Mount, Owned, Protocol, Resources, Role, Root, Socket,
+            Usage, User,
         },
     },
     render,
@@ -82,6 +83,7 @@ fn usage() -> Usage {
         looks: 20,
         longest_gap_ms: 250,
         root: layer([]),
+        image: Some(Image::default()),
         mounts: BTreeSet::new(),
         users: [user(1000, true, &["app"])].into(),
         sockets: BTreeSet::new(),
@@ -285,7 +287,8 @@ fn what_no_mount_covers_keeps_the_root_writable() {
 
 #[test]
 fn what_is_mounted_is_no_write_to_the_root() {
-    let mounts = [Mount { path: "/data/db".into(), filesystem: "ext4".into(), bytes: None }].into();
+    let mount = Mount { path: "/data/db".into(), filesystem: "ext4".into(), ..Mount::default() };
+    let mounts = [mount].into();
     // the runtime makes the directories that it mounts on
     let root = layer([directory("/data"), directory("/data/db"), file("/data/x")]);
     let advice = harden(&recording(Usage { root, mounts, ..usage() })).read_only.expect("asked");
@@ -442,21 +445,24 @@ fn users_are_advised_where_nothing_needs_root() {
     let all_root = Usage { users: root(), root: layer([file("/tmp/x")]), ..usage() };
     let (who, advice) = applied(&rooted(all_root.clone()));
     assert_eq!(who, Some(65532), "{advice:?}");
+    // the kernel would have checked NET_BIND_SERVICE, had it been needed
     let low = socket(Role::Listening, "0.0.0.0", 80, Protocol::Tcp);
+    let (who, _) = applied(&rooted(Usage { sockets: [low].into(), ..all_root.clone() }));
+    assert_eq!(who, Some(65532));
     for (why, hindered) in [
-        ("a port", Usage { sockets: [low].into(), ..all_root.clone() }),
+        ("`/opt/x` is written", Usage { root: layer([file("/opt/x/y")]), ..all_root.clone() }),
+        ("`/etc` is written", Usage { root: layer([file("/etc/x")]), ..all_root.clone() }),
+        ("image are is not known", Usage { image: None, ..all_root.clone() }),
         (
-            "a mount",
-            Usage {
-                mounts: [Mount { path: "/data".into(), filesystem: "ext4".into(), bytes: None }]
-                    .into(),
-                ..all_root.clone()
-            },
+            "not read to its end",
+            Usage { image: Some(Image { more: 1, ..Image::default() }), ..all_root.clone() },
         ),
-        ("a volume", Usage { root: layer([file("/opt/x/y")]), ..all_root.clone() }),
-        ("the root", Usage { root: layer([file("/etc/x")]), ..all_root.clone() }),
     ] {
-        assert_eq!(applied(&rooted(hindered)).0, None, "{why}");
+        let (who, advice) = applied(&rooted(hindered));
+        assert!(
+            who.is_none() && advice.not_because.iter().any(|reason| reason.contains(why)),
+            "{why}: {advice:?}"
+        );
     }
     let mut needs = rooted(all_root);
     needs.capabilities = parse(BACKEND).capabilities;
@@ -473,17 +479,97 @@ fn users_are_advised_where_nothing_needs_root() {
         (who, advice.must_write.iter().map(String::as_str).collect::<Vec<_>>()),
         (Some(999), vec![])
     );
-    let logs = layer([Change { uid: 999, ..file("/var/lib/app/x") }]);
-    let (who, advice) = applied(&rooted(Usage { root: logs, ..handed.clone() }));
-    assert!(
-        who.is_none() && !advice.not_because.is_empty(),
-        "whose the directory is, is not known"
-    );
+    let data = layer([Change { uid: 999, ..file("/var/lib/app/x") }]);
+    let has = |owned: Owned| Some(Image { originals: [owned].into(), ..Image::default() });
+    for (owner, expected) in [(0, None), (999, Some(999))] {
+        let image = has(owned("/var/lib/app", owner, 0o750));
+        let (who, advice) = applied(&rooted(Usage { root: data.clone(), image, ..handed.clone() }));
+        assert_eq!(who, expected, "{advice:?}");
+    }
     // the hand-over came before the first look
     let late = Usage { users: [user(999, true, &["redis"])].into(), ..handed.clone() };
     assert!(applied(&rooted(late)).1.why.iter().any(|why| why.contains("first process is root")));
     let two = [user(0, true, &["sh"]), user(1, false, &["a"]), user(2, false, &["b"])].into();
     assert_eq!(applied(&rooted(Usage { users: two, ..handed })).0, None);
+}
+
+fn owned(path: &str, uid: u32, mode: u32) -> Owned {
+    Owned { path: path.into(), uid, gid: uid, mode }
+}
+
+#[test]
+fn a_user_has_to_get_at_what_root_had() {
+    let reasons = |usage: Usage| {
+        let users = [user(0, true, &["sh"]), user(999, true, &["db"])].into();
+        let advice = harden(&rooted(Usage { users, ..usage })).user.expect("asked for");
+        advice.not_because.into_iter().collect::<Vec<_>>().join("; ")
+    };
+    let restricted = |owned: Owned| Usage {
+        image: Some(Image { restricted: [owned].into(), ..Image::default() }),
+        ..usage()
+    };
+    for (owned, free) in [
+        (owned("/app/key", 0, 0o600), false),
+        (Owned { gid: 999, ..owned("/app/key", 0, 0o640) }, true),
+        (owned("/app/key", 999, 0o400), true),
+        (owned("/etc/shadow", 0, 0o640), true),
+        (owned("/etc/shadows", 0, 0o640), false),
+        (owned("/var/log/btmp", 0, 0o660), true),
+    ] {
+        let reasons = reasons(restricted(owned.clone()));
+        assert_eq!(reasons.is_empty(), free, "{owned:?}: {reasons}");
+    }
+
+    let mounted = |mount: Mount, original: Option<Owned>| Usage {
+        mounts: [Mount { path: "/data".into(), filesystem: "ext4".into(), ..mount }].into(),
+        image: Some(Image { originals: original.into_iter().collect(), ..Image::default() }),
+        ..usage()
+    };
+    let bind = |uid, mode| Mount { owners: [owned("/data", uid, mode)].into(), ..Mount::default() };
+    let volume = |uid| Mount { volume: true, ..bind(uid, 0o700) };
+    let read = |mode| Mount { read_only: true, ..bind(0, mode) };
+    let original = |uid| Some(owned("/data", uid, 0o700));
+    for (mount, original, expected) in [
+        (Mount::default(), None, "could not be asked"),
+        (bind(0, 0o755), None, "is 0:0's with mode 755: give it to 999:999"),
+        (bind(999, 0o755), None, ""),
+        (bind(0, 0o1777), None, ""),
+        (volume(999), None, "a new volume at `/data`"),
+        (volume(999), original(0), "a new volume at `/data`"),
+        (volume(999), original(999), ""),
+        (volume(0), original(999), "is mounted"),
+        (read(0o600), None, "is mounted"),
+        (read(0o644), None, ""),
+    ] {
+        let reasons = reasons(mounted(mount.clone(), original));
+        assert_eq!(reasons.is_empty(), expected.is_empty(), "{mount:?}: {reasons}");
+        assert!(reasons.contains(expected), "{mount:?}: {reasons}");
+    }
+
+    let written = |change: Change, originals: &[Owned]| Usage {
+        root: layer([change]),
+        image: Some(Image { originals: originals.iter().cloned().collect(), ..Image::default() }),
+        ..usage()
+    };
+    let changed = |path: &str| Change { how: How::Changed, ..file(path) };
+    let directory = |path: &str| Change { file: FileKind::Directory, ..changed(path) };
+    let dir = |uid| owned("/srv/d", uid, 0o755);
+    let inner = |uid| owned("/srv/d/f", uid, 0o644);
+    for (change, originals, free) in [
+        (file("/srv/d/new/x"), vec![dir(999)], true),
+        (file("/srv/d/new/x"), vec![dir(0)], false),
+        (changed("/srv/d/f"), vec![dir(0), inner(999)], true),
+        (changed("/srv/d/f"), vec![dir(999), inner(0)], false),
+        (directory("/srv/d"), vec![dir(0)], false),
+        (directory("/srv/d"), vec![Owned { mode: 0o777, ..dir(0) }], false),
+        (Change { how: How::Removed, ..file("/srv/d/f") }, vec![dir(999), inner(0)], true),
+        (Change { how: How::Visited, ..directory("/srv/d") }, vec![dir(999)], true),
+        (file("/new"), vec![], false),
+        (file("/tmp/x"), vec![], true),
+    ] {
+        let reasons = reasons(written(change.clone(), &originals));
+        assert_eq!(reasons.is_empty(), free, "{change:?}: {reasons}");
+    }
 }
 
 #[test]
@@ -725,7 +811,7 @@ fn any_usage() -> impl Strategy<Value = Usage> {
                 .collect(),
             mounts: mounts
                 .into_iter()
-                .map(|path| Mount { path, filesystem: "ext4".into(), bytes: None })
+                .map(|path| Mount { path, filesystem: "ext4".into(), ..Mount::default() })
                 .collect(),
             resources: Resources {
                 memory_bytes: number,
@@ -756,7 +842,7 @@ proptest! {
         prop_assert_eq!(&ingest::profile::parse(&files["profile.json"]).expect("own output"), &profile);
 
         let compose = yaml(&files["compose.yaml"]);
-        let known = ["security_opt", "cap_drop", "cap_add", "user", "read_only", "tmpfs", "volumes",
+        let known = ["security_opt", "cap_drop", "cap_add", "user", "group_add", "read_only", "tmpfs", "volumes",
                      "expose", "pids_limit", "ulimits", "cpus", "mem_limit", "mem_reservation"];
         prop_assert!(compose.as_object().expect("a map").keys().all(|key| key == "services" || key == "volumes"));
         let services = compose["services"].as_object().expect("a map");

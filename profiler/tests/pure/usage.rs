@@ -7,7 +7,10 @@ use std::{
 
 use profiler::model::{
     recording::Program,
-    usage::{Change, FileKind, How, Mount, Protocol, Resources, Role, Root, Socket, Usage, User},
+    usage::{
+        Change, FileKind, How, Image, Mount, Owned, Protocol, Resources, Role, Root, Socket, Usage,
+        User,
+    },
 };
 use proptest::{collection::btree_set, option, prelude::*, sample::select};
 
@@ -70,13 +73,31 @@ fn user() -> impl Strategy<Value = User> {
 
 fn mount() -> impl Strategy<Value = Mount> {
     let filesystem = select(vec!["tmpfs", "ext4"]);
-    (select(vec!["/data", "/run"]), filesystem, option::of(0..9u64)).prop_map(
-        |(path, filesystem, bytes)| Mount {
+    let kind = (any::<bool>(), any::<bool>(), btree_set(owned(), 0..3));
+    (select(vec!["/data", "/run"]), filesystem, option::of(0..9u64), kind).prop_map(
+        |(path, filesystem, bytes, (read_only, volume, owners))| Mount {
             path: path.into(),
             filesystem: filesystem.into(),
+            read_only,
+            volume,
+            owners,
             bytes,
         },
     )
+}
+
+fn owned() -> impl Strategy<Value = Owned> {
+    (select(vec!["/a", "/b\n"]), 0..2u32, 0..8u32).prop_map(|(path, uid, mode)| Owned {
+        path: path.into(),
+        uid,
+        gid: 0,
+        mode,
+    })
+}
+
+fn image() -> impl Strategy<Value = Image> {
+    (btree_set(owned(), 0..3), btree_set(owned(), 0..3), 0..3u64)
+        .prop_map(|(originals, restricted, more)| Image { originals, restricted, more })
 }
 
 fn resources() -> impl Strategy<Value = Resources> {
@@ -97,13 +118,16 @@ pub fn usage() -> impl Strategy<Value = Usage> {
     let times = (0..9u64, 0..9u64, option::of(0..1025u16));
     let sets = (btree_set(mount(), 0..3), btree_set(user(), 0..3), btree_set(socket(), 0..5));
     let occupied = btree_set("/[a-c]", 0..3);
-    (times, (root(), occupied), sets, resources()).prop_map(
-        |((looks, longest_gap_ms, unprivileged_port_start), (root, occupied), sets, resources)| {
+    let files = (root(), option::of(image()), occupied);
+    (times, files, sets, resources()).prop_map(
+        |((looks, longest_gap_ms, unprivileged_port_start), files, sets, resources)| {
+            let (root, image, occupied) = files;
             let (mounts, users, sockets) = sets;
             Usage {
                 looks,
                 longest_gap_ms,
                 root,
+                image,
                 occupied,
                 mounts,
                 users,

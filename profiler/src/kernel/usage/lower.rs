@@ -37,7 +37,7 @@ impl Overlay {
     /// When it is no overlay that can be written to: what is known of it then.
     pub fn of_root(table: &[Mounted]) -> Result<Overlay, Root> {
         let unknown = |reason: String| Err(Root::Unknown { reason });
-        let Some(root) = table.iter().rfind(|mounted| mounted.point == Path::new("/")) else {
+        let Some(root) = root_of(table) else {
             return unknown("its mount table names no root".to_owned());
         };
         if !root.writable {
@@ -46,30 +46,54 @@ impl Overlay {
         if root.filesystem != "overlay" {
             return unknown(format!("its root is no overlay, but `{}`", root.filesystem));
         }
-        let path = |bytes: Vec<u8>| PathBuf::from(OsString::from_vec(bytes));
         let Some(upper) = option(&root.options, b"upperdir").next().map(path) else {
             return Err(Root::ReadOnly {});
         };
-        let listed = option(&root.options, b"lowerdir").flat_map(|list| split(&list));
-        let single = option(&root.options, b"lowerdir+");
-        let lowers: Vec<PathBuf> =
-            listed.chain(single).filter(|layer| !layer.is_empty()).map(path).collect();
-        if !upper.is_absolute() || lowers.iter().any(|lower| !lower.is_absolute()) {
-            return unknown("its overlay was mounted with relative paths".to_owned());
-        }
-        if lowers.is_empty() || lowers.len() > MAX_LOWERS {
-            return unknown(format!("its overlay names {} lower layers", lowers.len()));
+        let lowers = lowers(root).map_err(|reason| Root::Unknown { reason })?;
+        if !upper.is_absolute() {
+            return unknown(RELATIVE.to_owned());
         }
         Ok(Overlay { upper, lowers })
     }
+}
+
+const RELATIVE: &str = "its overlay was mounted with relative paths";
+
+/// The lower layers of the root of a mount table, the uppermost first, also of one that cannot be written to. `None` when it is no overlay, or
+/// they cannot be told.
+#[must_use]
+pub fn lowers_of_root(table: &[Mounted]) -> Option<Vec<PathBuf>> {
+    root_of(table).filter(|root| root.filesystem == "overlay").and_then(|root| lowers(root).ok())
+}
+
+/// An error says why they cannot be told.
+fn lowers(root: &Mounted) -> Result<Vec<PathBuf>, String> {
+    let listed = option(&root.options, b"lowerdir").flat_map(|list| split(&list));
+    let single = option(&root.options, b"lowerdir+");
+    let lowers: Vec<PathBuf> =
+        listed.chain(single).filter(|layer| !layer.is_empty()).map(path).collect();
+    if lowers.iter().any(|lower| !lower.is_absolute()) {
+        return Err(RELATIVE.to_owned());
+    }
+    if lowers.is_empty() || lowers.len() > MAX_LOWERS {
+        return Err(format!("its overlay names {} lower layers", lowers.len()));
+    }
+    Ok(lowers)
+}
+
+fn root_of(table: &[Mounted]) -> Option<&Mounted> {
+    table.iter().rfind(|mounted| mounted.point == Path::new("/"))
+}
+
+fn path(bytes: Vec<u8>) -> PathBuf {
+    PathBuf::from(OsString::from_vec(bytes))
 }
 
 /// Whether the root of a mount table is a mount of `host`'s, too. What a container mounts in a namespace of its own is not, and may name
 /// directories that are none of its business.
 #[must_use]
 pub fn is_of_host(table: &[Mounted], host: &[Mounted]) -> bool {
-    let root = table.iter().rfind(|mounted| mounted.point == Path::new("/"));
-    root.is_some_and(|root| {
+    root_of(table).is_some_and(|root| {
         let same = |other: &Mounted| {
             (other.device, &other.filesystem, &other.options)
                 == (root.device, &root.filesystem, &root.options)
@@ -116,6 +140,14 @@ impl Lowers {
             // a link, or nothing
             Err(_) => false,
         })
+    }
+
+    /// Opens a directory of one of the layers, counted from the uppermost.
+    ///
+    /// # Errors
+    /// When there is none, or a link is on the way.
+    pub(super) fn directory(&self, layer: usize, path: &Path) -> rustix::io::Result<OwnedFd> {
+        directory(self.0.get(layer).ok_or(Errno::NOENT)?, path)
     }
 
     /// What is at a path, relative to the root of the layers, `None` when nothing is.

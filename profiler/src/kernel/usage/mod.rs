@@ -3,6 +3,7 @@
 //! All of it is the workload's to choose, so each reader is bounded, opens nothing of the workload's but directories of its upper layer and the
 //! first bytes of regular files there, and follows no link. What cannot be read is left out: no error ends a recording.
 
+pub mod image;
 pub mod layer;
 pub mod lower;
 pub mod mounts;

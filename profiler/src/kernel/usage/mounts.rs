@@ -1,4 +1,4 @@
-//! The mounts that a process sees, from its `mountinfo`, and those among them that an engine made for a container to write to.
+//! The mounts that a process sees, from its `mountinfo`, and those among them that an engine made for the container.
 
 use std::{
     collections::BTreeSet,
@@ -7,8 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{read, text};
-use crate::{kernel::cgroup::unescape, model::usage::Mount};
+use super::{read, text, users::Ids};
+use crate::{
+    kernel::cgroup::unescape,
+    model::usage::{Mount, Owned},
+};
 
 /// How many mounts of a container are kept.
 pub const MAX_MOUNTS: usize = 256;
@@ -76,16 +79,36 @@ fn line(line: &[u8]) -> Option<Mounted> {
     })
 }
 
-/// Those that an engine made for the container and that can be written to; how full a tmpfs is, is asked below `root`, `/proc/PID/root`.
+/// Those that an engine made for the container. Whose one is, and how full a tmpfs is, is asked below `root`, `/proc/PID/root`.
 #[must_use]
-pub fn writable(table: &[Mounted], root: &Path) -> BTreeSet<Mount> {
-    let made = table.iter().filter(|mounted| mounted.writable && is_of_engine(mounted));
-    let mounts = made.map(|mounted| Mount {
-        path: text(mounted.point.as_os_str().as_bytes()),
-        filesystem: mounted.filesystem.clone(),
-        bytes: (mounted.filesystem == "tmpfs").then(|| used(root, mounted)).flatten(),
+pub fn of_engine(table: &[Mounted], root: &Path, ids: &Ids) -> BTreeSet<Mount> {
+    let made = table.iter().filter(|mounted| is_of_engine(mounted));
+    let mounts = made.map(|mounted| {
+        let path = text(mounted.point.as_os_str().as_bytes());
+        let (owner, used) = there(root, mounted).unzip();
+        let owner = owner.map(|(uid, gid, mode): (u32, u32, u32)| Owned {
+            path: path.clone(),
+            uid: ids.user(uid),
+            gid: ids.group(gid),
+            mode,
+        });
+        Mount {
+            filesystem: mounted.filesystem.clone(),
+            read_only: !mounted.writable,
+            volume: is_volume(&mounted.root),
+            owners: owner.into_iter().collect(),
+            bytes: used.flatten(),
+            path,
+        }
     });
     mounts.take(MAX_MOUNTS).collect()
+}
+
+/// `.../volumes/NAME/_data`, as Docker and podman lay them out.
+fn is_volume(root: &Path) -> bool {
+    let mut parts = root.components().rev().map(|part| part.as_os_str());
+    parts.next().is_some_and(|last| last == "_data")
+        && parts.nth(1).is_some_and(|dir| dir == "volumes")
 }
 
 fn is_of_engine(mounted: &Mounted) -> bool {
@@ -96,21 +119,27 @@ fn is_of_engine(mounted: &Mounted) -> bool {
         && !OF_KERNEL.contains(&mounted.filesystem.as_str())
 }
 
-/// What is used of a file system, in bytes; `None` when it is hidden by something else, which may be a hostile one: that is asked nothing.
-fn used(root: &Path, mounted: &Mounted) -> Option<u64> {
+/// User, group and permission bits of a mount's root, and, of a tmpfs, what is used of it in bytes. `None` when it is hidden by something else, which
+/// may be a hostile one: that is asked nothing.
+fn there(root: &Path, mounted: &Mounted) -> Option<((u32, u32, u32), Option<u64>)> {
     use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, open, openat2, statx};
     let root = open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let relative = mounted.point.strip_prefix("/").ok()?;
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let dir = openat2(&root, relative, flags, Mode::empty(), resolve).ok()?;
+    let there = openat2(&root, relative, flags, Mode::empty(), resolve).ok()?;
     let cached = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let there = statx(&dir, "", cached, StatxFlags::TYPE).ok()?;
-    if (there.stx_dev_major, there.stx_dev_minor) != mounted.device {
+    let wanted = StatxFlags::TYPE | StatxFlags::MODE | StatxFlags::UID | StatxFlags::GID;
+    let status = statx(&there, "", cached, wanted).ok()?;
+    if (status.stx_dev_major, status.stx_dev_minor) != mounted.device {
         return None;
     }
-    let status = rustix::fs::fstatvfs(&dir).ok()?;
-    Some(status.f_blocks.saturating_sub(status.f_bfree).saturating_mul(status.f_frsize))
+    let owner = (status.stx_uid, status.stx_gid, u32::from(status.stx_mode) & 0o7777);
+    let used = || {
+        let status = rustix::fs::fstatvfs(&there).ok()?;
+        Some(status.f_blocks.saturating_sub(status.f_bfree).saturating_mul(status.f_frsize))
+    };
+    Some((owner, (mounted.filesystem == "tmpfs").then(used).flatten()))
 }
 
 /// The values of one option, `lowerdir=` for one, unescaped as the kernel escapes them.
@@ -131,8 +160,8 @@ mod tests {
 3 1 0:52 / /dev rw,nosuid - tmpfs tmpfs rw,size=65536k
 4 3 0:53 / /dev/shm rw - tmpfs shm rw
 5 1 0:54 / /sys/fs/cgroup ro - cgroup2 cgroup rw
-6 1 8:1 /v/_data /da\\040ta rw,relatime - ext4 /dev/vda rw
-7 1 8:1 /v/_data /read ro,relatime - ext4 /dev/vda rw
+6 1 8:1 /lib/volumes/v/_data /da\\040ta rw,relatime - ext4 /dev/vda rw
+7 1 8:1 /lib/volumes/w/_data /read ro,relatime - ext4 /dev/vda rw
 8 1 8:1 /hosts /etc/hosts rw - ext4 /dev/vda rw
 9 1 0:60 / /scratch rw - tmpfs tmpfs rw
 10 2 0:61 / /proc/acpi ro - tmpfs tmpfs rw
@@ -140,15 +169,23 @@ mod tests {
 ";
 
     #[test]
-    fn what_the_engine_made_to_be_written_to() {
+    fn what_the_engine_made() {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("mountinfo"), TABLE).expect("writes");
         let table = table(dir.path()).expect("reads");
         assert_eq!(table.len(), 11);
-        let mounts = writable(&table, Path::new("/nowhere"));
-        let paths: Vec<_> =
-            mounts.iter().map(|m| (m.path.as_str(), m.filesystem.as_str())).collect();
-        assert_eq!(paths, [("/b\n\\", "ext4"), ("/da ta", "ext4"), ("/scratch", "tmpfs")]);
+        let mounts = of_engine(&table, Path::new("/nowhere"), &Ids::default());
+        let told: Vec<_> = mounts
+            .iter()
+            .map(|m| (m.path.as_str(), m.filesystem.as_str(), m.read_only, m.volume))
+            .collect();
+        let expected = [
+            ("/b\n\\", "ext4", false, false),
+            ("/da ta", "ext4", false, true),
+            ("/read", "ext4", true, true),
+            ("/scratch", "tmpfs", false, false),
+        ];
+        assert_eq!(told, expected);
         assert_eq!(option(&table[0].options, b"upperdir").next(), Some(b"/c".to_vec()));
         assert_eq!(option(b"rw,x=a\\054b", b"x").next(), Some(b"a,b".to_vec()));
     }
@@ -160,10 +197,10 @@ mod tests {
         std::os::unix::fs::symlink("/dev/shm", dir.path().join("link")).expect("links");
         let own = table(Path::new("/proc/self")).expect("reads");
         let Some(shm) = own.iter().rfind(|one| one.point == Path::new("/dev/shm")) else { return };
-        assert!(used(Path::new("/"), shm).is_some());
+        assert!(there(Path::new("/"), shm).is_some_and(|(_, used)| used.is_some()));
         for point in ["/x", "/link", "/nothing"] {
             let elsewhere = Mounted { point: point.into(), ..shm.clone() };
-            assert_eq!(used(dir.path(), &elsewhere), None, "{point}");
+            assert_eq!(there(dir.path(), &elsewhere), None, "{point}");
         }
     }
 }

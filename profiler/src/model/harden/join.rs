@@ -56,6 +56,7 @@ fn tmpfs(one: &Tmpfs, other: &Tmpfs) -> Tmpfs {
 fn user(one: &UserAdvice, other: &UserAdvice) -> UserAdvice {
     UserAdvice {
         users: &one.users | &other.users,
+        groups: &one.groups | &other.groups,
         already: one.already && other.already,
         falls_away: &one.falls_away & &other.falls_away,
         must_write: &one.must_write | &other.must_write,

@@ -4,6 +4,7 @@
 //! what varies from run to run is rounded, with the margins of [`resources`] and [`read_only`]. How it is written for an engine
 //! is `render`'s; that the tests pass with it only a run under it proves.
 
+mod access;
 mod join;
 pub mod network;
 pub mod privileges;

@@ -251,21 +251,16 @@ fn gather(
     places: &mut BTreeMap<String, Gathered>,
     not_because: &mut BTreeSet<String>,
 ) {
-    let is_mounted = |path: &str| usage.mounts.iter().any(|mount| is_below(path, &mount.path));
-    let holds_mount = |path: &str| usage.mounts.iter().any(|mount| is_below(&mount.path, path));
     let made: BTreeSet<&str> = changes
         .iter()
         .filter(|change| change.how == How::Created && change.file == FileKind::Directory)
         .map(|change| change.path.as_str())
-        .filter(|path| !holds_mount(path))
+        .filter(|path| !holds_mount(usage, path))
         .collect();
     let mut sums: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     for change in changes {
         let path = change.path.as_str();
-        let is_engines = ENGINES.iter().any(|engines| is_below(path, engines))
-            || is_mounted(path)
-            || change.how == How::Created && holds_mount(path);
-        if is_engines {
+        if is_of_engine(change, usage) {
             continue;
         }
         let top = topmost(&made, path);
@@ -299,6 +294,18 @@ fn gather(
             found.bytes = found.bytes.max(tops).max(files);
         }
     }
+}
+
+/// Whether the engine made it, or it is not of the root.
+pub(super) fn is_of_engine(change: &Change, usage: &Usage) -> bool {
+    let path = change.path.as_str();
+    ENGINES.iter().any(|engines| is_below(path, engines))
+        || usage.mounts.iter().any(|mount| is_below(path, &mount.path))
+        || change.how == How::Created && holds_mount(usage, path)
+}
+
+fn holds_mount(usage: &Usage, path: &str) -> bool {
+    usage.mounts.iter().any(|mount| is_below(&mount.path, path))
 }
 
 /// Where a change has to be possible.

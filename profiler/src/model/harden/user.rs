@@ -1,7 +1,8 @@
 //! Who the first process is to be.
 //!
 //! A container whose first process is root and hands over to one user can be started as that user; then it lacks root's
-//! capabilities, and root's way past the permission bits of files. What of that matters shows in a run only.
+//! capabilities, and root's way past the permission bits of files, which is [`super::access`]'s. A port below the first that a user may bind needs
+//! no look: the kernel checks NET_BIND_SERVICE for it, so that is required then.
 
 use std::collections::BTreeSet;
 
@@ -10,13 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Evidence, ReadOnly,
+    access::{Identity, barred},
     privileges::name,
     read_only::{is_below, parent, quoted},
 };
 use crate::model::{
     floor,
     recording::{Missing, Run},
-    usage::{How, Role, Root, User},
+    usage::{How, Root, User},
 };
 
 /// What root's start-up needs to become another user and to give it what it needs.
@@ -41,12 +43,21 @@ pub struct Ids {
     pub gid: u32,
 }
 
+impl std::fmt::Display for Ids {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.uid, self.gid)
+    }
+}
+
 /// Which user the container is to be started as.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserAdvice {
     /// Who; of several, which runs disagree on, none is set.
     pub users: BTreeSet<Ids>,
+    /// The supplementary groups that this user was seen in.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub groups: BTreeSet<u32>,
     /// Every run was started as this user: only what has to name it does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub already: bool,
@@ -147,8 +158,14 @@ fn handed_over(
         advice.why.insert(format!("these ran as root beside the first process: `{programs}`"));
     }
     advice.why.insert("its first process is root, all others are this user at last".to_owned());
-    advice.not_because.extend(writes_of_others(evidence, read_only));
-    advice.not_because.extend(mounted(evidence));
+    for ids in &others {
+        let seen = evidence.usages.iter().flat_map(|usage| &usage.users);
+        let seen = seen.filter(|user| self::ids(user) == *ids).flat_map(|user| &user.groups);
+        let groups: BTreeSet<u32> = seen.copied().filter(|group| *group != ids.gid).collect();
+        let identity = Identity { ids: *ids, groups: &groups };
+        advice.not_because.extend(barred(evidence, identity, read_only));
+        advice.groups.extend(groups);
+    }
     advice.must_write = written(evidence, &others, read_only);
     advice.users = others;
 }
@@ -161,60 +178,22 @@ fn all_root(evidence: &Evidence<'_>, read_only: Option<&ReadOnly>, advice: &mut 
     if !evidence.capabilities.known {
         advice.not_because.insert("which capabilities root needs could not be seen".to_owned());
     }
-    for usage in &evidence.usages {
-        let start = usage.unprivileged_port_start.unwrap_or(1024);
-        let low = usage
-            .sockets
-            .iter()
-            .filter(|socket| socket.role == Role::Listening && socket.port < start);
-        for socket in low {
-            let port = socket.port;
-            advice.not_because.insert(format!("port {port} is below {start}, a user's first"));
-        }
-    }
-    advice.not_because.extend(writes_of_others(evidence, read_only));
-    advice.not_because.extend(mounted(evidence));
+    let identity = Identity { ids: NOBODYS, groups: &BTreeSet::new() };
+    advice.not_because.extend(barred(evidence, identity, read_only));
     advice.must_write = written(evidence, &BTreeSet::from([NOBODYS]), read_only);
     if advice.not_because.is_empty() {
         advice.users.insert(NOBODYS);
-        advice.why.insert(
-            "all its processes are root, and nothing that was seen needs it; files that only root can read were not looked for"
-                .to_owned(),
-        );
+        advice
+            .why
+            .insert("all its processes are root, and nothing that was seen needs it".to_owned());
     }
 }
 
-/// Why the user cannot write what is written to the root. Only a tmpfs can be made its own: whose a directory is in the image is not known,
-/// and root may give away at start what it made.
-fn writes_of_others(evidence: &Evidence<'_>, read_only: Option<&ReadOnly>) -> Option<String> {
-    let writes_root = evidence.usages.iter().any(|usage| match &usage.root {
-        Root::ReadOnly {} => false,
-        Root::Layer { changes, more } => !changes.is_empty() || *more > 0,
-        Root::Unknown { .. } => true,
-    });
-    let in_memory = |advice: &ReadOnly| {
-        advice.is_advised() && advice.places.iter().all(|place| place.tmpfs.is_some())
-    };
-    match read_only {
-        _ if !writes_root => None,
-        None => Some("the root file system is written to: ask for read-only, too".to_owned()),
-        Some(advice) if in_memory(advice) => None,
-        Some(_) => Some(
-            "directories are written to that no tmpfs of the user's own can stand for".to_owned(),
-        ),
-    }
-}
-
-/// Mounts that root can write to: whose they are is not known.
-fn mounted(evidence: &Evidence<'_>) -> BTreeSet<String> {
-    let told = |path: &str| format!("{} is mounted, and whose it is is not known", quoted(path));
-    mounts(evidence).map(told).take(MAX_PATHS).collect()
-}
-
-/// Where something lasting is mounted.
+/// Where something lasting is mounted that can be written to.
 fn mounts<'a>(evidence: &'a Evidence<'_>) -> impl Iterator<Item = &'a str> {
     let mounts = evidence.usages.iter().flat_map(|usage| &usage.mounts);
-    mounts.filter(|mount| mount.filesystem != "tmpfs").map(|mount| mount.path.as_str())
+    let lasting = mounts.filter(|mount| mount.filesystem != "tmpfs" && !mount.read_only);
+    lasting.map(|mount| mount.path.as_str())
 }
 
 /// What these users would write, and others made; what is made for them anew is not told.

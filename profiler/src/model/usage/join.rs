@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Change, Mount, Resources, Root, Socket, Usage, User};
+use super::{Change, Image, Mount, Resources, Root, Socket, Usage, User};
 
 impl Usage {
     /// What either of them used. Commutative, associative and idempotent.
@@ -12,6 +12,7 @@ impl Usage {
             looks: self.looks.max(other.looks),
             longest_gap_ms: self.longest_gap_ms.max(other.longest_gap_ms),
             root: self.root.joined(other.root),
+            image: self.image.zip(other.image).map(|(one, other)| one.joined(other)),
             occupied: &self.occupied | &other.occupied,
             mounts: mounts(self.mounts.into_iter().chain(other.mounts)),
             users: users(self.users.into_iter().chain(other.users)),
@@ -50,6 +51,16 @@ impl Root {
     }
 }
 
+impl Image {
+    fn joined(self, other: Image) -> Image {
+        Image {
+            originals: &self.originals | &other.originals,
+            restricted: &self.restricted | &other.restricted,
+            more: self.more.max(other.more),
+        }
+    }
+}
+
 impl Resources {
     fn joined(&self, other: &Resources) -> Resources {
         Resources {
@@ -82,6 +93,9 @@ fn mounts(all: impl Iterator<Item = Mount>) -> BTreeSet<Mount> {
         let key = (mount.path.clone(), mount.filesystem.clone());
         let known = by_key.entry(key).or_insert_with(|| mount.clone());
         known.bytes = known.bytes.max(mount.bytes);
+        known.read_only &= mount.read_only;
+        known.volume |= mount.volume;
+        known.owners.extend(mount.owners);
     }
     by_key.into_values().collect()
 }

@@ -12,8 +12,9 @@ use crate::{
     kernel::{
         cgroup::CgroupSetup,
         usage::{
+            image::Image,
             layer::{Around, Layer},
-            lower::{Overlay, is_of_host},
+            lower::{Overlay, is_of_host, lowers_of_root},
             mounts::{self, Mounted},
             resources::Counters,
             sockets::{self, Holders, InUse, MAX_SOCKETS},
@@ -45,6 +46,10 @@ const UNCHANGED: Duration = Duration::from_secs(10);
 /// At how many looks they are read in any case.
 const FIRST: u64 = 3;
 
+/// How long an image is walked over at one look, and at one that may be the last.
+const WALK: Duration = Duration::from_millis(25);
+const LAST_WALK: Duration = Duration::from_millis(500);
+
 /// Processor time is compared over this time at the least.
 const BUSY: Duration = Duration::from_millis(500);
 
@@ -64,6 +69,8 @@ pub struct Watch {
     opened: Option<Opened>,
     /// The layer outlives a start.
     root: Result<Layer, Root>,
+    /// So does the image.
+    image: Option<Image>,
     ids: Ids,
     /// Where something is mounted.
     points: BTreeSet<PathBuf>,
@@ -72,7 +79,7 @@ pub struct Watch {
     looks: u64,
     looked: Instant,
     longest_gap: Duration,
-    mounts: BTreeMap<(String, String), Option<u64>>,
+    mounts: BTreeMap<(String, String), Mount>,
     users: Users,
     sockets: BTreeSet<Socket>,
     /// When their tables were read last, and what was in use then.
@@ -105,6 +112,7 @@ impl Watch {
             started,
             opened: None,
             root: Err(Root::Unknown { reason: "it ended before it could be looked at".to_owned() }),
+            image: None,
             ids: Ids::default(),
             points: BTreeSet::new(),
             occupied: BTreeSet::new(),
@@ -177,6 +185,7 @@ impl Watch {
         self.look_at_resources(&opened);
         let seen = self.look_at_layer();
         self.note_mounts(&opened);
+        self.look_at_image(last);
         self.opened = Some(opened);
         self.note_gap();
         if seen {
@@ -193,6 +202,22 @@ impl Watch {
         match &mut self.root {
             Ok(layer) => layer.look(&around).is_ok(),
             Err(_) => true,
+        }
+    }
+
+    /// Walks on over the image; where it may be the last time, for longer.
+    fn look_at_image(&mut self, last: bool) {
+        let Some(image) = &mut self.image else { return };
+        let walked = image.walk(if last { LAST_WALK } else { WALK });
+        let changed = match &self.root {
+            Ok(layer) => layer.changes().0,
+            Err(_) => BTreeSet::new(),
+        };
+        let changed = changed.iter().map(|change| Path::new(&change.path));
+        let mounted = self.mounts.keys().map(|(path, _)| Path::new(path));
+        if walked.and_then(|()| image.ask(changed.chain(mounted))).is_err() {
+            // it is being removed: what is known of it stands, and what is missing counts as not read
+            tracing::debug!("the image of {} cannot be read", self.started.id);
         }
     }
 
@@ -223,8 +248,13 @@ impl Watch {
         let Ok(table) = mounts::table(&process) else { return };
         self.ids = Ids::of(&process);
         let host = mounts::table(&Path::new(PROC).join("self")).unwrap_or_default();
+        let is_of_host = is_of_host(&table, &host);
+        let lowers = lowers_of_root(&table).filter(|_| is_of_host);
+        if !self.image.as_ref().zip(lowers.as_ref()).is_some_and(|(image, of)| image.is_of(of)) {
+            self.image = lowers.map(|lowers| Image::new(Path::new(ROOT), lowers));
+        }
         let layer = Overlay::of_root(&table).and_then(|overlay| {
-            if !is_of_host(&table, &host) {
+            if !is_of_host {
                 let reason = "its root is mounted in a namespace of its own".to_owned();
                 return Err(Root::Unknown { reason });
             }
@@ -335,23 +365,23 @@ impl Watch {
     fn note_mounts(&mut self, opened: &Opened) {
         let first = opened.first.map(|pid| pid.to_string()).unwrap_or_default();
         let root = Path::new(PROC).join(first).join("root");
-        for Mount { path, filesystem, bytes } in mounts::writable(&opened.table, &root) {
-            if self.mounts.len() < mounts::MAX_MOUNTS
-                || self.mounts.contains_key(&(path.clone(), filesystem.clone()))
-            {
-                let known = self.mounts.entry((path, filesystem)).or_default();
-                *known = bytes.max(*known);
+        for mount in mounts::of_engine(&opened.table, &root, &self.ids) {
+            let key = (mount.path.clone(), mount.filesystem.clone());
+            if self.mounts.len() < mounts::MAX_MOUNTS || self.mounts.contains_key(&key) {
+                let known = self.mounts.entry(key).or_default();
+                let bytes = known.bytes.max(mount.bytes);
+                // nobody may be left to ask; whose it was before may have changed since
+                let owners = match mount.owners.is_empty() {
+                    true => std::mem::take(&mut known.owners),
+                    false => mount.owners,
+                };
+                *known = Mount { bytes, owners, ..mount };
             }
         }
     }
 
     /// What was seen so far.
     pub fn usage(&self) -> Usage {
-        let mounts = self.mounts.iter().map(|((path, filesystem), bytes)| Mount {
-            path: path.clone(),
-            filesystem: filesystem.clone(),
-            bytes: *bytes,
-        });
         let root = match &self.root {
             Ok(layer) if layer.is_known() => {
                 let (changes, more) = layer.changes();
@@ -365,7 +395,8 @@ impl Watch {
             longest_gap_ms: milliseconds(self.longest_gap),
             root,
             occupied: self.occupied.clone(),
-            mounts: mounts.collect(),
+            image: self.image.as_ref().map(|image| image.told(&self.ids)),
+            mounts: self.mounts.values().cloned().collect(),
             users: self.users.all(),
             sockets: self.sockets.clone(),
             unprivileged_port_start: self.started.port_start,
