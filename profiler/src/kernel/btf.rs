@@ -89,31 +89,32 @@ impl<'a> Btf<'a> {
         self.id(KIND_TYPEDEF, &tracepoint(name)).is_some()
     }
 
-    /// A blob of the same types by id in which only these tracepoints and functions are what they are, and any other type is a pointer
-    /// without a name: enough to attach to them, for a reader that keeps in memory whatever it reads.
+    /// A blob of the same types by id, up to the last that is wanted, in which only these tracepoints and functions are what they are, and any
+    /// other type is a pointer without a name: enough to attach to them, for a reader that keeps in memory whatever it reads.
     #[must_use]
     pub fn only(&self, names: &[&str]) -> Vec<u8> {
         const HEADER: u32 = 24;
+        const NAMELESS: [u32; 3] = [0, KIND_PTR << 24, 0];
         let mut strings = vec![0];
-        let mut kept = HashMap::new();
+        let mut types = Vec::new();
         for name in names {
             for (kind, name) in [(KIND_TYPEDEF, tracepoint(name)), (KIND_FUNC, (*name).to_owned())]
             {
                 if let Some(id) = self.id(kind, &name) {
-                    kept.insert(id, [strings.len() as u32, kind << 24, 0]);
+                    let len = types.len().max(id as usize);
+                    types.resize(len, NAMELESS);
+                    types[id as usize - 1] = [strings.len() as u32, kind << 24, 0];
                     strings.extend(name.bytes().chain([0]));
                 }
             }
         }
-        let ids = 1..=self.types.len() as u32;
-        let types: Vec<u8> = ids
-            .flat_map(|id| kept.get(&id).copied().unwrap_or([0, KIND_PTR << 24, 0]))
-            .flat_map(u32::to_ne_bytes)
-            .collect();
-        let (types_len, strings_len) = (types.len() as u32, strings.len() as u32);
-        let header = [HEADER, 0, types_len, types_len, strings_len].map(u32::to_ne_bytes);
-        let start = [MAGIC.to_ne_bytes(), [1, 0]].concat();
-        [start, header.concat(), types, strings].concat()
+        let types_len = (types.len() * size_of_val(&NAMELESS)) as u32;
+        let header = [HEADER, 0, types_len, types_len, strings.len() as u32];
+        let mut blob = [MAGIC.to_ne_bytes(), [1, 0]].concat();
+        blob.extend(header.iter().flat_map(|word| word.to_ne_bytes()));
+        blob.extend(types.iter().flatten().flat_map(|word| word.to_ne_bytes()));
+        blob.extend(strings);
+        blob
     }
 
     /// The names of a function's parameters, in order; empty for one without a name. `None` when the kernel has no
@@ -308,7 +309,7 @@ mod tests {
         let whole = Btf::parse(&blob).expect("parses");
         let blob = whole.only(&["x", "f", "none"]);
         let only = Btf::parse(&blob).expect("parses");
-        assert_eq!(only.types.len(), whole.types.len());
+        assert_eq!(only.types.len(), 7, "what comes after `f` is left out");
         for (kind, name) in [(KIND_TYPEDEF, "btf_trace_x"), (KIND_FUNC, "f")] {
             assert!(only.id(kind, name).is_some(), "{name}");
             assert_eq!(only.id(kind, name), whole.id(kind, name), "{name}");

@@ -81,6 +81,8 @@ impl Observer {
     }
 
     fn load(sysfs: &Path, options: Options) -> Result<Self, ObserveError> {
+        // it reads the kernel's types, whether they are wanted or not
+        let loader = thread::spawn(EbpfLoader::new);
         let path = sysfs.join("kernel/btf/vmlinux");
         let bytes = fs::read(&path)
             .map_err(|source| ObserveError::NoBtf { path: path.display().to_string(), source })?;
@@ -93,7 +95,7 @@ impl Observer {
         let regs = attach::regs_on_stack(&btf, procfs::page_size());
         let opts = attach::capable_opts(&btf);
 
-        let mut loader = EbpfLoader::new();
+        let mut loader = loader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         loader.btf(None); // the object has nothing to relocate, and the kernel's types take tens of MiB
         for (offset, value) in OFFSETS.iter().zip(&offsets) {
             loader.override_global(offset.global, value, false);
@@ -141,7 +143,11 @@ impl Observer {
     fn attach_all(&mut self, types: &Btf<'_>, only: Option<Way>) -> Result<(), ObserveError> {
         let names: Vec<_> = POINTS.iter().map(|point| point.name).collect();
         let btf = aya::Btf::parse(&types.only(&names), aya::Endianness::default())?;
-        load_all(&mut self.ebpf, &btf)?;
+        load_all(&mut self.ebpf, &btf, |point| {
+            // its first way is most kernels'; what becomes of it is told where it is attached
+            let first = point.ways.first().filter(|way| only.is_none_or(|only| only == **way));
+            first == Some(&Way::Tracepoint) && Way::Tracepoint.lacks(point.name, types).is_none()
+        })?;
         for point in POINTS {
             match point.need {
                 Need::Always => {
@@ -476,18 +482,27 @@ fn tracepoint<'a>(
     program.try_into().map_err(program_error(name))
 }
 
-/// Loads the programs that every recording has, at the same time: the kernel's verifier takes a while for each.
-fn load_all(ebpf: &mut Ebpf, btf: &aya::Btf) -> Result<(), ObserveError> {
+/// Loads the programs that every recording has, at the same time: the kernel's verifier takes a while for each. Of those that a kernel may refuse, it
+/// tries the ones that are `hoped` for.
+fn load_all(
+    ebpf: &mut Ebpf,
+    btf: &aya::Btf,
+    hoped: impl Fn(&AttachPoint) -> bool,
+) -> Result<(), ObserveError> {
     let mut programs: HashMap<_, _> = ebpf.programs_mut().collect();
     thread::scope(|scope| {
         let mut loading = Vec::new();
-        for AttachPoint { name, need, .. } in POINTS {
-            if *need == Need::Capabilities {
+        for point @ AttachPoint { name, need, .. } in POINTS {
+            let may_fail = *need == Need::Capabilities;
+            if may_fail && !hoped(point) {
                 continue;
             }
             let program = programs.remove(name).ok_or(ObserveError::NoTracepoint(name))?;
             let program: &mut BtfTracePoint = program.try_into().map_err(program_error(name))?;
-            let load = move || program.load(name, btf).map_err(program_error(name));
+            let load = move || match program.load(name, btf) {
+                Err(_) if may_fail => Ok(()),
+                loaded => loaded.map_err(program_error(name)),
+            };
             // without a thread there is no program; the caller sees the error, and what was begun ends
             let spawned = thread::Builder::new().spawn_scoped(scope, load);
             loading.push(spawned.map_err(ObserveError::NoThread)?);
@@ -501,7 +516,9 @@ fn load_all(ebpf: &mut Ebpf, btf: &aya::Btf) -> Result<(), ObserveError> {
 fn load_and_attach(program: &mut Program, to: &str, btf: &aya::Btf) -> Result<(), ProgramError> {
     match program {
         Program::BtfTracePoint(program) => {
-            program.load(to, btf)?;
+            if program.fd().is_err() {
+                program.load(to, btf)?;
+            }
             program.attach().map(drop)
         }
         Program::FExit(program) => {
