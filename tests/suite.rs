@@ -31,11 +31,17 @@ mod verify;
 
 use std::{
     process::ExitCode,
-    sync::{Arc, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
-use harness::{machine::Machine, test::Test};
+use harness::{
+    machine::Machine,
+    test::{Test, Times},
+};
 use libtest_mimic::Arguments;
+
+/// How many of the slowest tests are told.
+const SLOWEST: usize = 30;
 
 fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "--fixtures") {
@@ -62,11 +68,12 @@ fn main() -> ExitCode {
         }
     };
     let others = Arc::new(RwLock::new(()));
+    let times = Times::default();
     let mut trials = Vec::new();
     let mut skips = Vec::new();
     let kernel_half = std::env::var_os("PROFILER_KERNEL_HALF").is_some();
     for test in tests().into_iter().filter(|test| !kernel_half || test.is_of_kernel_half()) {
-        let (trial, skip) = test.into_trial(&machine, &others);
+        let (trial, skip) = test.into_trial(&machine, &others, &times);
         trials.push(trial);
         skips.extend(skip);
     }
@@ -78,6 +85,11 @@ fn main() -> ExitCode {
         }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
+    let mut times = std::mem::take(&mut *times.lock().unwrap_or_else(PoisonError::into_inner));
+    times.sort_unstable_by(|one, other| other.cmp(one));
+    for (time, name) in times.iter().take(SLOWEST) {
+        println!("{:6.1} s {name}", time.as_secs_f64());
+    }
     if let Ok(engine) = machine.engine() {
         engine.remove_image();
     }

@@ -1,6 +1,9 @@
 //! One test: its name, what it needs of the machine, and what it does. Owns the skip reasons and the locking.
 
-use std::sync::{Arc, RwLock};
+use std::{
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use libtest_mimic::{Failed, Trial};
@@ -9,6 +12,9 @@ use crate::harness::machine::{Machine, Need};
 
 /// What a test does.
 type Body = Box<dyn Fn(&Machine) -> Result<()> + Send + Sync>;
+
+/// How long tests took, for who wants to know where the time goes.
+pub type Times = Arc<Mutex<Vec<(Duration, String)>>>;
 
 /// One test, as the groups describe it.
 pub struct Test {
@@ -65,6 +71,7 @@ impl Test {
         self,
         machine: &Arc<Machine>,
         others: &Arc<RwLock<()>>,
+        times: &Times,
     ) -> (Trial, Option<String>) {
         let skip = self
             .needs
@@ -72,13 +79,21 @@ impl Test {
             .find_map(|need| machine.lacks(*need))
             .map(|reason| format!("{}: {reason}", self.name));
         let (machine, others) = (Arc::clone(machine), Arc::clone(others));
+        let (times, name) = (Arc::clone(times), self.name.clone());
         let trial = Trial::test(self.name, move || {
+            let timed = || {
+                let began = Instant::now();
+                let outcome = (self.run)(&machine);
+                let mut times = times.lock().unwrap_or_else(PoisonError::into_inner);
+                times.push((began.elapsed(), name));
+                outcome
+            };
             let outcome = if self.alone {
                 let _only = others.write();
-                (self.run)(&machine)
+                timed()
             } else {
                 let _beside = others.read();
-                (self.run)(&machine)
+                timed()
             };
             outcome.map_err(|error| Failed::from(told(&error)))
         });
