@@ -133,7 +133,7 @@ pub struct Image {
     /// What the image itself has at the paths that were changed, where something is mounted, and in the directories above.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub originals: BTreeSet<Owned>,
-    /// Files that not everybody can read. Where a directory around one keeps others out, the file has that one's owner and mode here, too.
+    /// Files that not everybody can read. Where a directory around one keeps others out, the file is there with that one's owner and bits, too.
     /// Programs that are set-user-ID or set-group-ID are left out.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub restricted: BTreeSet<Owned>,
@@ -154,6 +154,9 @@ pub struct Owned {
     pub gid: u32,
     /// Its permission bits, with set-user-id, set-group-id and sticky.
     pub mode: u32,
+    /// It is a directory. Of a restricted file: owner and bits are those of a directory around it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub directory: bool,
 }
 
 /// A mount other than the root that the engine made for the container.

@@ -494,7 +494,7 @@ fn users_are_advised_where_nothing_needs_root() {
 }
 
 fn owned(path: &str, uid: u32, mode: u32) -> Owned {
-    Owned { path: path.into(), uid, gid: uid, mode }
+    Owned { path: path.into(), uid, gid: uid, mode, directory: false }
 }
 
 #[test]
@@ -553,7 +553,7 @@ fn a_user_has_to_get_at_what_root_had() {
     };
     let changed = |path: &str| Change { how: How::Changed, ..file(path) };
     let directory = |path: &str| Change { file: FileKind::Directory, ..changed(path) };
-    let dir = |uid| owned("/srv/d", uid, 0o755);
+    let dir = |uid| Owned { directory: true, ..owned("/srv/d", uid, 0o755) };
     let inner = |uid| owned("/srv/d/f", uid, 0o644);
     for (change, originals, free) in [
         (file("/srv/d/new/x"), vec![dir(999)], true),

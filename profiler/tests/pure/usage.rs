@@ -87,12 +87,9 @@ fn mount() -> impl Strategy<Value = Mount> {
 }
 
 fn owned() -> impl Strategy<Value = Owned> {
-    (select(vec!["/a", "/b\n"]), 0..2u32, 0..8u32).prop_map(|(path, uid, mode)| Owned {
-        path: path.into(),
-        uid,
-        gid: 0,
-        mode,
-    })
+    (select(vec!["/a", "/b\n"]), 0..2u32, 0..8u32, any::<bool>()).prop_map(
+        |(path, uid, mode, directory)| Owned { path: path.into(), uid, gid: 0, mode, directory },
+    )
 }
 
 fn image() -> impl Strategy<Value = Image> {

@@ -32,8 +32,9 @@ const MAX_DEPTH: usize = 64;
 /// How many directories around a file are told that bar others.
 const MAX_BARS: usize = 4;
 
-/// Permission to read or to search, for others.
-const OTHERS: u32 = 0o005;
+/// Permissions of others: to search a directory; to read a file, or at least to execute it.
+const MAY_SEARCH: u32 = 0o001;
+const MAY_READ: u32 = 0o005;
 
 /// A program that takes its owner's or group's rights: those who may execute it are not expected to read it.
 const SET_ID: u32 = 0o6000;
@@ -66,11 +67,17 @@ struct Owner {
     uid: u32,
     gid: u32,
     mode: u32,
+    directory: bool,
 }
 
 impl Owner {
     fn of(status: &Stat) -> Owner {
-        Owner { uid: status.st_uid, gid: status.st_gid, mode: status.st_mode & 0o7777 }
+        Owner {
+            uid: status.st_uid,
+            gid: status.st_gid,
+            mode: status.st_mode & 0o7777,
+            directory: FileType::from_raw_mode(status.st_mode) == FileType::Directory,
+        }
     }
 
     fn told(self, path: &Path, ids: &Ids) -> Owned {
@@ -79,6 +86,7 @@ impl Owner {
             uid: ids.user(self.uid),
             gid: ids.group(self.gid),
             mode: self.mode,
+            directory: self.directory,
         }
     }
 }
@@ -179,8 +187,8 @@ impl Image {
         match FileType::from_raw_mode(status.st_mode) {
             FileType::Directory => {
                 let mut bars = around.bars.clone();
-                if owner.mode & OTHERS != OTHERS && !bars.contains(&owner) && bars.len() < MAX_BARS
-                {
+                let is_bar = owner.mode & MAY_SEARCH == 0 && !bars.contains(&owner);
+                if is_bar && bars.len() < MAX_BARS {
                     bars.push(owner);
                 }
                 self.directories.push_back(Directory {
@@ -191,7 +199,7 @@ impl Image {
                 });
             }
             FileType::RegularFile if owner.mode & SET_ID == 0 => {
-                let own = (owner.mode & OTHERS == 0).then_some(owner);
+                let own = (owner.mode & MAY_READ == 0).then_some(owner);
                 for bar in around.bars.iter().copied().chain(own) {
                     self.restricted.insert((path.clone(), bar));
                 }
@@ -293,6 +301,7 @@ mod tests {
         at.put("top/app/closed", 0o640);
         at.put("low/app/su", 0o4110);
         at.put("low/app/run", 0o711);
+        at.put("low/open/listed", 0o644);
         at.put("low/root/a", 0o644);
         at.put("low/root/b", 0o600);
         at.put("low/dir-or-file/hidden", 0o600);
@@ -302,6 +311,7 @@ mod tests {
         for path in ["low/root", "low/empty"] {
             at.mode(path, 0o700);
         }
+        at.mode("low/open", 0o711);
         let mut image = at.image();
         assert!(image.told(&Ids::default()).more > 0, "not walked yet");
         image.walk(LONG).expect("walks");

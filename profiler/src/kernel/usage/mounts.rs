@@ -86,11 +86,11 @@ pub fn of_engine(table: &[Mounted], root: &Path, ids: &Ids) -> BTreeSet<Mount> {
     let mounts = made.map(|mounted| {
         let path = text(mounted.point.as_os_str().as_bytes());
         let (owner, used) = there(root, mounted).unzip();
-        let owner = owner.map(|(uid, gid, mode): (u32, u32, u32)| Owned {
+        let owner = owner.map(|owned: Owned| Owned {
             path: path.clone(),
-            uid: ids.user(uid),
-            gid: ids.group(gid),
-            mode,
+            uid: ids.user(owned.uid),
+            gid: ids.group(owned.gid),
+            ..owned
         });
         Mount {
             filesystem: mounted.filesystem.clone(),
@@ -119,10 +119,12 @@ fn is_of_engine(mounted: &Mounted) -> bool {
         && !OF_KERNEL.contains(&mounted.filesystem.as_str())
 }
 
-/// User, group and permission bits of a mount's root, and, of a tmpfs, what is used of it in bytes. `None` when it is hidden by something else, which
+/// Whose a mount's root is, as the reader sees it and without the path, and, of a tmpfs, what is used of it in bytes. `None` when it is hidden by something else, which
 /// may be a hostile one: that is asked nothing.
-fn there(root: &Path, mounted: &Mounted) -> Option<((u32, u32, u32), Option<u64>)> {
-    use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, open, openat2, statx};
+fn there(root: &Path, mounted: &Mounted) -> Option<(Owned, Option<u64>)> {
+    use rustix::fs::{
+        AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, open, openat2, statx,
+    };
     let root = open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let relative = mounted.point.strip_prefix("/").ok()?;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -134,7 +136,14 @@ fn there(root: &Path, mounted: &Mounted) -> Option<((u32, u32, u32), Option<u64>
     if (status.stx_dev_major, status.stx_dev_minor) != mounted.device {
         return None;
     }
-    let owner = (status.stx_uid, status.stx_gid, u32::from(status.stx_mode) & 0o7777);
+    let mode = u32::from(status.stx_mode);
+    let owner = Owned {
+        path: String::new(),
+        uid: status.stx_uid,
+        gid: status.stx_gid,
+        mode: mode & 0o7777,
+        directory: FileType::from_raw_mode(mode) == FileType::Directory,
+    };
     let used = || {
         let status = rustix::fs::fstatvfs(&there).ok()?;
         Some(status.f_blocks.saturating_sub(status.f_bfree).saturating_mul(status.f_frsize))

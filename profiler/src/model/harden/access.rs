@@ -37,8 +37,12 @@ const OF_SYSTEM: [&str; 18] = [
     "/var/spool/cron",
 ];
 
-const READ: u32 = 0o4;
-const WRITE: u32 = 0o2;
+/// What permission bits may allow.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Read,
+    Write,
+}
 
 /// Who is to be let in.
 #[derive(Clone, Copy)]
@@ -81,8 +85,14 @@ pub(super) fn barred(
     reasons
 }
 
-/// Whether permission bits let a user do something; what capabilities would let it is not asked.
-fn lets(owned: &Owned, who: Identity<'_>, wanted: u32) -> bool {
+/// Whether permission bits let a user do something; what capabilities would let it is not asked. Of a directory it is what is in it that counts.
+fn lets(owned: &Owned, who: Identity<'_>, wanted: Wanted) -> bool {
+    let wanted = match (wanted, owned.directory) {
+        (Wanted::Read, false) => 0o4,
+        (Wanted::Read, true) => 0o1,
+        (Wanted::Write, false) => 0o2,
+        (Wanted::Write, true) => 0o3,
+    };
     let class = match owned {
         _ if owned.uid == who.ids.uid => 6,
         _ if owned.gid == who.ids.gid || who.groups.contains(&owned.gid) => 3,
@@ -110,12 +120,17 @@ fn named(reasons: BTreeSet<String>) -> impl Iterator<Item = String> {
 /// Files that it cannot read. Whether root read them leaves no trace.
 fn restricted(image: &Image, who: Identity<'_>) -> BTreeSet<String> {
     let of_system = |owned: &&Owned| OF_SYSTEM.iter().any(|system| is_below(&owned.path, system));
-    let barred =
-        image.restricted.iter().filter(|owned| !of_system(owned) && !lets(owned, who, READ));
+    let barred = image
+        .restricted
+        .iter()
+        .filter(|owned| !of_system(owned) && !lets(owned, who, Wanted::Read));
     barred
         .map(|owned| {
             let (path, whose) = (quoted(&owned.path), whose(owned));
-            format!("{path} of the image is {whose}, and root may have read it: let {who} read it")
+            let is = if owned.directory { "is in a directory that is" } else { "is" };
+            format!(
+                "{path} of the image {is} {whose}, and root may have read it: let {who} read it"
+            )
         })
         .collect()
 }
@@ -149,7 +164,7 @@ fn mounted(mount: &Mount, originals: Originals<'_>, who: Identity<'_>) -> Option
     if mount.owners.is_empty() {
         return Some(format!("{path} is mounted, and whose it is could not be asked"));
     }
-    let wanted = if mount.read_only { READ } else { WRITE };
+    let wanted = if mount.read_only { Wanted::Read } else { Wanted::Write };
     if let Some(owned) = mount.owners.iter().find(|owned| !lets(owned, who, wanted)) {
         return Some(format!("{path} is mounted, and is {}: give it to {who}", whose(owned)));
     }
@@ -157,7 +172,8 @@ fn mounted(mount: &Mount, originals: Originals<'_>, who: Identity<'_>) -> Option
         return None;
     }
     let originals = originals.at(&mount.path);
-    let fits = !originals.is_empty() && originals.iter().all(|owned| lets(owned, who, WRITE));
+    let fits =
+        !originals.is_empty() && originals.iter().all(|owned| lets(owned, who, Wanted::Write));
     (!fits).then(|| {
         format!("a new volume at {path} is not {who}'s: give it the directory in the image")
     })
@@ -197,7 +213,8 @@ fn written(
         if found.is_empty() {
             reasons
                 .insert(format!("{} is written to, and is not {who}'s in the image", quoted(path)));
-        } else if let Some(owned) = found.iter().find(|owned| !is_owned || !lets(owned, who, WRITE))
+        } else if let Some(owned) =
+            found.iter().find(|owned| !is_owned || !lets(owned, who, Wanted::Write))
         {
             let (path, whose) = (quoted(&owned.path), whose(owned));
             reasons.insert(format!(
@@ -224,18 +241,22 @@ mod tests {
 
     #[test]
     fn the_class_that_a_user_is_in_decides() {
-        let owned = |uid, gid, mode| Owned { path: "/x".into(), uid, gid, mode };
+        let file = |uid, gid, mode| Owned { path: "/x".into(), uid, gid, mode, directory: false };
+        let directory = |uid, gid, mode| Owned { directory: true, ..file(uid, gid, mode) };
         let groups = [9].into();
         let who = Identity { ids: Ids { uid: 7, gid: 8 }, groups: &groups };
         for (owned, wanted, expected) in [
-            (owned(7, 0, 0o600), READ, true),
-            (owned(7, 0, 0o066), READ, false),
-            (owned(0, 8, 0o640), READ, true),
-            (owned(0, 9, 0o640), READ, true),
-            (owned(0, 8, 0o640), WRITE, false),
-            (owned(0, 8, 0o604), READ, false),
-            (owned(0, 0, 0o1777), WRITE, true),
-            (owned(0, 0, 0o755), WRITE, false),
+            (file(7, 0, 0o600), Wanted::Read, true),
+            (file(7, 0, 0o066), Wanted::Read, false),
+            (file(0, 8, 0o640), Wanted::Read, true),
+            (file(0, 9, 0o640), Wanted::Read, true),
+            (file(0, 8, 0o640), Wanted::Write, false),
+            (file(0, 8, 0o604), Wanted::Read, false),
+            (directory(0, 9, 0o710), Wanted::Read, true),
+            (directory(0, 0, 0o744), Wanted::Read, false),
+            (directory(0, 0, 0o1777), Wanted::Write, true),
+            (directory(0, 0, 0o776), Wanted::Write, false),
+            (directory(0, 0, 0o755), Wanted::Write, false),
         ] {
             assert_eq!(lets(&owned, who, wanted), expected, "{owned:?}");
         }
