@@ -38,10 +38,14 @@ pub fn hold(
         let given = ingest::seccomp::parse(&render::seccomp::render(profile))?;
         refuse("seccomp.json", path, differences(&given, &file))?;
     }
-    for name in ["compose.yaml", "kubernetes.yaml"] {
+    for (name, added) in [
+        ("compose.yaml", profile.added_capabilities()),
+        ("kubernetes.yaml", render::kubernetes::added_capabilities(profile)),
+    ] {
         let Some(text) = read(name)? else { continue };
         let bad = || format!("cannot use the `{name}` beside `{path}`");
-        refuse(name, path, capabilities(profile, &text).with_context(bad)?)?;
+        let added = added.into_iter().filter(|_| profile.capabilities.known);
+        refuse(name, path, capabilities(profile, added, &text).with_context(bad)?)?;
     }
     Ok(())
 }
@@ -91,15 +95,17 @@ fn differences(given: &SeccompFile, file: &SeccompFile) -> BTreeSet<String> {
 }
 
 /// What a rendering says of capabilities and the profile does not, or the other way round.
-fn capabilities(profile: &Profile, text: &str) -> Result<BTreeSet<String>> {
+fn capabilities<'a>(
+    profile: &Profile,
+    added: impl Iterator<Item = &'a str>,
+    text: &str,
+) -> Result<BTreeSet<String>> {
     let value = serde_saphyr::from_str(text).context("not YAML\nhint: is it complete?")?;
     let mut said = BTreeSet::new();
     collect(&value, &mut said);
-    let mut meant = BTreeSet::new();
+    let mut meant: BTreeSet<String> = added.map(|name| format!("add {name}")).collect();
     if profile.capabilities.known {
         meant.insert("drop ALL".to_owned());
-        let required = profile.capabilities.required.iter();
-        meant.extend(required.map(|rule| format!("add {}", rule.name)));
     }
     Ok(said.symmetric_difference(&meant).cloned().collect())
 }

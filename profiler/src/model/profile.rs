@@ -102,6 +102,23 @@ impl Profile {
     pub fn allowed_calls(&self, abi: Abi) -> usize {
         self.syscalls.iter().filter(|rule| rule.abi == abi && rule.allows()).count()
     }
+
+    /// The capabilities that an engine has to add, by name: those required, without what [`Harden::not_added`] names.
+    #[must_use]
+    pub fn added_capabilities(&self) -> BTreeSet<&str> {
+        let mut names = self.required_capabilities();
+        let no_new_privileges = self.made_for.no_new_privileges();
+        for name in self.harden.iter().flat_map(|harden| harden.not_added(no_new_privileges)) {
+            names.remove(name);
+        }
+        names
+    }
+
+    /// The capabilities that are required, by name.
+    #[must_use]
+    pub fn required_capabilities(&self) -> BTreeSet<&str> {
+        self.capabilities.required.iter().map(|rule| rule.name.as_str()).collect()
+    }
 }
 
 impl MadeFor {

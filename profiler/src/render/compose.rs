@@ -72,11 +72,10 @@ fn service(profile: &Profile, dir: &str, has_file: bool) -> Yaml {
     let mut service = vec![("security_opt", Yaml::texts(security_opt))];
     // Without evidence nothing may be dropped.
     if profile.capabilities.known {
-        let required = &profile.capabilities.required;
+        let added = profile.added_capabilities();
         service.push(("cap_drop", Yaml::texts(["ALL"])));
-        if !required.is_empty() {
-            let names = required.iter().map(|rule| rule.name.as_str());
-            service.push(("cap_add", Yaml::texts(names)));
+        if !added.is_empty() {
+            service.push(("cap_add", Yaml::texts(added)));
         }
     }
     service.extend(harden::settings(profile));

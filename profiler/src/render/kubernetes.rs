@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 use crate::{
     model::{
         harden::{
-            Limits,
+            Limits, UserAdvice,
             network::Port,
             read_only::{Tmpfs, volume_name},
+            user::Ids,
         },
         profile::Profile,
         recording::Recording,
@@ -51,13 +52,9 @@ pub fn render(recording: &Recording, profile: &Profile) -> String {
     if profile.made_for.no_new_privileges() {
         context.push(("allowPrivilegeEscalation", Yaml::Bool(false)));
     }
-    // Docker lets anybody bind the lowest ports, Kubernetes does not
-    let binds_low = binds_low(profile);
     // Without evidence nothing may be dropped.
     if profile.capabilities.known {
-        let required = profile.capabilities.required.iter().map(|rule| rule.name.as_str());
-        let low = binds_low.then_some("NET_BIND_SERVICE");
-        let names: BTreeSet<&str> = required.chain(low).collect();
+        let names = added_capabilities(profile);
         let mut capabilities = vec![("drop", Yaml::texts(["ALL"]))];
         if !names.is_empty() {
             capabilities.push(("add", Yaml::texts(names)));
@@ -65,12 +62,9 @@ pub fn render(recording: &Recording, profile: &Profile) -> String {
         context.push(("capabilities", Yaml::map(capabilities)));
     }
     let harden = profile.harden.as_ref();
-    let ids = harden.and_then(|harden| harden.user.as_ref()?.applied());
-    let user = harden.and_then(|harden| harden.user.as_ref());
-    let already = user.is_some_and(|user| user.already);
     let mut groups = BTreeSet::new();
-    if let Some(ids) = ids.filter(|_| already || !binds_low) {
-        groups.extend(user.iter().flat_map(|user| &user.groups));
+    if let Some((ids, user)) = user(profile) {
+        groups.extend(&user.groups);
         if ids.uid != 0 {
             context.push(("runAsNonRoot", Yaml::Bool(true)));
         }
@@ -128,6 +122,24 @@ pub fn render(recording: &Recording, profile: &Profile) -> String {
         volumes.iter().for_each(|path| head.push_str(&format!("#   {path}\n")));
     }
     format!("{head}{}", patch.document())
+}
+
+/// The capabilities that the patch adds, by name. Docker lets anybody bind the lowest ports, Kubernetes does not.
+#[must_use]
+pub fn added_capabilities(profile: &Profile) -> BTreeSet<&str> {
+    let mut names = match user(profile) {
+        Some(_) => profile.added_capabilities(),
+        None => profile.required_capabilities(),
+    };
+    names.extend(binds_low(profile).then_some("NET_BIND_SERVICE"));
+    names
+}
+
+/// Who the container is started as; nobody in particular where that would need a capability.
+fn user(profile: &Profile) -> Option<(Ids, &UserAdvice)> {
+    let user = profile.harden.as_ref()?.user.as_ref()?;
+    let ids = user.applied()?;
+    (user.already || !binds_low(profile)).then_some((ids, user))
 }
 
 /// Whether a port is listened on that takes a capability where nothing else is said.

@@ -125,8 +125,8 @@ fn user(advice: &UserAdvice, rows: &mut Vec<Row>) {
     }
     let list = |texts: &BTreeSet<String>| texts.iter().cloned().collect::<Vec<_>>().join(", ");
     if !advice.falls_away.is_empty() {
-        let then = "once it is recorded as this user";
-        rows.push(row("then without", list(&advice.falls_away), then));
+        let why = "what becoming this user takes";
+        rows.push(row("then without", list(&advice.falls_away), why));
     }
     if !advice.must_write.is_empty() {
         let by = "must be writable by it: others made what is there";

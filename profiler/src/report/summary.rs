@@ -363,15 +363,20 @@ fn next_commands(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> 
         return Ok(()); // nothing runs under a profile of nothing
     }
     writeln!(out, "{}", paint(HEADING, "next: run it under the profile"))?;
-    let lines = summary.policy.capabilities.iter();
-    let required: Vec<&str> =
-        lines.filter(|line| line.class == REQUIRED).map(|line| line.name.as_str()).collect();
+    let harden = summary.policy.harden.as_ref();
+    let not_added = harden.map(|harden| harden.not_added(summary.policy.no_new_privileges));
+    let not_added = not_added.unwrap_or_default();
+    let lines = summary.policy.capabilities.iter().filter(|line| line.class == REQUIRED);
+    let added: Vec<&str> = lines
+        .map(|line| line.name.as_str())
+        .filter(|name| !not_added.contains(name))
+        .collect();
     for command in next::enforce(
         summary.recording,
         summary.policy.no_new_privileges,
         summary.dir,
-        &required,
-        summary.policy.harden.as_ref(),
+        &added,
+        harden,
     ) {
         writeln!(out, "  {}", paint(COMMAND, &command))?;
     }

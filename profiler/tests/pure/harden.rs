@@ -572,6 +572,31 @@ fn a_user_has_to_get_at_what_root_had() {
     }
 }
 
+/// What takes root to become the user is not added for the user, whom it would give nothing.
+#[test]
+fn capabilities_of_the_hand_over_are_not_added() {
+    let users = [user(0, true, &["sh"]), user(999, true, &["db"])].into();
+    let mut recording = rooted(Usage { users, ..usage() });
+    recording.capabilities = parse(BACKEND).capabilities;
+    recording.capabilities.retain(|fact| matches!(fact.capability, 6 | 7));
+    let added = |profile: &Profile| service(&recording, profile)["cap_add"].clone();
+    let all = profile(&recording);
+    let user = all.harden.as_ref().and_then(|harden| harden.user.as_ref()).expect("asked for");
+    assert!(user.applied().is_some() && !user.falls_away.is_empty(), "{user:?}");
+    assert_eq!(all.required_capabilities(), user.falls_away.iter().map(String::as_str).collect());
+    assert_eq!(added(&all), serde_json::Value::Null);
+    let patch = yaml(&files(&recording, &all)["kubernetes.yaml"]);
+    let container = &patch["spec"]["template"]["spec"]["containers"][0];
+    assert!(container["securityContext"]["capabilities"].get("add").is_none(), "{patch}");
+
+    // without no-new-privileges a program may give them, and without the user root has them
+    for kinds in [&[Kind::User, Kind::ReadOnly][..], &[Kind::NoNewPrivileges]] {
+        let profile = profile_of(&recording, kinds);
+        assert!(added(&profile).is_array(), "{kinds:?}");
+    }
+    assert_eq!(Harden::union(all.harden.as_ref(), all.harden.as_ref()), all.harden);
+}
+
 #[test]
 fn a_profile_for_a_user_has_the_runtimes_calls_for_it() {
     let recording = rooted(Usage { users: [user(0, true, &["app"])].into(), ..usage() });

@@ -58,7 +58,7 @@ fn user(one: &UserAdvice, other: &UserAdvice) -> UserAdvice {
         users: &one.users | &other.users,
         groups: &one.groups | &other.groups,
         already: one.already && other.already,
-        falls_away: &one.falls_away & &other.falls_away,
+        falls_away: &one.falls_away | &other.falls_away,
         must_write: &one.must_write | &other.must_write,
         why: &one.why | &other.why,
         not_because: &one.not_because | &other.not_because,

@@ -115,6 +115,14 @@ impl Harden {
             && self.resources.as_ref().is_none_or(Limits::is_well_formed)
     }
 
+    /// Required capabilities that an engine need not add, by name: the advised user would have none of them in force, and under no-new-privileges no
+    /// program gives them to it.
+    #[must_use]
+    pub fn not_added(&self, no_new_privileges: bool) -> BTreeSet<&str> {
+        let user = self.user.as_ref().filter(|user| no_new_privileges && user.applied().is_some());
+        user.iter().flat_map(|user| &user.falls_away).map(String::as_str).collect()
+    }
+
     /// What a target may do under either.
     #[must_use]
     pub fn union(one: Option<&Harden>, other: Option<&Harden>) -> Option<Harden> {

@@ -61,7 +61,7 @@ pub struct UserAdvice {
     /// Every run was started as this user: only what has to name it does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub already: bool,
-    /// Capabilities that root needed to become that user, and that go when it is recorded again as that user. By name.
+    /// Capabilities that root needed to become that user, and that this user has no use for. By name.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub falls_away: BTreeSet<String>,
     /// What the user has to be able to write: mounts, and paths that somebody else made. Hostile text.
