@@ -133,7 +133,7 @@ pub struct Image {
     /// What the image itself has at the paths that were changed, where something is mounted, and in the directories above.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub originals: BTreeSet<Owned>,
-    /// Files that not everybody can read. Where a directory around one keeps others out, the file is there with that one's owner and bits, too.
+    /// Files that not everybody can read, or execute though somebody can. Where a directory around one keeps others out, the file is there with that one's owner and bits, too.
     /// Programs that are set-user-ID or set-group-ID are left out.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub restricted: BTreeSet<Owned>,
@@ -175,7 +175,7 @@ pub struct Mount {
     /// It is a volume that the engine keeps: a new one is filled with what the image has there, owners included.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub volume: bool,
-    /// Whose it was at the last look, one for each container; empty when that could not be asked.
+    /// Whose it was at the looks; of a tmpfs as its options say. Empty when that could not be asked.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub owners: BTreeSet<Owned>,
     /// Largest use in bytes, of a tmpfs only: of others it is not the container's alone.

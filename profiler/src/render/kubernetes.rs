@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use crate::{
     model::{
         harden::{
-            Limits, UserAdvice,
+            Limits, Network, UserAdvice,
             network::Port,
             read_only::{Tmpfs, volume_name},
-            user::Ids,
+            user::{FIRST_FREE_PORT, Ids},
         },
         profile::Profile,
         recording::Recording,
@@ -117,6 +117,12 @@ pub fn render(recording: &Recording, profile: &Profile) -> String {
     let template = Yaml::map([("spec", Yaml::map(pod))]);
     let patch = Yaml::map([("spec", Yaml::map([("template", template)]))]);
     let mut head = HEAD.to_owned();
+    let advised = harden.and_then(|harden| harden.user.as_ref()?.applied());
+    if let Some(ids) = advised.filter(|_| user(profile).is_none()) {
+        head.push_str(&format!(
+            "# User {ids} is not set: set it (runAsUser, runAsGroup) where ports below {FIRST_FREE_PORT} need no capability and its volumes are its own.\n"
+        ));
+    }
     if !volumes.is_empty() {
         head.push_str(WRITABLE);
         volumes.iter().for_each(|path| head.push_str(&format!("#   {path}\n")));
@@ -135,21 +141,28 @@ pub fn added_capabilities(profile: &Profile) -> BTreeSet<&str> {
     names
 }
 
-/// Who the container is started as; nobody in particular where that would need a capability.
+/// Who the container is started as; nobody in particular where that user would lack a capability or a volume of its own: a new one takes its owner from the
+/// image in Docker only.
 fn user(profile: &Profile) -> Option<(Ids, &UserAdvice)> {
-    let user = profile.harden.as_ref()?.user.as_ref()?;
+    let harden = profile.harden.as_ref()?;
+    let user = harden.user.as_ref()?;
     let ids = user.applied()?;
-    (user.already || !binds_low(profile)).then_some((ids, user))
+    let lacks = || {
+        binds_low(profile) || !user.must_write.is_empty() || !harden::places(harden).1.is_empty()
+    };
+    (user.already || !lacks()).then_some((ids, user))
 }
 
 /// Whether a port is listened on that takes a capability where nothing else is said.
 fn binds_low(profile: &Profile) -> bool {
-    const FIRST_FREE: u16 = 1024;
-    let network = profile.harden.as_ref().and_then(|harden| harden.network.as_ref());
-    network.is_some_and(|advice| {
-        advice.is_advised()
-            && advice.listens.iter().chain(&advice.loopback).any(|port| port.port < FIRST_FREE)
-    })
+    let harden = profile.harden.as_ref();
+    let user = harden.and_then(|harden| harden.user.as_ref());
+    let network = harden.and_then(|harden| harden.network.as_ref());
+    let is_low = |advice: &Network| {
+        let mut ports = advice.listens.iter().chain(&advice.loopback);
+        advice.is_advised() && ports.any(|port| port.port < FIRST_FREE_PORT)
+    };
+    user.is_some_and(|user| user.low_port && user.applied().is_some()) || network.is_some_and(is_low)
 }
 
 fn resources(limits: &Limits) -> Option<Yaml> {

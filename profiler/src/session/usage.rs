@@ -21,10 +21,17 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-use self::watch::{Looked, Watch};
+use self::watch::{Images, Looked, Watch};
 use crate::{
-    kernel::{cgroup::CgroupSetup, shed, usage::layer::MAX_CHANGES},
-    model::usage::{Root, Usage},
+    kernel::{
+        cgroup::CgroupSetup,
+        shed,
+        usage::{
+            image::{MAX_ORIGINALS, MAX_RESTRICTED},
+            layer::MAX_CHANGES,
+        },
+    },
+    model::usage::{Image, Root, Usage},
     target::cgroup::{self, container_id_in},
 };
 
@@ -42,6 +49,10 @@ const JUST_MADE: Duration = Duration::from_secs(5);
 
 /// How much longer than looking is not looking.
 const SHARE: u32 = 20;
+
+/// How long an image is walked over at a time, and how long all of them are at the end.
+const WALK: Duration = Duration::from_millis(10);
+const LAST_WALK: Duration = Duration::from_secs(1);
 
 /// How long the thread is waited for at the end.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -103,7 +114,8 @@ impl Sampler {
             }
             drop(begun);
             let (made, watches) = (Vec::new(), Vec::new());
-            Thread { setup, door, inbox, results: theirs, made, watches }.run();
+            let images = Images::default();
+            Thread { setup, door, inbox, results: theirs, made, watches, images }.run();
         })?;
         let _ = has_begun.recv(); // nothing is ever sent
         Ok(Sampler { messages, bell, results })
@@ -160,6 +172,14 @@ fn bound(usage: &mut Usage) {
             *more += 1;
         }
     }
+    if let Some(Image { originals, restricted, more }) = &mut usage.image {
+        for (kept, most) in [(originals, MAX_ORIGINALS), (restricted, MAX_RESTRICTED)] {
+            while kept.len() > most {
+                kept.pop_last();
+                *more += 1;
+            }
+        }
+    }
 }
 
 struct Thread {
@@ -169,6 +189,7 @@ struct Thread {
     results: Results,
     made: Vec<Made>,
     watches: Vec<Followed>,
+    images: Images,
 }
 
 /// A container that lives, or lived.
@@ -200,6 +221,9 @@ impl Thread {
                         for place in 0..self.watches.len() {
                             self.look(place, true);
                         }
+                        let until = Instant::now() + LAST_WALK;
+                        while Instant::now() < until && self.images.walk(WALK) {}
+                        (0..self.watches.len()).for_each(|place| self.publish(place));
                         let _ = done.send(());
                         return;
                     }
@@ -208,6 +232,7 @@ impl Thread {
                 }
             }
             self.find_made();
+            self.images.walk(WALK);
             for place in 0..self.watches.len() {
                 let one = &mut self.watches[place];
                 let Some(events) = &one.events else { continue };
@@ -228,7 +253,11 @@ impl Thread {
     fn wait(&mut self) {
         let live = || self.watches.iter().filter_map(|one| Some((one, one.events.as_ref()?)));
         let next = live().map(|(one, _)| one.due.saturating_duration_since(Instant::now())).min();
-        let next = next.into_iter().chain((!self.made.is_empty()).then_some(SOON)).min();
+        let next = next
+            .into_iter()
+            .chain((!self.made.is_empty()).then_some(SOON))
+            .chain((!self.images.are_walked()).then_some(WALK * SHARE))
+            .min();
         let timeout = next.and_then(|next| Timespec::try_from(next).ok());
         let mut fds = vec![PollFd::new(&self.door, PollFlags::IN)];
         fds.extend(
@@ -293,7 +322,7 @@ impl Thread {
             }
             None if self.watches.len() < MAX_CONTAINERS => {
                 let target = started.target;
-                let watch = Watch::new(&self.setup, started);
+                let watch = Watch::new(&self.setup, started, self.images.clone());
                 let events = events(&watch);
                 let took = Duration::ZERO;
                 let lived = false;

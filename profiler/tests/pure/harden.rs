@@ -515,6 +515,9 @@ fn a_user_has_to_get_at_what_root_had() {
         (owned("/etc/shadow", 0, 0o640), true),
         (owned("/etc/shadows", 0, 0o640), false),
         (owned("/var/log/btmp", 0, 0o660), true),
+        (owned("/var/log/app/x", 0, 0o660), false),
+        (owned("/srv/start.sh", 0, 0o744), false),
+        (owned("/srv/start.sh", 999, 0o744), true),
     ] {
         let reasons = reasons(restricted(owned.clone()));
         assert_eq!(reasons.is_empty(), free, "{owned:?}: {reasons}");
@@ -531,7 +534,7 @@ fn a_user_has_to_get_at_what_root_had() {
     let original = |uid| Some(owned("/data", uid, 0o700));
     for (mount, original, expected) in [
         (Mount::default(), None, "could not be asked"),
-        (bind(0, 0o755), None, "is 0:0's with mode 755: give it to 999:999"),
+        (bind(0, 0o755), None, "was 0:0's with mode 755: give it to 999:999"),
         (bind(999, 0o755), None, ""),
         (bind(0, 0o1777), None, ""),
         (volume(999), None, "a new volume at `/data`"),
@@ -566,9 +569,62 @@ fn a_user_has_to_get_at_what_root_had() {
         (Change { how: How::Visited, ..directory("/srv/d") }, vec![dir(999)], true),
         (file("/new"), vec![], false),
         (file("/tmp/x"), vec![], true),
+        (file("/srv/d/x"), vec![dir(999), Owned { path: "/srv".into(), mode: 0o700, ..dir(0) }], false),
     ] {
         let reasons = reasons(written(change.clone(), &originals));
         assert_eq!(reasons.is_empty(), free, "{change:?}: {reasons}");
+    }
+}
+
+/// A user who can write to `/run` because it is in memory cannot where it is not.
+#[test]
+fn a_user_who_needs_a_tmpfs_is_not_advised_without_it() {
+    let users = || [user(0, true, &["sh"]), user(999, true, &["db"])].into();
+    let of = |root: Root, image: Vec<Owned>| {
+        let image = Some(Image { originals: image.into_iter().collect(), ..Image::default() });
+        harden(&rooted(Usage { users: users(), root, image, ..usage() }))
+    };
+    let one = of(layer([file("/run/app.pid")]), vec![]);
+    let own = Owned { directory: true, ..owned("/etc/app", 999, 0o755) };
+    let other = of(layer([file("/etc/app/state")]), vec![own]);
+    let applied = |advice: &Harden| advice.user.as_ref().and_then(|user| user.applied()).is_some();
+    assert!(applied(&one) && applied(&other), "{one:?} {other:?}");
+    let both = Harden::union(Some(&one), Some(&other)).expect("both were asked for");
+    assert!(!applied(&both), "{both:?}");
+    assert!(applied(&Harden::union(Some(&one), Some(&one)).expect("asked for")));
+}
+
+/// A new volume there takes no owner from the image, and ports below 1024 are not anybody's.
+#[test]
+fn kubernetes_gets_no_user_who_would_lack_something() {
+    let patch = |usage: Usage, kinds: &[Kind]| {
+        let users = [user(0, true, &["sh"]), user(999, true, &["db"])].into();
+        let recording = rooted(Usage { users, ..usage });
+        let profile = profile_of(&recording, kinds);
+        let ids = profile.harden.as_ref().and_then(|harden| harden.user.as_ref()?.applied());
+        assert!(ids.is_some(), "{profile:?}");
+        files(&recording, &profile)["kubernetes.yaml"].clone()
+    };
+    let own = Owned { directory: true, ..owned("/data", 999, 0o700) };
+    let image = Some(Image { originals: [own.clone()].into(), ..Image::default() });
+    let mount = Mount {
+        path: "/data".into(),
+        filesystem: "ext4".into(),
+        volume: true,
+        owners: [own].into(),
+        ..Mount::default()
+    };
+    let low = socket(Role::Listening, "0.0.0.0", 80, Protocol::Tcp);
+    let volume = layer([Change { uid: 999, ..file("/data/x") }]);
+    for (usage, is_set) in [
+        (usage(), true),
+        (Usage { mounts: [mount].into(), image: image.clone(), ..usage() }, false),
+        (Usage { sockets: [low].into(), ..usage() }, false),
+        (Usage { root: volume, image, ..usage() }, false),
+    ] {
+        let text = patch(usage, &[Kind::User, Kind::ReadOnly]);
+        assert_eq!(text.contains("runAsUser: 999"), is_set, "{text}");
+        assert_eq!(text.contains("# User 999:999 is not set"), !is_set, "{text}");
     }
 }
 

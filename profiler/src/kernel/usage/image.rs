@@ -1,9 +1,10 @@
 //! Whose the files of an image are, from the lower layers of an overlay: what not everybody may read, and what was where something is written or mounted.
 //!
-//! An image may be large, so it is walked in pieces. It never changes, so nothing is asked twice.
+//! An image may be large, so it is walked in pieces. It never changes, so containers of the same layers share what is known of it. Whether a directory
+//! hides the one below it (`trusted.overlay.opaque`) only CAP_SYS_ADMIN may ask: what such a one hides is taken to be there.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     io,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
@@ -13,28 +14,34 @@ use std::{
 use rustix::fs::{AtFlags, Dir, FileType, Stat};
 
 use super::{
-    lower::{Lowers, is_whiteout},
+    lower::Lowers,
     text,
     users::Ids,
 };
 use crate::model::usage::{self, Owned};
 
 /// How many restricted files are kept.
-pub const MAX_RESTRICTED: usize = 256;
+pub const MAX_RESTRICTED: usize = 1_024;
 
 /// Of how many paths that were changed, or are above such, the owner is kept.
 pub const MAX_ORIGINALS: usize = 4_096;
 
-/// How many entries of an image are walked over, and how deep.
+/// How many entries of an image are walked over, and of one directory; how deep, and how many directories wait to be read.
 const MAX_WALKED: u64 = 2_000_000;
+const MAX_ENTRIES: usize = 65_536;
 const MAX_DEPTH: usize = 64;
+const MAX_WAITING: usize = 32_768;
+
+/// The longest path of a directory that is read, in bytes.
+const MAX_PATH: usize = 1_024;
 
 /// How many directories around a file are told that bar others.
 const MAX_BARS: usize = 4;
 
-/// Permissions of others: to search a directory; to read a file, or at least to execute it.
-const MAY_SEARCH: u32 = 0o001;
-const MAY_READ: u32 = 0o005;
+/// Permissions of others, and of anybody.
+const OTHERS_READ: u32 = 0o004;
+const OTHERS_EXECUTE: u32 = 0o001;
+const EXECUTE: u32 = 0o111;
 
 /// A program that takes its owner's or group's rights: those who may execute it are not expected to read it.
 const SET_ID: u32 = 0o6000;
@@ -48,7 +55,9 @@ pub struct Image {
     walked: u64,
     restricted: BTreeSet<(PathBuf, Owner)>,
     more: u64,
-    originals: HashMap<PathBuf, Option<Owner>>,
+    originals: HashMap<PathBuf, Owner>,
+    /// Paths that were asked for and are not in the image; forgotten when there are many.
+    misses: HashSet<PathBuf>,
 }
 
 /// A directory of the merged layers.
@@ -59,6 +68,17 @@ struct Directory {
     layers: Vec<usize>,
     /// Directories around it that not everybody may search.
     bars: Vec<Owner>,
+}
+
+/// A name in the layers that were read so far.
+struct Seen {
+    /// As the uppermost layer has it.
+    owner: Owner,
+    is_file: bool,
+    /// Those in which it is a directory, the uppermost first.
+    layers: Vec<usize>,
+    /// The next layer may add to it.
+    goes_on: bool,
 }
 
 /// User, group and permission bits.
@@ -105,6 +125,7 @@ impl Image {
             restricted: BTreeSet::new(),
             more: 0,
             originals: HashMap::new(),
+            misses: HashSet::new(),
         }
     }
 
@@ -114,37 +135,37 @@ impl Image {
         self.lowers == lowers
     }
 
+    /// Whether it was walked to its end, or cannot be.
+    #[must_use]
+    pub fn is_walked(&self) -> bool {
+        self.directories.is_empty()
+    }
+
     /// Walks on for about so long, if there is anything left.
     ///
     /// # Errors
-    /// When a layer cannot be opened; the rest counts as not walked.
+    /// When a layer cannot be opened; the rest counts as not read.
     pub fn walk(&mut self, time: Duration) -> io::Result<()> {
-        if self.directories.is_empty() {
-            return Ok(());
-        }
         let deadline = Instant::now() + time;
-        let lowers = Lowers::open(&self.root, &self.lowers)?;
+        let lowers = Lowers::open(&self.root, &self.lowers).inspect_err(|_| {
+            self.more += 1;
+            self.directories.clear();
+        })?;
         while Instant::now() < deadline
             && let Some(directory) = self.directories.pop_front()
         {
-            if directory.depth > MAX_DEPTH || self.walked >= MAX_WALKED {
-                self.more += 1;
-                continue;
-            }
             self.read(&lowers, &directory);
         }
         Ok(())
     }
 
     fn read(&mut self, lowers: &Lowers, directory: &Directory) {
-        // each name as the uppermost layer has it, and the layers that go on below it
-        let mut seen: HashMap<Vec<u8>, (Option<Stat>, Vec<usize>)> = HashMap::new();
+        let mut seen: HashMap<Vec<u8>, Seen> = HashMap::new();
         for &layer in &directory.layers {
-            let Ok(dir) = lowers.directory(layer, &directory.path) else {
-                self.more += 1;
-                continue;
-            };
-            let Ok(entries) = Dir::read_from(&dir) else {
+            let entries = lowers
+                .directory(layer, &directory.path)
+                .and_then(|dir| Ok((Dir::read_from(&dir)?, dir)));
+            let Ok((entries, dir)) = entries else {
                 self.more += 1;
                 continue;
             };
@@ -153,62 +174,59 @@ impl Image {
                 if matches!(name.to_bytes(), b"." | b"..") {
                     continue;
                 }
+                if seen.len() >= MAX_ENTRIES || self.walked >= MAX_WALKED {
+                    self.more += 1;
+                    break;
+                }
                 self.walked += 1;
-                let is_open = |known: &(Option<Stat>, Vec<usize>)| !known.1.is_empty();
-                if seen.get(name.to_bytes()).is_some_and(|known| !is_open(known)) {
+                if seen.get(name.to_bytes()).is_some_and(|seen| !seen.goes_on) {
                     continue;
                 }
                 let Ok(status) = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) else {
                     self.more += 1;
                     continue;
                 };
-                let is_directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
-                match seen.get_mut(name.to_bytes()) {
-                    Some((_, layers)) if is_directory => layers.push(layer),
-                    // a file below a directory is hidden, and so is what is below the file
-                    Some((_, _)) => {}
-                    None => {
-                        let layers = if is_directory { vec![layer] } else { Vec::new() };
-                        let there = (!is_whiteout(&status)).then_some(status);
-                        seen.insert(name.to_bytes().to_vec(), (there, layers));
-                    }
-                }
+                let owner = Owner::of(&status);
+                let seen = seen.entry(name.to_bytes().to_vec()).or_insert_with(|| Seen {
+                    owner,
+                    is_file: FileType::from_raw_mode(status.st_mode) == FileType::RegularFile,
+                    layers: Vec::new(),
+                    goes_on: true,
+                });
+                // a file, a whiteout or a link hides what is below it, and is hidden by a directory
+                seen.goes_on = owner.directory;
+                seen.layers.extend(owner.directory.then_some(layer));
             }
         }
-        for (name, (status, layers)) in seen {
-            let Some(status) = status else { continue };
+        for (name, seen) in seen {
             let path = directory.path.join(std::ffi::OsStr::from_bytes(&name));
-            self.add(directory, path, &status, layers);
+            self.add(directory, path, seen);
         }
     }
 
-    fn add(&mut self, around: &Directory, path: PathBuf, status: &Stat, layers: Vec<usize>) {
-        let owner = Owner::of(status);
-        match FileType::from_raw_mode(status.st_mode) {
-            FileType::Directory => {
-                let mut bars = around.bars.clone();
-                let is_bar = owner.mode & MAY_SEARCH == 0 && !bars.contains(&owner);
-                if is_bar && bars.len() < MAX_BARS {
-                    bars.push(owner);
-                }
-                self.directories.push_back(Directory {
-                    path,
-                    depth: around.depth + 1,
-                    layers,
-                    bars,
-                });
+    fn add(&mut self, around: &Directory, path: PathBuf, Seen { owner, is_file, layers, .. }: Seen) {
+        if owner.directory {
+            let is_long = path.as_os_str().len() > MAX_PATH || around.depth >= MAX_DEPTH;
+            if is_long || self.directories.len() >= MAX_WAITING {
+                self.more += 1;
+                return;
             }
-            FileType::RegularFile if owner.mode & SET_ID == 0 => {
-                let own = (owner.mode & MAY_READ == 0).then_some(owner);
-                for bar in around.bars.iter().copied().chain(own) {
-                    self.restricted.insert((path.clone(), bar));
-                }
-                while self.restricted.len() > MAX_RESTRICTED {
-                    self.restricted.pop_last();
-                    self.more += 1;
-                }
+            let mut bars = around.bars.clone();
+            let is_bar = owner.mode & OTHERS_EXECUTE == 0 && !bars.contains(&owner);
+            if is_bar && bars.len() < MAX_BARS {
+                bars.push(owner);
             }
-            _ => {}
+            self.directories.push_back(Directory { path, depth: around.depth + 1, layers, bars });
+        } else if is_file && owner.mode & SET_ID == 0 {
+            let is_closed = owner.mode & OTHERS_READ == 0
+                || owner.mode & EXECUTE != 0 && owner.mode & OTHERS_EXECUTE == 0;
+            for bar in around.bars.iter().copied().chain(is_closed.then_some(owner)) {
+                self.restricted.insert((path.clone(), bar));
+            }
+            while self.restricted.len() > MAX_RESTRICTED {
+                self.restricted.pop_last();
+                self.more += 1;
+            }
         }
     }
 
@@ -224,14 +242,27 @@ impl Image {
                 if self.originals.contains_key(path) {
                     break;
                 }
-                if self.originals.len() >= MAX_ORIGINALS {
-                    return Ok(());
+                if self.misses.contains(path) {
+                    continue;
                 }
                 if lowers.is_none() {
                     lowers = Some(Lowers::open(&self.root, &self.lowers)?);
                 }
-                let found = lowers.as_ref().and_then(|lowers| lowers.find(path));
-                self.originals.insert(path.to_owned(), found.as_ref().map(Owner::of));
+                match lowers.as_ref().and_then(|lowers| lowers.find(path)) {
+                    Some(_) if self.originals.len() >= MAX_ORIGINALS => {
+                        self.more += 1;
+                        return Ok(());
+                    }
+                    Some(status) => {
+                        self.originals.insert(path.to_owned(), Owner::of(&status));
+                    }
+                    None => {
+                        if self.misses.len() >= MAX_ORIGINALS {
+                            self.misses.clear();
+                        }
+                        self.misses.insert(path.to_owned());
+                    }
+                }
             }
         }
         Ok(())
@@ -241,8 +272,7 @@ impl Image {
     #[must_use]
     pub fn told(&self, ids: &Ids) -> usage::Image {
         let left = u64::try_from(self.directories.len()).unwrap_or(u64::MAX);
-        let originals =
-            self.originals.iter().filter_map(|(path, owner)| Some(owner.as_ref()?.told(path, ids)));
+        let originals = self.originals.iter().map(|(path, owner)| owner.told(path, ids));
         usage::Image {
             originals: originals.collect(),
             restricted: self.restricted.iter().map(|(path, owner)| owner.told(path, ids)).collect(),
@@ -278,7 +308,11 @@ mod tests {
         }
 
         fn image(&self) -> Image {
-            Image::new(self.0.path(), vec!["/top".into(), "/low".into()])
+            let lowers = ["top", "middle", "low"];
+            for lower in lowers {
+                fs::create_dir_all(self.0.path().join(lower)).expect("creates");
+            }
+            Image::new(self.0.path(), lowers.map(|lower| format!("/{lower}").into()).to_vec())
         }
     }
 
@@ -301,6 +335,11 @@ mod tests {
         at.put("top/app/closed", 0o640);
         at.put("low/app/su", 0o4110);
         at.put("low/app/run", 0o711);
+        at.put("low/app/start", 0o744);
+        at.put("low/app/tool", 0o755);
+        at.put("top/again/new", 0o644);
+        at.put("middle/again", 0o644);
+        at.put("low/again/old", 0o600);
         at.put("low/open/listed", 0o644);
         at.put("low/root/a", 0o644);
         at.put("low/root/b", 0o600);
@@ -321,6 +360,8 @@ mod tests {
             [
                 ("/app/closed", 0o640),
                 ("/app/key", 0o600),
+                ("/app/run", 0o711),
+                ("/app/start", 0o744),
                 ("/root/a", 0o700),
                 ("/root/b", 0o600),
                 ("/root/b", 0o700),
@@ -335,7 +376,6 @@ mod tests {
         for number in 0..MAX_RESTRICTED + 3 {
             at.put(&format!("low/{number:04}"), 0o600);
         }
-        fs::create_dir_all(at.0.path().join("top")).expect("creates");
         let mut image = at.image();
         image.walk(LONG).expect("walks");
         let told = image.told(&Ids::default());
@@ -348,7 +388,6 @@ mod tests {
         at.put("low/srv/data/file", 0o640);
         at.mode("low/srv/data", 0o750);
         at.mode("low/srv", 0o755);
-        fs::create_dir_all(at.0.path().join("top")).expect("creates");
         let mut image = at.image();
         image
             .ask([Path::new("/srv/data/file"), Path::new("/srv/data/new/x")].into_iter())

@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::FileType;
+
 use super::{read, text, users::Ids};
 use crate::{
     kernel::cgroup::unescape,
@@ -33,6 +35,9 @@ const OF_KERNEL: [&str; 11] = [
     "securityfs",
     "bpf",
 ];
+
+/// File systems of which a server or a process is asked, which may never answer; by how their types begin.
+const REMOTE: [&str; 8] = ["9p", "afs", "ceph", "cifs", "fuse", "nfs", "smb", "virtiofs"];
 
 /// A line of `mountinfo`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,26 +87,42 @@ fn line(line: &[u8]) -> Option<Mounted> {
 /// Those that an engine made for the container. Whose one is, and how full a tmpfs is, is asked below `root`, `/proc/PID/root`.
 #[must_use]
 pub fn of_engine(table: &[Mounted], root: &Path, ids: &Ids) -> BTreeSet<Mount> {
-    let made = table.iter().filter(|mounted| is_of_engine(mounted));
-    let mounts = made.map(|mounted| {
+    let made = table.iter().filter(|mounted| is_of_engine(mounted)).take(MAX_MOUNTS);
+    made.map(|mounted| {
+        let there = there(root, mounted);
+        let owner = match mounted.filesystem.as_str() {
+            // it is made anew at each start
+            "tmpfs" => Some(made_so(mounted)),
+            _ => there.as_ref().map(|there| there.owner),
+        };
         let path = text(mounted.point.as_os_str().as_bytes());
-        let (owner, used) = there(root, mounted).unzip();
-        let owner = owner.map(|owned: Owned| Owned {
+        let owned = owner.map(|(uid, gid, mode)| Owned {
             path: path.clone(),
-            uid: ids.user(owned.uid),
-            gid: ids.group(owned.gid),
-            ..owned
+            uid: ids.user(uid),
+            gid: ids.group(gid),
+            mode: mode & 0o7777,
+            directory: FileType::from_raw_mode(mode) == FileType::Directory,
         });
         Mount {
             filesystem: mounted.filesystem.clone(),
             read_only: !mounted.writable,
             volume: is_volume(&mounted.root),
-            owners: owner.into_iter().collect(),
-            bytes: used.flatten(),
+            owners: owned.into_iter().collect(),
+            bytes: there.and_then(|there| there.used),
             path,
         }
-    });
-    mounts.take(MAX_MOUNTS).collect()
+    })
+    .collect()
+}
+
+/// User, group and mode of a tmpfs when it was mounted; what is not among its options is the kernel's default.
+fn made_so(mounted: &Mounted) -> (u32, u32, u32) {
+    let number = |name: &str, radix| {
+        let value = option(&mounted.options, name.as_bytes()).next()?;
+        u32::from_str_radix(std::str::from_utf8(&value).ok()?, radix).ok()
+    };
+    let mode = number("mode", 8).unwrap_or(0o1777) | FileType::Directory.as_raw_mode();
+    (number("uid", 10).unwrap_or(0), number("gid", 10).unwrap_or(0), mode)
 }
 
 /// `.../volumes/NAME/_data`, as Docker and podman lay them out.
@@ -119,12 +140,21 @@ fn is_of_engine(mounted: &Mounted) -> bool {
         && !OF_KERNEL.contains(&mounted.filesystem.as_str())
 }
 
-/// Whose a mount's root is, as the reader sees it and without the path, and, of a tmpfs, what is used of it in bytes. `None` when it is hidden by something else, which
-/// may be a hostile one: that is asked nothing.
-fn there(root: &Path, mounted: &Mounted) -> Option<(Owned, Option<u64>)> {
-    use rustix::fs::{
-        AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, open, openat2, statx,
-    };
+/// The root of a mount.
+struct There {
+    /// User, group and mode, with the kind of file, as the reader sees them.
+    owner: (u32, u32, u32),
+    /// What is used of a tmpfs, in bytes.
+    used: Option<u64>,
+}
+
+/// Looks at the root of a mount. `None` when somebody else may have to answer for it, or it is hidden by something else, which may be a hostile
+/// one: that is asked nothing.
+fn there(root: &Path, mounted: &Mounted) -> Option<There> {
+    use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, open, openat2, statx};
+    if REMOTE.iter().any(|remote| mounted.filesystem.starts_with(remote)) {
+        return None;
+    }
     let root = open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let relative = mounted.point.strip_prefix("/").ok()?;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -136,19 +166,14 @@ fn there(root: &Path, mounted: &Mounted) -> Option<(Owned, Option<u64>)> {
     if (status.stx_dev_major, status.stx_dev_minor) != mounted.device {
         return None;
     }
-    let mode = u32::from(status.stx_mode);
-    let owner = Owned {
-        path: String::new(),
-        uid: status.stx_uid,
-        gid: status.stx_gid,
-        mode: mode & 0o7777,
-        directory: FileType::from_raw_mode(mode) == FileType::Directory,
-    };
     let used = || {
         let status = rustix::fs::fstatvfs(&there).ok()?;
         Some(status.f_blocks.saturating_sub(status.f_bfree).saturating_mul(status.f_frsize))
     };
-    Some((owner, (mounted.filesystem == "tmpfs").then(used).flatten()))
+    Some(There {
+        owner: (status.stx_uid, status.stx_gid, u32::from(status.stx_mode)),
+        used: (mounted.filesystem == "tmpfs").then(used).flatten(),
+    })
 }
 
 /// The values of one option, `lowerdir=` for one, unescaped as the kernel escapes them.
@@ -172,7 +197,7 @@ mod tests {
 6 1 8:1 /lib/volumes/v/_data /da\\040ta rw,relatime - ext4 /dev/vda rw
 7 1 8:1 /lib/volumes/w/_data /read ro,relatime - ext4 /dev/vda rw
 8 1 8:1 /hosts /etc/hosts rw - ext4 /dev/vda rw
-9 1 0:60 / /scratch rw - tmpfs tmpfs rw
+9 1 0:60 / /scratch rw - tmpfs tmpfs rw,size=64k,mode=750,gid=7
 10 2 0:61 / /proc/acpi ro - tmpfs tmpfs rw
 11 1 8:1 /v/\\134x /b\\012\\134 rw - ext4 /dev/vda rw
 ";
@@ -195,6 +220,9 @@ mod tests {
             ("/scratch", "tmpfs", false, false),
         ];
         assert_eq!(told, expected);
+        let scratch = mounts.iter().find(|mount| mount.path == "/scratch").expect("there");
+        let owner = scratch.owners.first().expect("of a tmpfs its options tell");
+        assert_eq!((owner.uid, owner.gid, owner.mode), (0, 7, 0o750));
         assert_eq!(option(&table[0].options, b"upperdir").next(), Some(b"/c".to_vec()));
         assert_eq!(option(b"rw,x=a\\054b", b"x").next(), Some(b"a,b".to_vec()));
     }
@@ -206,10 +234,10 @@ mod tests {
         std::os::unix::fs::symlink("/dev/shm", dir.path().join("link")).expect("links");
         let own = table(Path::new("/proc/self")).expect("reads");
         let Some(shm) = own.iter().rfind(|one| one.point == Path::new("/dev/shm")) else { return };
-        assert!(there(Path::new("/"), shm).is_some_and(|(_, used)| used.is_some()));
+        assert!(there(Path::new("/"), shm).is_some_and(|there| there.used.is_some()));
         for point in ["/x", "/link", "/nothing"] {
             let elsewhere = Mounted { point: point.into(), ..shm.clone() };
-            assert_eq!(there(dir.path(), &elsewhere), None, "{point}");
+            assert!(there(dir.path(), &elsewhere).is_none(), "{point}");
         }
     }
 }

@@ -15,8 +15,8 @@ use crate::model::usage::{Change, FileKind, How, Image, Mount, Owned, Root, Usag
 /// As many paths are named of each kind.
 const MAX_PATHS: usize = 8;
 
-/// Files that root has to itself in images of distributions, and that services do not read: of accounts, package managers, logs and root's shell.
-const OF_SYSTEM: [&str; 18] = [
+/// Files that root has to itself in images of distributions, and that services do not read: of accounts, package managers and root's shell.
+const OF_SYSTEM: [&str; 27] = [
     "/etc/.pwd.lock",
     "/etc/crontabs",
     "/etc/gshadow",
@@ -25,15 +25,24 @@ const OF_SYSTEM: [&str; 18] = [
     "/etc/shadow",
     "/etc/shadow-",
     "/etc/sudoers",
+    "/root/.bash_history",
     "/root/.bashrc",
-    "/root/.cache",
+    "/root/.cache/pip",
+    "/root/.npm",
     "/root/.profile",
     "/root/.wget-hsts",
-    "/var/cache",
+    "/var/cache/apt",
+    "/var/cache/debconf",
+    "/var/cache/ldconfig",
     "/var/lib/apt",
     "/var/lib/dpkg",
     "/var/lib/rpm",
-    "/var/log",
+    "/var/log/apt",
+    "/var/log/btmp",
+    "/var/log/dpkg.log",
+    "/var/log/faillog",
+    "/var/log/lastlog",
+    "/var/log/wtmp",
     "/var/spool/cron",
 ];
 
@@ -88,6 +97,8 @@ pub(super) fn barred(
 /// Whether permission bits let a user do something; what capabilities would let it is not asked. Of a directory it is what is in it that counts.
 fn lets(owned: &Owned, who: Identity<'_>, wanted: Wanted) -> bool {
     let wanted = match (wanted, owned.directory) {
+        // what somebody may execute is a program, or a script, which is read
+        (Wanted::Read, false) if owned.mode & 0o111 != 0 => 0o5,
         (Wanted::Read, false) => 0o4,
         (Wanted::Read, true) => 0o1,
         (Wanted::Write, false) => 0o2,
@@ -158,6 +169,14 @@ impl<'a> Originals<'a> {
     }
 }
 
+/// A directory above a path that keeps it out.
+fn barrier<'a>(path: &str, originals: Originals<'a>, who: Identity<'_>) -> Option<&'a Owned> {
+    let mut above = originals.0.iter().filter(|owned| {
+        owned.directory && owned.path != path && is_below(path, &owned.path)
+    });
+    above.find(|owned| !lets(owned, who, Wanted::Read))
+}
+
 /// Why a mount is of no use to it.
 fn mounted(mount: &Mount, originals: Originals<'_>, who: Identity<'_>) -> Option<String> {
     let path = quoted(&mount.path);
@@ -166,7 +185,11 @@ fn mounted(mount: &Mount, originals: Originals<'_>, who: Identity<'_>) -> Option
     }
     let wanted = if mount.read_only { Wanted::Read } else { Wanted::Write };
     if let Some(owned) = mount.owners.iter().find(|owned| !lets(owned, who, wanted)) {
-        return Some(format!("{path} is mounted, and is {}: give it to {who}", whose(owned)));
+        return Some(format!("{path} is mounted, and was {}: give it to {who}", whose(owned)));
+    }
+    if let Some(owned) = barrier(&mount.path, originals, who) {
+        let (around, whose) = (quoted(&owned.path), whose(owned));
+        return Some(format!("{path} is mounted, and {around} above it is {whose} in the image"));
     }
     if !mount.volume || mount.read_only {
         return None;
@@ -196,17 +219,17 @@ fn written(
             return [format!("what was written to the root is not known: {reason}")].into();
         }
     };
-    let places = read_only.filter(|advice| advice.is_advised()).map(|advice| &advice.places);
-    let in_memory = |path: &str| {
-        let mut places = places.into_iter().flatten().filter(|place| place.tmpfs.is_some());
-        places.any(|place| is_below(path, &place.path))
-    };
     let mut reasons = BTreeSet::new();
     for change in changes {
-        if in_memory(&change.path) || is_of_engine(change, usage) {
+        let is_in_memory = read_only.is_some_and(|advice| advice.is_in_memory(&change.path));
+        if is_in_memory || is_of_engine(change, usage) {
             continue;
         }
         let (path, found) = needed(change, originals);
+        if let Some(owned) = barrier(path, originals, who) {
+            let (around, whose) = (quoted(&owned.path), whose(owned));
+            reasons.insert(format!("{} is written to, and {around} above it is {whose} in the image", quoted(path)));
+        }
         let is_owned = change.how != How::Changed
             || change.file != FileKind::Directory
             || found.iter().all(|owned| owned.uid == who.ids.uid);

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Harden, Limits, Network, NoNewPrivileges, ReadOnly, UserAdvice,
-    read_only::{Place, Tmpfs, leave_out_covered},
+    read_only::{Place, Tmpfs, leave_out_covered, quoted},
 };
 
 pub(super) fn join(one: Option<&Harden>, other: Option<&Harden>) -> Option<Harden> {
     let (one, other) = (one?, other?);
-    let joined = Harden {
+    let mut joined = Harden {
         read_only: both(&one.read_only, &other.read_only, read_only),
         user: both(&one.user, &other.user, user),
         no_new_privileges: both(&one.no_new_privileges, &other.no_new_privileges, |one, other| {
@@ -21,6 +21,14 @@ pub(super) fn join(one: Option<&Harden>, other: Option<&Harden>) -> Option<Harde
         network: both(&one.network, &other.network, network),
         resources: both(&one.resources, &other.resources, resources),
     };
+    if let Some(user) = &mut joined.user {
+        let read_only = joined.read_only.as_ref();
+        let is_made = |path: &&String| read_only.is_some_and(|advice| advice.is_in_memory(path));
+        let reason = |path: &String| format!("{} is not made in memory for it", quoted(path));
+        let left: Vec<String> =
+            user.in_memory.iter().filter(|path| !is_made(path)).map(reason).collect();
+        user.not_because.extend(left);
+    }
     (!joined.kinds().is_empty()).then_some(joined)
 }
 
@@ -57,6 +65,8 @@ fn user(one: &UserAdvice, other: &UserAdvice) -> UserAdvice {
     UserAdvice {
         users: &one.users | &other.users,
         groups: &one.groups | &other.groups,
+        in_memory: &one.in_memory | &other.in_memory,
+        low_port: one.low_port || other.low_port,
         already: one.already && other.already,
         falls_away: &one.falls_away | &other.falls_away,
         must_write: &one.must_write | &other.must_write,

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Evidence;
+use super::{Evidence, user::FIRST_FREE_PORT};
 use crate::model::usage::{Protocol, Role, Socket};
 
 /// The first port that the kernel chooses by itself, unless told otherwise (`net.ipv4.ip_local_port_range`).
@@ -120,7 +120,7 @@ fn is_lasting(socket: &Socket) -> bool {
 
 /// What a port says of the capability; nothing when any user may bind it anywhere.
 fn bind(port: u16, start: Option<u16>, evidence: &Evidence<'_>) -> Option<String> {
-    const USUAL: u16 = 1024;
+    const USUAL: u16 = FIRST_FREE_PORT;
     let required = evidence.requires("NET_BIND_SERVICE");
     match start {
         _ if port >= start.unwrap_or(USUAL).max(USUAL) => None,

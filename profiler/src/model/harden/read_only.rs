@@ -128,6 +128,17 @@ impl ReadOnly {
         self.places.iter().all(good)
     }
 
+    /// The directories that are made in memory; none where the root stays as it is.
+    pub(super) fn in_memory(&self) -> impl Iterator<Item = &str> {
+        let places = self.places.iter().filter(|place| self.is_advised() && place.tmpfs.is_some());
+        places.map(|place| place.path.as_str())
+    }
+
+    /// Whether a path is in one of them.
+    pub(super) fn is_in_memory(&self, path: &str) -> bool {
+        self.in_memory().any(|place| is_below(path, place))
+    }
+
     /// Makes what only its owner can write to another's.
     pub(super) fn give_to(&mut self, ids: Ids) {
         let owned = self.places.iter_mut().filter_map(|place| place.tmpfs.as_mut());

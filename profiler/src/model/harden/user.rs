@@ -18,7 +18,7 @@ use super::{
 use crate::model::{
     floor,
     recording::{Missing, Run},
-    usage::{How, Root, User},
+    usage::{How, Role, Root, User},
 };
 
 /// What root's start-up needs to become another user and to give it what it needs.
@@ -27,6 +27,10 @@ const HAND_OVER: [&str; 8] =
 
 /// A user that no image has, for what needs to be nobody in particular.
 pub const NOBODYS: Ids = Ids { uid: 65532, gid: 65532 };
+
+/// The first port that any user may bind, unless the network namespace says another
+/// (<https://docs.kernel.org/networking/ip-sysctl.html>, `ip_unprivileged_port_start`).
+pub const FIRST_FREE_PORT: u16 = 1024;
 
 /// As many paths are named.
 const MAX_PATHS: usize = 16;
@@ -58,6 +62,12 @@ pub struct UserAdvice {
     /// The supplementary groups that this user was seen in.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub groups: BTreeSet<u32>,
+    /// Directories that are writable for it only because they are made in memory.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub in_memory: BTreeSet<String>,
+    /// It listens on a port below 1024, which a user may bind where the engine lets anybody, as Docker does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub low_port: bool,
     /// Every run was started as this user: only what has to name it does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub already: bool,
@@ -105,9 +115,14 @@ pub(super) fn advise(evidence: &Evidence<'_>, read_only: Option<&ReadOnly>) -> U
         advice.not_because.insert("the first process was not seen".to_owned());
         return advice;
     }
+    let mut sockets = evidence.usages.iter().flat_map(|usage| &usage.sockets);
+    advice.low_port =
+        sockets.any(|socket| socket.role == Role::Listening && socket.port < FIRST_FREE_PORT);
     let others: BTreeSet<Ids> = users(true).map(ids).filter(|ids| ids.uid != 0).collect();
     // root may have handed over before the first look
     if runs().all(|run| !starts_as_root(run)) && first.iter().all(|first| first.uid != 0) {
+        let groups = users(false).filter(|user| user.first).flat_map(|user| &user.groups);
+        advice.groups = groups.copied().filter(|group| first.iter().all(|ids| ids.gid != *group)).collect();
         advice.users = first;
         advice.already = true;
         advice.why.insert("its first process is this user already".to_owned());
@@ -115,6 +130,9 @@ pub(super) fn advise(evidence: &Evidence<'_>, read_only: Option<&ReadOnly>) -> U
         all_root(evidence, read_only, &mut advice);
     } else {
         handed_over(evidence, others, read_only, &mut advice);
+    }
+    if !advice.already && let Some(read_only) = read_only {
+        advice.in_memory = read_only.in_memory().map(str::to_owned).collect();
     }
     if !advice.users.is_empty() {
         // a run that was started as somebody has to agree
@@ -202,11 +220,7 @@ fn written(
     users: &BTreeSet<Ids>,
     read_only: Option<&ReadOnly>,
 ) -> BTreeSet<String> {
-    let places = read_only.filter(|advice| advice.is_advised()).map(|advice| &advice.places);
-    let made = |path: &&str| {
-        let mut places = places.into_iter().flatten().filter(|place| place.tmpfs.is_some());
-        places.any(|place| is_below(path, &place.path))
-    };
+    let made = |path: &&str| read_only.is_some_and(|advice| advice.is_in_memory(path));
     let others = not_owned(evidence, users).filter(|path| !made(path));
     let paths: BTreeSet<String> = mounts(evidence).chain(others).map(quoted).collect();
     paths.into_iter().take(MAX_PATHS).collect()

@@ -82,7 +82,8 @@ impl Observer {
 
     fn load(sysfs: &Path, options: Options) -> Result<Self, ObserveError> {
         // it reads the kernel's types, whether they are wanted or not
-        let loader = thread::spawn(EbpfLoader::new);
+        let loader = thread::Builder::new().spawn(EbpfLoader::new);
+        let loader = loader.map_err(ObserveError::NoThread)?;
         let path = sysfs.join("kernel/btf/vmlinux");
         let bytes = fs::read(&path)
             .map_err(|source| ObserveError::NoBtf { path: path.display().to_string(), source })?;
@@ -144,7 +145,7 @@ impl Observer {
         let names: Vec<_> = POINTS.iter().map(|point| point.name).collect();
         let btf = aya::Btf::parse(&types.only(&names), aya::Endianness::default())?;
         load_all(&mut self.ebpf, &btf, |point| {
-            // its first way is most kernels'; what becomes of it is told where it is attached
+            // the newest kernels have it; what becomes of it is told where it is attached
             let first = point.ways.first().filter(|way| only.is_none_or(|only| only == **way));
             first == Some(&Way::Tracepoint) && Way::Tracepoint.lacks(point.name, types).is_none()
         })?;

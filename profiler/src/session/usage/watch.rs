@@ -1,9 +1,11 @@
 //! One container, over all its starts, as it is looked at.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -23,7 +25,7 @@ use crate::{
     },
     model::{
         harden::read_only::SCRATCH,
-        usage::{Mount, Resources, Root, Socket, Usage},
+        usage::{How, Mount, Resources, Root, Socket, Usage},
     },
     target::cgroup::{self, Cgroup},
 };
@@ -46,12 +48,43 @@ const UNCHANGED: Duration = Duration::from_secs(10);
 /// At how many looks they are read in any case.
 const FIRST: u64 = 3;
 
-/// How long an image is walked over at one look, and at one that may be the last.
-const WALK: Duration = Duration::from_millis(25);
-const LAST_WALK: Duration = Duration::from_millis(500);
+/// How many owners of a mount are kept.
+const MAX_OWNERS: usize = 8;
 
 /// Processor time is compared over this time at the least.
 const BUSY: Duration = Duration::from_millis(500);
+
+/// The images of the containers that are looked at, each once.
+#[derive(Clone, Default)]
+pub struct Images(Rc<RefCell<Vec<Rc<RefCell<Image>>>>>);
+
+impl Images {
+    /// That of these layers.
+    fn of(&self, lowers: Vec<PathBuf>) -> Rc<RefCell<Image>> {
+        let mut images = self.0.borrow_mut();
+        if let Some(known) = images.iter().find(|image| image.borrow().is_of(&lowers)) {
+            return Rc::clone(known);
+        }
+        let image = Rc::new(RefCell::new(Image::new(Path::new(ROOT), lowers)));
+        images.push(Rc::clone(&image));
+        image
+    }
+
+    /// Whether there is nothing left to walk over.
+    pub fn are_walked(&self) -> bool {
+        self.0.borrow().iter().all(|image| image.borrow().is_walked())
+    }
+
+    /// Walks on over one that was not read to its end, for about so long. False when there is none.
+    pub fn walk(&self, time: Duration) -> bool {
+        let images = self.0.borrow();
+        let Some(image) = images.iter().find(|image| !image.borrow().is_walked()) else {
+            return false;
+        };
+        // one that is being removed counts as not read
+        image.borrow_mut().walk(time).is_ok()
+    }
+}
 
 /// What a look came to.
 pub enum Looked {
@@ -70,7 +103,9 @@ pub struct Watch {
     /// The layer outlives a start.
     root: Result<Layer, Root>,
     /// So does the image.
-    image: Option<Image>,
+    image: Option<Rc<RefCell<Image>>>,
+    /// Those of all containers.
+    images: Images,
     ids: Ids,
     /// Where something is mounted.
     points: BTreeSet<PathBuf>,
@@ -106,13 +141,14 @@ struct Opened {
 
 impl Watch {
     /// Nothing is known yet.
-    pub fn new(setup: &CgroupSetup, started: Started) -> Watch {
+    pub fn new(setup: &CgroupSetup, started: Started, images: Images) -> Watch {
         Watch {
             cgroup: find(setup, started.cgroup),
             started,
             opened: None,
             root: Err(Root::Unknown { reason: "it ended before it could be looked at".to_owned() }),
             image: None,
+            images,
             ids: Ids::default(),
             points: BTreeSet::new(),
             occupied: BTreeSet::new(),
@@ -185,7 +221,7 @@ impl Watch {
         self.look_at_resources(&opened);
         let seen = self.look_at_layer();
         self.note_mounts(&opened);
-        self.look_at_image(last);
+        self.ask_image();
         self.opened = Some(opened);
         self.note_gap();
         if seen {
@@ -205,19 +241,22 @@ impl Watch {
         }
     }
 
-    /// Walks on over the image; where it may be the last time, for longer.
-    fn look_at_image(&mut self, last: bool) {
-        let Some(image) = &mut self.image else { return };
-        let walked = image.walk(if last { LAST_WALK } else { WALK });
-        let changed = match &self.root {
+    /// Asks whose it is in the image what was changed, and what is mounted over.
+    fn ask_image(&mut self) {
+        let Some(image) = &self.image else { return };
+        let changes = match &self.root {
             Ok(layer) => layer.changes().0,
             Err(_) => BTreeSet::new(),
         };
-        let changed = changed.iter().map(|change| Path::new(&change.path));
         let mounted = self.mounts.keys().map(|(path, _)| Path::new(path));
-        if walked.and_then(|()| image.ask(changed.chain(mounted))).is_err() {
-            // it is being removed: what is known of it stands, and what is missing counts as not read
-            tracing::debug!("the image of {} cannot be read", self.started.id);
+        let changed = changes.iter().map(|change| match change.how {
+            // its own name is in no image
+            How::Created => Path::new(&change.path).parent().unwrap_or(Path::new("/")),
+            _ => Path::new(&change.path),
+        });
+        if let Err(error) = image.borrow_mut().ask(mounted.chain(changed)) {
+            // it is being removed: what is known of it stands
+            tracing::debug!("the image of {} cannot be asked: {error}", self.started.id);
         }
     }
 
@@ -250,9 +289,7 @@ impl Watch {
         let host = mounts::table(&Path::new(PROC).join("self")).unwrap_or_default();
         let is_of_host = is_of_host(&table, &host);
         let lowers = lowers_of_root(&table).filter(|_| is_of_host);
-        if !self.image.as_ref().zip(lowers.as_ref()).is_some_and(|(image, of)| image.is_of(of)) {
-            self.image = lowers.map(|lowers| Image::new(Path::new(ROOT), lowers));
-        }
+        self.image = lowers.map(|lowers| self.images.of(lowers));
         let layer = Overlay::of_root(&table).and_then(|overlay| {
             if !is_of_host {
                 let reason = "its root is mounted in a namespace of its own".to_owned();
@@ -370,11 +407,10 @@ impl Watch {
             if self.mounts.len() < mounts::MAX_MOUNTS || self.mounts.contains_key(&key) {
                 let known = self.mounts.entry(key).or_default();
                 let bytes = known.bytes.max(mount.bytes);
-                // nobody may be left to ask; whose it was before may have changed since
-                let owners = match mount.owners.is_empty() {
-                    true => std::mem::take(&mut known.owners),
-                    false => mount.owners,
-                };
+                // what root gave away at its start was root's before
+                let mut owners = std::mem::take(&mut known.owners);
+                let room = MAX_OWNERS.saturating_sub(owners.len());
+                owners.extend(mount.owners.iter().take(room).cloned());
                 *known = Mount { bytes, owners, ..mount };
             }
         }
@@ -395,7 +431,7 @@ impl Watch {
             longest_gap_ms: milliseconds(self.longest_gap),
             root,
             occupied: self.occupied.clone(),
-            image: self.image.as_ref().map(|image| image.told(&self.ids)),
+            image: self.image.as_ref().map(|image| image.borrow().told(&self.ids)),
             mounts: self.mounts.values().cloned().collect(),
             users: self.users.all(),
             sockets: self.sockets.clone(),
