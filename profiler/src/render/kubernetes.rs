@@ -162,7 +162,8 @@ fn binds_low(profile: &Profile) -> bool {
         let mut ports = advice.listens.iter().chain(&advice.loopback);
         advice.is_advised() && ports.any(|port| port.port < FIRST_FREE_PORT)
     };
-    user.is_some_and(|user| user.low_port && user.applied().is_some()) || network.is_some_and(is_low)
+    user.is_some_and(|user| user.low_port && user.applied().is_some())
+        || network.is_some_and(is_low)
 }
 
 fn resources(limits: &Limits) -> Option<Yaml> {

@@ -367,10 +367,8 @@ fn next_commands(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> 
     let not_added = harden.map(|harden| harden.not_added(summary.policy.no_new_privileges));
     let not_added = not_added.unwrap_or_default();
     let lines = summary.policy.capabilities.iter().filter(|line| line.class == REQUIRED);
-    let added: Vec<&str> = lines
-        .map(|line| line.name.as_str())
-        .filter(|name| !not_added.contains(name))
-        .collect();
+    let added: Vec<&str> =
+        lines.map(|line| line.name.as_str()).filter(|name| !not_added.contains(name)).collect();
     for command in next::enforce(
         summary.recording,
         summary.policy.no_new_privileges,

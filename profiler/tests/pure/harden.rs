@@ -569,7 +569,11 @@ fn a_user_has_to_get_at_what_root_had() {
         (Change { how: How::Visited, ..directory("/srv/d") }, vec![dir(999)], true),
         (file("/new"), vec![], false),
         (file("/tmp/x"), vec![], true),
-        (file("/srv/d/x"), vec![dir(999), Owned { path: "/srv".into(), mode: 0o700, ..dir(0) }], false),
+        (
+            file("/srv/d/x"),
+            vec![dir(999), Owned { path: "/srv".into(), mode: 0o700, ..dir(0) }],
+            false,
+        ),
     ] {
         let reasons = reasons(written(change.clone(), &originals));
         assert_eq!(reasons.is_empty(), free, "{change:?}: {reasons}");

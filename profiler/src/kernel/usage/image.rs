@@ -13,11 +13,7 @@ use std::{
 
 use rustix::fs::{AtFlags, Dir, FileType, Stat};
 
-use super::{
-    lower::Lowers,
-    text,
-    users::Ids,
-};
+use super::{lower::Lowers, text, users::Ids};
 use crate::model::usage::{self, Owned};
 
 /// How many restricted files are kept.
@@ -204,7 +200,12 @@ impl Image {
         }
     }
 
-    fn add(&mut self, around: &Directory, path: PathBuf, Seen { owner, is_file, layers, .. }: Seen) {
+    fn add(
+        &mut self,
+        around: &Directory,
+        path: PathBuf,
+        Seen { owner, is_file, layers, .. }: Seen,
+    ) {
         if owner.directory {
             let is_long = path.as_os_str().len() > MAX_PATH || around.depth >= MAX_DEPTH;
             if is_long || self.directories.len() >= MAX_WAITING {

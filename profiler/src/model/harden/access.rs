@@ -171,9 +171,10 @@ impl<'a> Originals<'a> {
 
 /// A directory above a path that keeps it out.
 fn barrier<'a>(path: &str, originals: Originals<'a>, who: Identity<'_>) -> Option<&'a Owned> {
-    let mut above = originals.0.iter().filter(|owned| {
-        owned.directory && owned.path != path && is_below(path, &owned.path)
-    });
+    let mut above = originals
+        .0
+        .iter()
+        .filter(|owned| owned.directory && owned.path != path && is_below(path, &owned.path));
     above.find(|owned| !lets(owned, who, Wanted::Read))
 }
 
@@ -228,7 +229,10 @@ fn written(
         let (path, found) = needed(change, originals);
         if let Some(owned) = barrier(path, originals, who) {
             let (around, whose) = (quoted(&owned.path), whose(owned));
-            reasons.insert(format!("{} is written to, and {around} above it is {whose} in the image", quoted(path)));
+            reasons.insert(format!(
+                "{} is written to, and {around} above it is {whose} in the image",
+                quoted(path)
+            ));
         }
         let is_owned = change.how != How::Changed
             || change.file != FileKind::Directory

@@ -13,7 +13,7 @@ use super::{
     Evidence, ReadOnly,
     access::{Identity, barred},
     privileges::name,
-    read_only::{is_below, parent, quoted},
+    read_only::{parent, quoted},
 };
 use crate::model::{
     floor,
@@ -122,7 +122,8 @@ pub(super) fn advise(evidence: &Evidence<'_>, read_only: Option<&ReadOnly>) -> U
     // root may have handed over before the first look
     if runs().all(|run| !starts_as_root(run)) && first.iter().all(|first| first.uid != 0) {
         let groups = users(false).filter(|user| user.first).flat_map(|user| &user.groups);
-        advice.groups = groups.copied().filter(|group| first.iter().all(|ids| ids.gid != *group)).collect();
+        advice.groups =
+            groups.copied().filter(|group| first.iter().all(|ids| ids.gid != *group)).collect();
         advice.users = first;
         advice.already = true;
         advice.why.insert("its first process is this user already".to_owned());
@@ -131,7 +132,9 @@ pub(super) fn advise(evidence: &Evidence<'_>, read_only: Option<&ReadOnly>) -> U
     } else {
         handed_over(evidence, others, read_only, &mut advice);
     }
-    if !advice.already && let Some(read_only) = read_only {
+    if !advice.already
+        && let Some(read_only) = read_only
+    {
         advice.in_memory = read_only.in_memory().map(str::to_owned).collect();
     }
     if !advice.users.is_empty() {
