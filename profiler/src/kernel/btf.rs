@@ -37,8 +37,8 @@ pub struct Btf<'a> {
     strings: usize,
     /// Byte position of each type; index is the type id minus one.
     types: Vec<u32>,
-    /// Ids of the types of each kind that have a name.
-    named: HashMap<u32, Vec<u32>>,
+    /// Where the name is and the id, of each type that has a name, by kind.
+    named: HashMap<u32, Vec<(u32, u32)>>,
 }
 
 impl<'a> Btf<'a> {
@@ -68,7 +68,7 @@ impl<'a> Btf<'a> {
             let (name, info) = (u32_at(bytes, at)?, u32_at(bytes, at + 4)?);
             let (kind, vlen) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
             if name != 0 {
-                btf.named.entry(kind).or_default().push(id);
+                btf.named.entry(kind).or_default().push((name, id));
             }
             at += 12
                 + match kind {
@@ -92,20 +92,19 @@ impl<'a> Btf<'a> {
     /// A blob of the same types by id, up to the last that is wanted, in which only these tracepoints and functions are what they are, and any
     /// other type is a pointer without a name: enough to attach to them, for a reader that keeps in memory whatever it reads.
     #[must_use]
-    pub fn only(&self, names: &[&str]) -> Vec<u8> {
+    pub fn only(&self, tracepoints: &[&str], functions: &[&str]) -> Vec<u8> {
         const HEADER: u32 = 24;
         const NAMELESS: [u32; 3] = [0, KIND_PTR << 24, 0];
         let mut strings = vec![0];
         let mut types = Vec::new();
-        for name in names {
-            for (kind, name) in [(KIND_TYPEDEF, tracepoint(name)), (KIND_FUNC, (*name).to_owned())]
-            {
-                if let Some(id) = self.id(kind, &name) {
-                    let len = types.len().max(id as usize);
-                    types.resize(len, NAMELESS);
-                    types[id as usize - 1] = [strings.len() as u32, kind << 24, 0];
-                    strings.extend(name.bytes().chain([0]));
-                }
+        let tracepoints = tracepoints.iter().map(|name| (KIND_TYPEDEF, tracepoint(name)));
+        let functions = functions.iter().map(|name| (KIND_FUNC, (*name).to_owned()));
+        for (kind, name) in tracepoints.chain(functions) {
+            if let Some(id) = self.id(kind, &name) {
+                let len = types.len().max(id as usize);
+                types.resize(len, NAMELESS);
+                types[id as usize - 1] = [strings.len() as u32, kind << 24, 0];
+                strings.extend(name.bytes().chain([0]));
             }
         }
         let types_len = (types.len() * size_of_val(&NAMELESS)) as u32;
@@ -147,13 +146,14 @@ impl<'a> Btf<'a> {
 
     /// The first type of that kind and name.
     fn id(&self, kind: u32, name: &str) -> Option<u32> {
-        let is_it = |id: &&u32| {
-            let at = self.position(**id).and_then(|at| u32_at(self.bytes, at).ok());
-            let tail = at.and_then(|at| self.bytes.get(self.strings + at as usize..));
-            let rest = tail.and_then(|tail| tail.strip_prefix(name.as_bytes()));
-            rest.is_some_and(|rest| rest.first() == Some(&0))
+        let strings = self.bytes.get(self.strings..)?;
+        let name = [name.as_bytes(), &[0]].concat();
+        // most differ in the first byte already, and there are tens of thousands
+        let is_it = |(at, _): &&(u32, u32)| {
+            let at = *at as usize;
+            strings.get(at) == name.first() && strings[at..].starts_with(&name)
         };
-        self.named.get(&kind)?.iter().find(is_it).copied()
+        self.named.get(&kind)?.iter().find(is_it).map(|(_, id)| *id)
     }
 
     /// Byte position of that type.
@@ -307,7 +307,7 @@ mod tests {
     fn what_is_kept_keeps_its_id() {
         let blob = blob();
         let whole = Btf::parse(&blob).expect("parses");
-        let blob = whole.only(&["x", "f", "none"]);
+        let blob = whole.only(&["x", "none"], &["f", "none"]);
         let only = Btf::parse(&blob).expect("parses");
         assert_eq!(only.types.len(), 7, "what comes after `f` is left out");
         for (kind, name) in [(KIND_TYPEDEF, "btf_trace_x"), (KIND_FUNC, "f")] {

@@ -18,6 +18,7 @@ mod observer;
 mod slots;
 mod stacks;
 mod symbols;
+mod types;
 mod worker;
 
 pub use attach::Way;

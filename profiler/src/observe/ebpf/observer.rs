@@ -8,18 +8,18 @@ use aya::{
     programs::{BtfTracePoint, Program, ProgramError, tp_btf::BtfTracePointLinkId},
 };
 use aya_log::EbpfLogger;
-use fs_err as fs;
 use profiler_common::{
-    globals::{
-        CAPABLE_OPTS, COUNTS_WANTED, FILTERS_WANTED, OFFSETS, REGS_ON_STACK, STACKS_WANTED,
-        TASK_HELPERS,
-    },
+    globals::{COUNTS_WANTED, FILTERS_WANTED, STACKS_WANTED},
     scope::{Control, Slot},
+};
+use rustix::{
+    process::chroot,
+    thread::{UnshareFlags, unshare_unsafe},
 };
 
 use super::{
     arguments,
-    attach::{self, AttachPoint, Attached, Need, POINTS, Way},
+    attach::{AttachPoint, Attached, Need, POINTS, Way},
     drain::{self, Drain, Uncounted},
     error::{ObserveError, load_error, program_error, reason},
     files::Files,
@@ -28,9 +28,10 @@ use super::{
     slots::{self, Candidate, SlotKind, Slots, array, map_error},
     stacks::Stacks,
     symbols::Symbols,
+    types::Types,
 };
 use crate::{
-    kernel::{btf::Btf, version::uname},
+    kernel::version::uname,
     model::recording::Missing,
     observe::evidence::{Evidence, Found},
 };
@@ -81,29 +82,11 @@ impl Observer {
     }
 
     fn load(sysfs: &Path, options: Options) -> Result<Self, ObserveError> {
-        // it reads the kernel's types, whether they are wanted or not
-        let loader = thread::Builder::new().spawn(EbpfLoader::new);
-        let loader = loader.map_err(ObserveError::NoThread)?;
-        let path = sysfs.join("kernel/btf/vmlinux");
-        let bytes = fs::read(&path)
-            .map_err(|source| ObserveError::NoBtf { path: path.display().to_string(), source })?;
-        let btf = Btf::parse(&bytes)?;
-        if let Some(point) = attach::missing(&btf) {
-            return Err(ObserveError::NoTracepoint(point.name));
+        let types = Types::read(sysfs, options.capabilities)?;
+        let mut loader = loader()?;
+        for (global, value) in &types.globals {
+            loader.override_global(global, value, false);
         }
-        let offsets = offsets(&btf)?;
-        let helpers = i32::from(attach::has_task_helpers(&btf));
-        let regs = attach::regs_on_stack(&btf, procfs::page_size());
-        let opts = attach::capable_opts(&btf);
-
-        let mut loader = loader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        loader.btf(None); // the object has nothing to relocate, and the kernel's types take tens of MiB
-        for (offset, value) in OFFSETS.iter().zip(&offsets) {
-            loader.override_global(offset.global, value, false);
-        }
-        loader.override_global(TASK_HELPERS, &helpers, false);
-        loader.override_global(REGS_ON_STACK, &regs, false);
-        loader.override_global(CAPABLE_OPTS, &opts, false);
         let optional = [
             (STACKS_WANTED, "STACKS", i32::from(options.stacks)),
             (COUNTS_WANTED, "COUNTS", i32::from(options.counts)),
@@ -137,17 +120,16 @@ impl Observer {
             second_look: misses::can_be_preempted(&uname()),
             skipped: 0,
         };
-        observer.attach_all(&btf, options.capabilities)?;
+        observer.attach_all(&types, options.capabilities)?;
         Ok(observer)
     }
 
-    fn attach_all(&mut self, types: &Btf<'_>, only: Option<Way>) -> Result<(), ObserveError> {
-        let names: Vec<_> = POINTS.iter().map(|point| point.name).collect();
-        let btf = aya::Btf::parse(&types.only(&names), aya::Endianness::default())?;
+    fn attach_all(&mut self, types: &Types, only: Option<Way>) -> Result<(), ObserveError> {
+        let btf = aya::Btf::parse(&types.attachable, aya::Endianness::default())?;
         load_all(&mut self.ebpf, &btf, |point| {
             // the newest kernels have it; what becomes of it is told where it is attached
             let first = point.ways.first().filter(|way| only.is_none_or(|only| only == **way));
-            first == Some(&Way::Tracepoint) && Way::Tracepoint.lacks(point.name, types).is_none()
+            first == Some(&Way::Tracepoint) && types.lacks(point.name, Way::Tracepoint).is_none()
         })?;
         for point in POINTS {
             match point.need {
@@ -168,14 +150,14 @@ impl Observer {
     fn attach_first(
         &mut self,
         point: &AttachPoint,
-        types: &Btf<'_>,
+        types: &Types,
         btf: &aya::Btf,
         only: Option<Way>,
     ) -> Attached {
         let mut attached = Attached::default();
         for way in point.ways.iter().filter(|way| only.is_none_or(|only| only == **way)) {
-            let outcome = match way.lacks(point.name, types) {
-                Some(reason) => Err(reason),
+            let outcome = match types.lacks(point.name, *way) {
+                Some(reason) => Err(reason.to_owned()),
                 None => self.attach_by(*way, point.name, btf).map_err(|error| {
                     tracing::debug!("{} {}: {error:?}", way.name(), point.name);
                     reason(&error)
@@ -460,18 +442,21 @@ fn give_back() {
     }
 }
 
-/// Values for [`OFFSETS`], in its order.
-fn offsets(btf: &Btf<'_>) -> Result<Vec<i32>, ObserveError> {
-    OFFSETS
-        .iter()
-        .map(|offset| match btf.offset(offset.of, offset.field) {
-            Some(value) => Ok(value as i32),
-            None if offset.required => {
-                Err(ObserveError::NoField { of: offset.of, field: offset.field })
-            }
-            None => Ok(-1),
-        })
-        .collect()
+/// aya's loader, without the kernel's types: the object has nothing to relocate. They take tens of MiB, and `EbpfLoader::new` reads them
+/// whether they are wanted or not; so it is called by a thread whose root has no `/sys`. Where that is not permitted it only takes longer.
+fn loader() -> Result<EbpfLoader<'static>, ObserveError> {
+    let make = || {
+        #[expect(unsafe_code, reason = "no crate offers it safely")]
+        // SAFETY: the files of this thread stay shared with the others, and it runs nothing after this closure.
+        if unsafe { unshare_unsafe(UnshareFlags::FS) }.is_ok() {
+            let _ = chroot("/proc/self/fdinfo");
+        }
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        loader
+    };
+    let thread = thread::Builder::new().spawn(make).map_err(ObserveError::NoThread)?;
+    Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
 
 /// The program for a tracepoint, which has its name.
@@ -493,7 +478,8 @@ fn load_all(
     let mut programs: HashMap<_, _> = ebpf.programs_mut().collect();
     thread::scope(|scope| {
         let mut loading = Vec::new();
-        for point @ AttachPoint { name, need, .. } in POINTS {
+        // the last have most to verify, and begin first
+        for point @ AttachPoint { name, need, .. } in POINTS.iter().rev() {
             let may_fail = *need == Need::Capabilities;
             if may_fail && !hoped(point) {
                 continue;
@@ -542,21 +528,6 @@ mod tests {
 
     use super::*;
     use crate::model::{arch::Abi, syscall};
-
-    #[test]
-    fn a_kernel_that_lacks_what_is_needed_is_refused_with_a_way_out() {
-        let blob = attach::tests::blob(&[], &[], &[]);
-        let btf = Btf::parse(&blob).expect("parses");
-        let no_tracepoint = attach::missing(&btf).expect("none is there");
-        for error in [
-            ObserveError::NoTracepoint(no_tracepoint.name),
-            offsets(&btf).expect_err("no field is there"),
-        ] {
-            let text = error.to_string();
-            assert!(text.starts_with("this kernel is not supported: "), "{text}");
-            assert!(text.contains("\nhint: "), "{text}");
-        }
-    }
 
     /// The kernel side knows some calls by number, on both machines.
     #[test]
