@@ -1,7 +1,7 @@
 //! Tests against real kernels and real engines. `cargo xtask test` sets up what they need and runs them.
 //!
 //! Every test is listed by `--list` as `group::what`. One that cannot run here is reported as ignored, and the reason is
-//! printed before the first test. Two run at a time; those that look at the whole machine run alone. `--fixtures` only builds
+//! printed before the first test. Three run at a time, most of which wait; those that look at the whole machine run alone, after the others. `--fixtures` only builds
 //! the C programs, `--fixtures aarch64` those of the other machine; with PROFILER_KERNEL_HALF set, only the tests run that `cargo xtask vm` wants.
 
 mod arguments;
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         };
     }
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(2);
+    arguments.test_threads.get_or_insert(3);
     let machine = match Machine::find() {
         Ok(machine) => Arc::new(machine),
         Err(error) => {
@@ -72,7 +72,10 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     let mut skips = Vec::new();
     let kernel_half = std::env::var_os("PROFILER_KERNEL_HALF").is_some();
-    for test in tests().into_iter().filter(|test| !kernel_half || test.is_of_kernel_half()) {
+    let mut tests = tests();
+    tests.retain(|test| !kernel_half || test.is_of_kernel_half());
+    tests.sort_by_key(Test::is_alone); // one in the middle would have the others wait
+    for test in tests {
         let (trial, skip) = test.into_trial(&machine, &others, &times);
         trials.push(trial);
         skips.extend(skip);

@@ -66,6 +66,11 @@ impl Test {
         self
     }
 
+    /// Whether no other may run beside it.
+    pub fn is_alone(&self) -> bool {
+        self.alone
+    }
+
     /// The trial for the harness, and why it is skipped, if it is.
     pub fn into_trial(
         self,

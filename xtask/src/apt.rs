@@ -5,18 +5,25 @@
 use anyhow::{Context as _, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::sh::{Cmd, cmd, say};
+use crate::sh::{Cmd, cmd, root, say};
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 const SOURCES: &str = "/etc/apt/sources.list";
 const SOURCE_PARTS: &str = "/etc/apt/sources.list.d";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Installs those of `packages` that are missing. No service is started by it.
+/// Installs those of `packages` that are missing. No service is started by it. Of several at a time in one checkout each waits for the one
+/// before it.
 ///
 /// # Errors
 /// When the machine is not Debian, the caller is not root, or apt fails.
 pub fn ensure(packages: &[&str]) -> Result<()> {
+    if missing(packages)?.is_empty() {
+        return Ok(());
+    }
+    fs_err::create_dir_all(root().join("target"))?;
+    let turn = fs_err::File::create(root().join("target/apt.lock"))?;
+    turn.file().lock()?;
     let missing: Vec<&str> = missing(packages)?;
     if missing.is_empty() {
         return Ok(());
