@@ -48,7 +48,7 @@ pub struct AuditArgs {
     #[arg(required = true, value_name = "CONTAINER|FILE")]
     pub targets: Vec<String>,
 
-    /// Say what this profile shows could go: a profile.json, or a result directory
+    /// Say what this profile shows could go: a profile.json, or a result directory, also of a project
     #[arg(long, value_name = "PROFILE", conflicts_with = "recording")]
     pub profile: Option<PathBuf>,
 
@@ -95,13 +95,13 @@ pub enum AuditFormat {
 
 /// Prints what was found; fails when it is as bad as `--fail-on`.
 pub fn run(args: &AuditArgs) -> Result<ExitCode> {
-    let profile = profile(args)?;
+    let profiles = Profiles::read(args)?;
     let scans: Vec<Scan> = args.scan.iter().map(|path| scan(path)).collect::<Result<_>>()?;
     let mut audited = Vec::new();
     let mut engine = None;
     for target in &args.targets {
         if Path::new(target).is_file() {
-            file(target, profile.as_ref(), &scans, &mut audited)?;
+            file(target, &profiles, &scans, &mut audited)?;
             continue;
         }
         if Path::new(target).is_dir() || is_file_name(target) {
@@ -113,8 +113,7 @@ pub fn run(args: &AuditArgs) -> Result<ExitCode> {
         };
         let facts = container(engine, target, !args.no_files)?;
         let is_only = args.targets.len() == 1;
-        let profile = profile.as_ref().filter(|of| is_only || is_of(of, &facts));
-        audited.push(judged(None, &facts, profile, &scans));
+        audited.push(judged(None, &facts, profiles.of(&facts, is_only), &scans));
     }
     nothing(&audited)?;
     if args.format == AuditFormat::Sarif {
@@ -168,19 +167,55 @@ fn is_file_name(target: &str) -> bool {
     name.contains('/') || [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end))
 }
 
-fn profile(args: &AuditArgs) -> Result<Option<Profile>> {
-    if let Some(path) = &args.profile {
-        let read = input::policy(path)?.profile;
-        let hint = "name a profile.json, or a directory that profiler wrote";
-        return Ok(Some(
-            read.with_context(|| format!("`{}` is no profile\nhint: {hint}", path.display()))?,
-        ));
+/// What shows what could go: nothing, one profile, or those of a project.
+struct Profiles(Vec<Profile>);
+
+impl Profiles {
+    fn read(args: &AuditArgs) -> Result<Self> {
+        if let Some(path) = &args.profile {
+            let services = services(path)?;
+            if !services.is_empty() {
+                return services.iter().map(|path| profile(path)).collect::<Result<_>>().map(Self);
+            }
+            return Ok(Self(vec![profile(path)?]));
+        }
+        let Some(path) = &args.recording else { return Ok(Self(Vec::new())) };
+        let text = input::text(path, "name the recording.json that `profiler record` wrote")?;
+        let recording = ingest::recording::parse(&text)
+            .with_context(|| format!("cannot use `{}`", path.display()))?;
+        Ok(Self(vec![policy::derive(&recording, &policy::Options::default())]))
     }
-    let Some(path) = &args.recording else { return Ok(None) };
-    let text = input::text(path, "name the recording.json that `profiler record` wrote")?;
-    let recording = ingest::recording::parse(&text)
-        .with_context(|| format!("cannot use `{}`", path.display()))?;
-    Ok(Some(policy::derive(&recording, &policy::Options::default())))
+
+    /// The one for this container: by name, or the only one for the only container.
+    fn of(&self, facts: &Facts, is_only: bool) -> Option<&Profile> {
+        match self.0.as_slice() {
+            [profile] if is_only => Some(profile),
+            profiles => profiles.iter().find(|profile| is_of(profile, facts)),
+        }
+    }
+}
+
+/// The result directories below that of a project, by name; none below any other.
+fn services(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() || path.join("profile.json").exists() {
+        return Ok(Vec::new());
+    }
+    let mut services = Vec::new();
+    for entry in fs_err::read_dir(path)? {
+        let path = entry?.path();
+        if path.join("profile.json").is_file() {
+            services.push(path);
+        }
+    }
+    services.sort();
+    Ok(services)
+}
+
+fn profile(path: &Path) -> Result<Profile> {
+    let hint = "name a profile.json, or a directory that profiler wrote";
+    input::policy(path)?
+        .profile
+        .with_context(|| format!("`{}` is no profile\nhint: {hint}", path.display()))
 }
 
 fn scan(path: &Path) -> Result<Scan> {
@@ -242,12 +277,7 @@ fn files(engine: &Engine, id: &str) -> Known<Contents> {
     read().map_err(|error| Unknown::because(format!("the files could not be read: {error}")))
 }
 
-fn file(
-    path: &str,
-    profile: Option<&Profile>,
-    scans: &[Scan],
-    audited: &mut Vec<Audited>,
-) -> Result<()> {
+fn file(path: &str, profiles: &Profiles, scans: &[Scan], audited: &mut Vec<Audited>) -> Result<()> {
     let text = input::text(Path::new(path), "name a container, a compose file or a manifest")?;
     let beside = Path::new(path).parent().unwrap_or(Path::new("."));
     // Compose takes a path from the directory of the first file, which an override need not be in.
@@ -269,10 +299,11 @@ fn file(
         audited.push(Audited { file: Some(path.to_owned()), subject: name, findings });
     }
     let is_only = containers.len() == 1;
-    audited.extend(containers.iter().map(|facts| {
-        judged(Some(path), facts, profile.filter(|of| is_only || is_of(of, facts)), scans)
-    }));
-    if let Some(of) = profile.filter(|of| !is_only && !containers.iter().any(|it| is_of(of, it))) {
+    let judge = |facts| judged(Some(path), facts, profiles.of(facts, is_only), scans);
+    audited.extend(containers.iter().map(judge));
+    if let [of] = profiles.0.as_slice()
+        && !containers.iter().any(|facts| profiles.of(facts, is_only).is_some())
+    {
         tell::note(&format!(
             "the profile is of `{}`, which `{path}` does not name: it is held against none of its containers",
             of.target.name.escape_debug()

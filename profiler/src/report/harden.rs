@@ -187,6 +187,10 @@ fn resources(limits: &Limits, recording: &Recording, rows: &mut Vec<Row>) {
     }
     if let Some(limit) = limits.cpu_millis {
         let value = format!("{}.{}", limit / 1000, limit % 1000 / 100);
-        rows.push(row("processors", value, seen(peak(&|seen| seen.cpu_millis), " thousandths")));
+        rows.push(row(
+            "processors",
+            value,
+            seen(peak(&|seen| seen.cpu_millis), " thousandths of one"),
+        ));
     }
 }

@@ -225,6 +225,18 @@ fn a_profile_is_held_against_the_service_that_it_is_of() {
     let (count, said) = told("other.yaml");
     assert_eq!(count, 0);
     assert!(said.contains("is held against none of its containers"), "{said}");
+
+    for name in ["web", "db"] {
+        recording.target.name = name.to_owned();
+        place.write("recording.json", &render::json::recording(&recording));
+        place.profiler(&["generate", "recording.json", "-o", &format!("all/{name}")]).with(0);
+    }
+    let args = ["audit", "--profile", "all", "--format", "json", "two.yaml"];
+    let said = place.profiler(&args).with(1);
+    assert_eq!(said.stdout.matches("were never used").count(), 2, "each service's own");
+    place.write("none/other.txt", "");
+    let said = place.profiler(&["audit", "--profile", "none", "two.yaml"]).with(2);
+    assert!(said.stderr.contains("cannot read `none/profile.json`"), "{}", said.stderr);
 }
 
 #[test]

@@ -513,6 +513,7 @@ fn a_user_has_to_get_at_what_root_had() {
         (Owned { gid: 999, ..owned("/app/key", 0, 0o640) }, true),
         (owned("/app/key", 999, 0o400), true),
         (owned("/etc/shadow", 0, 0o640), true),
+        (owned("/etc/passwd-", 0, 0o600), true),
         (owned("/etc/shadows", 0, 0o640), false),
         (owned("/var/log/btmp", 0, 0o660), true),
         (owned("/var/log/app/x", 0, 0o660), false),

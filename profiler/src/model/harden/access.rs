@@ -15,15 +15,19 @@ use crate::model::usage::{Change, FileKind, How, Image, Mount, Owned, Root, Usag
 /// As many paths are named of each kind.
 const MAX_PATHS: usize = 8;
 
-/// Files that root has to itself in images of distributions, and that services do not read: of accounts, package managers and root's shell.
-const OF_SYSTEM: [&str; 27] = [
+/// Files that root has to itself in images of distributions, and that services do not read: of accounts and their copies, package managers and root's shell.
+const OF_SYSTEM: [&str; 31] = [
     "/etc/.pwd.lock",
     "/etc/crontabs",
+    "/etc/group-",
     "/etc/gshadow",
     "/etc/gshadow-",
+    "/etc/passwd-",
     "/etc/security/opasswd",
     "/etc/shadow",
     "/etc/shadow-",
+    "/etc/subgid-",
+    "/etc/subuid-",
     "/etc/sudoers",
     "/root/.bash_history",
     "/root/.bashrc",
