@@ -84,8 +84,14 @@ impl SetUp {
     pub fn measure(self, calls: u64, call: Call) -> Result<f64> {
         match self {
             SetUp::Untraced => caller::measure(calls, call, None, &[]),
-            SetUp::Floor => floor(calls, call, &["floor_enter"]),
-            SetUp::FloorBoth => floor(calls, call, &["floor_enter", "floor_exit"]),
+            SetUp::Floor => {
+                let _attached = floor(&["floor_enter"])?;
+                caller::measure(calls, call, None, &[])
+            }
+            SetUp::FloorBoth => {
+                let _attached = floor(&["floor_enter", "floor_exit"])?;
+                caller::measure(calls, call, None, &[])
+            }
             _ => self.recorder(calls, call),
         }
     }
@@ -120,8 +126,8 @@ impl SetUp {
     }
 }
 
-/// With empty programs attached.
-fn floor(calls: u64, call: Call, programs: &[&str]) -> Result<f64> {
+/// Empty programs, attached until they are dropped.
+pub fn floor(programs: &[&str]) -> Result<Ebpf> {
     let mut ebpf = Ebpf::load(FLOOR)?;
     for name in programs {
         let program: &mut RawTracePoint =
@@ -129,5 +135,5 @@ fn floor(calls: u64, call: Call, programs: &[&str]) -> Result<f64> {
         program.load()?;
         program.attach(&name.replace("floor_", "sys_"))?;
     }
-    caller::measure(calls, call, None, &[])
+    Ok(ebpf)
 }

@@ -1,4 +1,5 @@
-//! Throughput of servers in containers, recorded against not: each time between two that are not, so that what drifts does not count.
+//! Throughput of servers in containers, recorded and under the floor against neither: each time between two that are not, so that what drifts
+//! does not count. A server and its client share one CPU, so that what is compared is their work and not the scheduler's placing.
 
 use std::{
     fmt::Write as _,
@@ -8,13 +9,16 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::recorder::Recorder;
+use crate::{attached, recorder::Recorder};
 
 /// Rounds of each server and filter; their median counts.
 const ROUNDS: usize = 5;
 
 /// Seconds of load in a measurement.
 const SECONDS: &str = "4";
+
+/// The CPU of the servers and their clients.
+const CPU: &str = "1";
 
 /// How long the recorder runs before it is measured: by then `sys_exit` is detached, if it ever is.
 const SETTLED: Duration = Duration::from_secs(8);
@@ -39,7 +43,7 @@ const SERVERS: [Server; 3] = [
         name: "redis",
         options: &[],
         ready: "docker run --rm --entrypoint redis-cli localhost/redis:1 -h $A ping",
-        load: "docker run --rm --entrypoint timeout localhost/redis:1 $S redis-benchmark -h $A -t get -n 100000000 -q \
+        load: "docker run --rm --cpuset-cpus $CPU --entrypoint timeout localhost/redis:1 $S redis-benchmark -h $A -t get -n 100000000 -q \
                | tr '\\r' '\\n' | sed -n 's|.*rps=[0-9.]* (overall: \\([0-9.]*\\)).*|\\1|p' | tail -n 1",
         loaded_by: "redis-benchmark -t get",
     },
@@ -47,14 +51,14 @@ const SERVERS: [Server; 3] = [
         name: "nginx",
         options: &[],
         ready: "curl -fsS http://$A/healthz",
-        load: "wrk -t 1 -c 20 -d ${S}s http://$A/ | sed -n 's|^Requests/sec: *||p'",
+        load: "taskset -c $CPU wrk -t 1 -c 20 -d ${S}s http://$A/ | sed -n 's|^Requests/sec: *||p'",
         loaded_by: "wrk -t 1 -c 20",
     },
     Server {
         name: "postgres",
         options: &["-e", "POSTGRES_PASSWORD=secret", "-e", "POSTGRES_DB=app"],
         ready: "docker run --rm -e PGPASSWORD=secret --entrypoint pgbench localhost/postgres:1 -h $A -U postgres -i -q app",
-        load: "docker run --rm -e PGPASSWORD=secret --entrypoint pgbench localhost/postgres:1 -h $A -U postgres -S -c 4 -T $S app \
+        load: "docker run --rm --cpuset-cpus $CPU -e PGPASSWORD=secret --entrypoint pgbench localhost/postgres:1 -h $A -U postgres -S -c 4 -T $S app \
                | sed -n 's|^tps = \\([0-9.]*\\).*|\\1|p'",
         loaded_by: "pgbench -S -c 4",
     },
@@ -67,30 +71,40 @@ const FILTERS: [(&str, &[&str]); 2] =
 /// Measures each server under each filter and gives the table.
 pub fn table() -> Result<String> {
     let mut table = String::from(
-        "| server | load | filter | a second | recorded | ratio | least and most |\n|---|---|---|---:|---:|---:|---:|\n",
+        "| server | load | filter | a second | floor | recorded | least and most |\n|---|---|---|---:|---:|---:|---:|\n",
     );
     for server in &SERVERS {
         for (filter, options) in FILTERS {
-            let pairs = server.measure(options)?;
-            let plain = median(pairs.iter().map(|(plain, _)| *plain));
-            let recorded = median(pairs.iter().map(|(_, recorded)| *recorded));
-            let ratios: Vec<f64> = pairs.iter().map(|(plain, recorded)| recorded / plain).collect();
-            let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-            let most = ratios.iter().copied().fold(0.0, f64::max);
-            let ratio = median(ratios.into_iter());
+            let rounds = server.measure(options)?;
+            let plain = median(rounds.iter().map(|round| round.plain));
+            let floor = median(rounds.iter().map(|round| round.floor / round.plain));
+            let ratios = || rounds.iter().map(|round| round.recorded / round.plain);
+            let least = ratios().fold(f64::INFINITY, f64::min);
+            let most = ratios().fold(0.0, f64::max);
             let _ = writeln!(
                 table,
-                "| {} | `{}` | {filter} | {plain:.0} | {recorded:.0} | {ratio:.3} | {least:.3} to {most:.3} |",
-                server.name, server.loaded_by
+                "| {} | `{}` | {filter} | {plain:.0} | {floor:.3} | {:.3} | {least:.3} to {most:.3} |",
+                server.name,
+                server.loaded_by,
+                median(ratios())
             );
         }
     }
     Ok(table)
 }
 
+/// Requests a second of one round.
+struct Round {
+    /// With nothing attached, on average before and after.
+    plain: f64,
+    /// With an empty program on `sys_enter`.
+    floor: f64,
+    /// By a recorder.
+    recorded: f64,
+}
+
 impl Server {
-    /// Requests per second of each round: not recorded, on average before and after, and recorded.
-    fn measure(&self, options: &[&str]) -> Result<Vec<(f64, f64)>> {
+    fn measure(&self, options: &[&str]) -> Result<Vec<Round>> {
         let container = Container::start(self, options)?;
         let load = || -> Result<f64> {
             let text = shell(self.load, &container.address)?;
@@ -98,19 +112,22 @@ impl Server {
         };
         load()?; // warm up
         let mut before = load()?;
-        let mut pairs = Vec::new();
+        let mut rounds = Vec::new();
         for round in 0..ROUNDS {
             eprintln!("{} {options:?}: round {} of {ROUNDS}", self.name, round + 1);
+            let attached = attached::floor(&["floor_enter"])?;
+            let floor = load()?;
+            drop(attached);
             let dir = tempfile::tempdir()?;
             let recorder = Recorder::start(dir.path(), &["--container", &container.name])?;
             std::thread::sleep(SETTLED);
             let recorded = load()?;
             recorder.interrupt()?;
             let after = load()?;
-            pairs.push(((before + after) / 2.0, recorded));
+            rounds.push(Round { plain: (before + after) / 2.0, floor, recorded });
             before = after;
         }
-        Ok(pairs)
+        Ok(rounds)
     }
 }
 
@@ -125,7 +142,7 @@ impl Container {
         let name = format!("profiler-bench-{}-{}", std::process::id(), server.name);
         let image = format!("localhost/{}:1", server.name);
         let mut container = Self { name, address: String::new() };
-        let mut words = vec!["run", "-d", "--name", &container.name];
+        let mut words = vec!["run", "-d", "--cpuset-cpus", CPU, "--name", &container.name];
         words.extend(server.options);
         words.extend(options);
         words.push(&image);
@@ -154,7 +171,9 @@ fn docker(words: &[&str]) -> Result<String> {
 }
 
 fn shell(script: &str, address: &str) -> Result<String> {
-    output(Command::new("sh").args(["-c", script]).env("A", address).env("S", SECONDS))
+    output(
+        Command::new("sh").args(["-c", script]).env("A", address).env("S", SECONDS).env("CPU", CPU),
+    )
 }
 
 fn output(command: &mut Command) -> Result<String> {
