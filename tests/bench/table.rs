@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+/// How much of the time of an untraced call the floor has to add to be told from noise.
+const MEASURABLE: f64 = 0.02;
+
 /// The measurements of one set-up, in nanoseconds per call.
 pub struct Row {
     call: &'static str,
@@ -32,7 +35,7 @@ impl Row {
 }
 
 /// A Markdown table. The first row of each series is untraced, the second the floor; the last column is what was added to a
-/// call, as a ratio to what the floor adds.
+/// call, as a ratio to what the floor adds; none where that is lost in what the call itself takes.
 pub fn markdown(series: &[Vec<Row>]) -> String {
     let mut text = String::from(
         "| call | set-up | ns per call | added | of the floor's |\n|---|---|---:|---:|---:|\n",
@@ -43,13 +46,12 @@ pub fn markdown(series: &[Vec<Row>]) -> String {
         for row in rows {
             let ns = row.least();
             let added = ns - untraced;
-            let _ = writeln!(
-                text,
-                "| {} | {} | {ns:.0} | {added:.0} | {:.2} |",
-                row.call,
-                row.name,
-                added / floor
-            );
+            let ratio = match floor > untraced * MEASURABLE {
+                true => format!("{:.2}", added / floor),
+                false => "-".to_owned(),
+            };
+            let _ =
+                writeln!(text, "| {} | {} | {ns:.0} | {added:.0} | {ratio} |", row.call, row.name);
         }
     }
     text
