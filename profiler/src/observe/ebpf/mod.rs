@@ -1,6 +1,6 @@
 //! The eBPF observer: the only code that names aya.
 //!
-//! `attach` is the ordered table of what is attached; `observer` loads, arms and stops; `slots`
+//! `attach` is the ordered table of what is attached; `types` reads what the running kernel has of it; `observer` loads, arms and stops; `slots`
 //! owns which cgroup belongs to which target; `arguments` says which arguments are kept; `labels` where a target writes; `drain` turns maps into facts; `callers` tells real capability
 //! checks from probes.
 
