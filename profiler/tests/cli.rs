@@ -44,7 +44,7 @@ fn usage_errors() {
         &["record", "--harden", "--", "true"],
         &["record", "--harden", "user", "--container", "cc"],
         &["record", "--harden", "read-only,user", "--container", "cc"],
-        &["record", "users", "--container", "cc"],
+        &["record", "user", "--container", "cc"],
         &["record", "--project", "Shop"],
         &["record", "--harden=user,network", "--cgroup", "/x"],
         &["record", "--harden=users", "--container", "cc"],
@@ -99,7 +99,7 @@ fn the_files_that_an_override_is_added_to_stay_in_its_head() {
     let dir = tempfile::tempdir().expect("a directory");
     let service = include_str!("data/used.json")
         .replacen("\"container\"", "\"service\"", 1)
-        .replacen("\"user\":", "\"compose_service\": \"web\", \"user\":", 1);
+        .replace("\"user\":", "\"compose_service\": \"web\", \"user\":");
     fs_err::write(dir.path().join("used.json"), &service).expect("a file");
     let generate = || {
         let mut command = Command::cargo_bin("profiler").expect("built");

@@ -468,7 +468,8 @@ pub fn with_hint(mut error: clap::Error) -> clap::Error {
         return error;
     };
     let is_one = |name: &str| Hardening::from_str(name, false).is_ok();
-    if error.kind() == ErrorKind::UnknownArgument && word.split(',').all(is_one) {
+    let is_asked = std::env::args_os().any(|typed| typed == "--harden");
+    if is_asked && error.kind() == ErrorKind::UnknownArgument && word.split(',').all(is_one) {
         let hint = format!("its value is joined with `=`: --harden={word}");
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
     }
