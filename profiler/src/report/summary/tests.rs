@@ -299,7 +299,7 @@ proptest! {
         policy.capabilities[0].reasons = vec![evil.clone()];
         let mut out = Vec::new();
         let files = [WrittenFile { path: evil.clone(), purpose: "x" }];
-        let base = crate::render::compose::base(&[&evil]);
+        let base = crate::model::shell::join(["-f", &evil]);
         let summary = Summary {
             recording: &recording, policy: &policy, dir: &evil, files: &files,
             base: &base, given: Some(std::slice::from_ref(&evil)),
