@@ -40,8 +40,12 @@ fn help() {
 
 #[test]
 fn usage_errors() {
-    let cases: [&[&str]; 12] = [
+    let cases: [&[&str]; 16] = [
         &["record", "--harden", "--", "true"],
+        &["record", "--harden", "user", "--container", "cc"],
+        &["record", "--harden", "read-only,user", "--container", "cc"],
+        &["record", "user", "--container", "cc"],
+        &["record", "--project", "Shop"],
         &["record", "--harden=user,network", "--cgroup", "/x"],
         &["record", "--harden=users", "--container", "cc"],
         &["record", "--harden=", "--container", "cc"],
@@ -91,6 +95,37 @@ fn advice_is_told_with_its_evidence_and_what_stands_in_the_way() {
 }
 
 #[test]
+fn the_files_that_an_override_is_added_to_stay_in_its_head() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let service = include_str!("data/used.json")
+        .replacen("\"container\"", "\"service\"", 1)
+        .replace("\"user\":", "\"compose_service\": \"web\", \"user\":");
+    fs_err::write(dir.path().join("used.json"), &service).expect("a file");
+    let generate = || {
+        let mut command = Command::cargo_bin("profiler").expect("built");
+        command.args(["generate", "used.json", "--into", "out"]).current_dir(dir.path());
+        let output = command.output().expect("runs");
+        assert!(output.status.success(), "{output:?}");
+        let told = String::from_utf8(output.stderr).expect("UTF-8");
+        told.lines().last().unwrap_or_default().trim().to_owned()
+    };
+    // what it was started with, and on which volumes, is compose's to say: there is no `docker run` of a service
+    let command = |base: &str| format!("docker compose {base} -f out/compose.yaml up web");
+    assert_eq!(generate(), command("-f compose.yaml"));
+    let path = dir.path().join("out/compose.yaml");
+    let unknown = fs_err::read_to_string(&path).expect("written");
+    let head = "-f docker-compose.yml -f more.yml -f THIS_FILE up";
+    let known = unknown.replace("-f compose.yaml -f THIS_FILE up", head);
+    assert!(known.contains(head), "{known}");
+    fs_err::write(&path, &known).expect("writes");
+    assert_eq!(generate(), command("-f docker-compose.yml -f more.yml"));
+    assert_eq!(fs_err::read_to_string(&path).expect("written"), known);
+    fs_err::write(&path, known.replace("more.yml", "a;reboot")).expect("writes");
+    assert_eq!(generate(), command("-f compose.yaml"), "it is to be pasted");
+    assert_eq!(fs_err::read_to_string(&path).expect("written"), unknown);
+}
+
+#[test]
 fn recordings_that_are_none() {
     let args = ["generate", "recording.json", "-o", "out"];
     let all: Vec<String> =
@@ -135,8 +170,10 @@ fn files_are_audited() {
     volumes: ['/var/run/docker.sock:/s']
     environment: {TOKEN: hunter2}
 ";
-    let cases: [&[&str]; 7] = [
+    let cases: [&[&str]; 9] = [
         &["audit", "compose.yaml"],
+        &["audit", "server.py"],
+        &["audit", "chart.yaml"],
         &["audit", "empty.yaml", "--fail-on", "note"],
         &["audit", "broken.yaml"],
         &["audit", "compose.yaml", "--format", "markdown", "--scan", "none.json"],
@@ -152,6 +189,11 @@ fn files_are_audited() {
             "services:\n  web:\n    environment:\n      TOKEN: hunter2\n       B: hunter2\n",
         ),
         ("x.json", "{}"),
+        ("server.py", "import os\nprint(f'{os.getpid()}: ready'): [\n"),
+        (
+            "chart.yaml",
+            "kind: Deployment\n{{- if .Values.web }}\napiVersion: apps/v1\n{{- end }}\n",
+        ),
     ];
     let all: Vec<String> = cases.iter().map(|args| transcript(args, &files)).collect();
     insta::assert_snapshot!("audit", all.join("\n"));

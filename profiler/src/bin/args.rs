@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgGroup, Args, Parser, Subcommand, ValueEnum,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use profiler::{
     model::{
         arch::Abi, harden::Kind, lint::libseccomp::Version, profile, purpose::RuntimeChoice,
@@ -457,6 +460,20 @@ impl Hardening {
             Hardening::Resources => &[Kind::Resources],
         }
     }
+}
+
+/// Tells whoever typed `--harden user` how a value is given to it: it may stand without one, so what follows is not taken for its.
+pub fn with_hint(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let is_one = |name: &str| Hardening::from_str(name, false).is_ok();
+    let is_asked = std::env::args_os().any(|typed| typed == "--harden");
+    if is_asked && error.kind() == ErrorKind::UnknownArgument && word.split(',').all(is_one) {
+        let hint = format!("its value is joined with `=`: --harden={word}");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
+    }
+    error
 }
 
 /// The answer to `--harden` for what is in no container.

@@ -30,7 +30,7 @@ use profiler::{
         verdict::{self, Basis},
     },
     observe::ebpf::Options,
-    render,
+    render::{self, compose},
     report::verify::{self as report, Document, Mode, Ran, Verdict},
     session::{
         store,
@@ -43,6 +43,7 @@ use crate::{
     args::Format,
     context, exit,
     input::{self, PolicyInput},
+    stack,
     tell::Teller,
     verify::VerifyArgs,
 };
@@ -168,7 +169,7 @@ pub fn verified(args: &VerifyArgs, input: &PolicyInput, debug: bool) -> Result<D
         command: args.run.command.clone(),
         observe: Options { debug, filters: true, ..Options::default() },
     };
-    let mut teller = Teller::new();
+    let mut teller = Teller::new(None);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let verified = runtime.block_on(async {
         let docker = match plan.place {
@@ -427,18 +428,11 @@ fn next(args: &VerifyArgs, input: &PolicyInput, document: &Document) -> Vec<Stri
     let to = destination(input, document.target.kind);
     let mut next = Vec::new();
     if !document.in_force.faults.is_empty() && args.run.container.is_some() {
-        let compose = home(input).join("compose.yaml");
-        let compose = compose.to_string_lossy();
-        next.push(shell::join([
-            "docker",
-            "compose",
-            "-f",
-            "compose.yaml",
-            "-f",
-            &compose,
-            "up",
-            "-d",
-        ]));
+        let home = home(input);
+        let base = stack::known_base(&home.into()).unwrap_or(compose::ANY_BASE.to_owned());
+        let file = home.join("compose.yaml");
+        let options = shell::join(["-f", &file.to_string_lossy(), "up", "-d"]);
+        next.push(format!("docker compose {base} {options}"));
     }
     if document.denials.iter().any(|denial| denial.expected.is_none()) {
         match (&args.run.recording, document.mode) {

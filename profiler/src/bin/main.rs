@@ -38,7 +38,7 @@ use clap::Parser as _;
 use crate::args::{Cli, Verb};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| args::with_hint(error).exit());
     tell::init_log(cli.debug);
     tell::init_color(cli.color);
     let done = match cli.verb {

@@ -421,6 +421,9 @@ fn write(profile: &Profile, home: &Path, dir: &Path) -> Result<()> {
     let mut files =
         bundle::bundle(recording.as_ref().unwrap_or(&none), profile, &dir.to_string_lossy());
     files.retain(|(name, _)| recording.is_some() || *name != "recording.json");
+    if let Some(base) = stack::known_base(&home.into()).or_else(|| stack::known_base(&dir.into())) {
+        stack::name_base(&mut files, &base);
+    }
     store::write(dir, &files)?;
     stack::renew(dir)?;
     let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();

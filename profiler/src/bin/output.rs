@@ -1,6 +1,6 @@
 //! A result on its way out: joined with what is committed, then the files of a target's directory, then its summary.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, bail};
 use profiler::{
@@ -12,8 +12,9 @@ use profiler::{
         recording::Recording,
         union,
     },
-    render::bundle,
+    render::{bundle, compose},
     session::store::{self, Place},
+    target::compose::Project,
 };
 
 use crate::{stack, tell};
@@ -38,8 +39,11 @@ pub struct Choices {
     pub arguments: Option<Arguments>,
     /// The advice to carry; when absent, that which the committed one has.
     pub harden: Option<BTreeSet<Kind>>,
-    /// The directory from which compose takes paths; when absent, this process's.
-    pub project: Option<PathBuf>,
+    /// What compose says of the project's files, whose directory is the one from which it takes paths; when absent, that is this
+    /// process's, and the names of the files are those that the override at hand has.
+    pub project: Option<Project>,
+    /// The arguments up to the command, when this records.
+    pub given: Option<Vec<String>>,
 }
 
 impl Choices {
@@ -148,15 +152,21 @@ pub fn write(
         }
     };
     let dir = &place.path();
-    let seen = stack::seen_from(choices.project.as_deref(), dir);
-    let files = bundle::bundle(&recording, &profile, &seen.to_string_lossy());
+    let seen = stack::seen_from(choices.project.as_ref().map(Project::directory), dir);
+    let mut files = bundle::bundle(&recording, &profile, &seen.to_string_lossy());
     let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
     check_own(place, &names)?;
+    let (here, there) = choices.project.as_ref().map(stack::bases).unzip();
+    let there = there.flatten().or_else(|| stack::known_base(place));
+    if let Some(base) = &there {
+        stack::name_base(&mut files, base);
+    }
     store::write(place.clone(), &files)?;
     let stale: Vec<&str> =
         bundle::NAMES.into_iter().filter(|name| !is_foreign(place, name)).collect();
     store::remove_stale(place.clone(), &files, &stale)?;
-    tell::summary(&recording, &profile, dir, &files);
+    let base = here.or(there).unwrap_or(compose::ANY_BASE.to_owned());
+    tell::summary(&recording, &profile, dir, &files, &base, choices.given.as_deref());
     Ok(recording)
 }
 

@@ -1,6 +1,12 @@
 //! `profiler record`: from what was typed to a plan, and from the outcome to files and a summary.
 
-use std::{collections::BTreeSet, ffi::OsStr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeSet,
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Result, bail};
 use profiler::{
@@ -103,7 +109,8 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
         seal: Some(Seal { filter: own_filter(&args, of_engine)? }),
     };
 
-    let mut teller = Teller::new();
+    let project = chosen.as_ref().map(|chosen| chosen.stack.project.as_str());
+    let mut teller = Teller::new(project);
     let outcome = runtime.block_on(async {
         if let Some(place) = named {
             let cgroup = CgroupPlan { place, wait: !args.no_wait };
@@ -122,14 +129,33 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
         Ok(session::record_containers(plan, containers, &docker, tell).await?)
     });
     teller.end();
-    let file = chosen.as_ref().and_then(|chosen| chosen.file.as_ref());
     let choices = Choices {
         arguments: args.narrow.choice(),
         harden: args.harden.kinds(),
-        project: file.map(|file| file.directory().to_owned()),
+        project: chosen.as_ref().and_then(|chosen| chosen.file.clone()),
+        given: given(std::env::args_os().skip(1)),
         ..Choices::default()
     };
     Ok(write(&outcome?, &dirs, &choices, committed, chosen.as_ref()).into())
+}
+
+/// What was typed before the command, for hints to begin with; without what each of them decides for itself, and what holds for one
+/// run alone. `None` where a process was named, which is not there the next time.
+fn given(typed: impl Iterator<Item = OsString>) -> Option<Vec<String>> {
+    let mut given = Vec::new();
+    let mut typed = typed.map(|word| word.to_string_lossy().into_owned());
+    while let Some(word) = typed.next() {
+        match word.as_str() {
+            "--" => break,
+            "--pid" => return None,
+            _ if word.starts_with("--pid=") => return None,
+            "--restart" | "--wait" | "--no-wait" => {}
+            "--ready-fd" => drop(typed.next()),
+            _ if word.starts_with("--ready-fd=") => {}
+            _ => given.push(word),
+        }
+    }
+    Some(given)
 }
 
 /// The filter for the recorder itself, made by `cargo xtask self-profile`. Not on other machines than it was made on; and not with
@@ -374,6 +400,19 @@ mod tests {
             0
         );
         assert!(dir.path().join("a/seccomp.json").exists());
+    }
+
+    #[test]
+    fn hints_begin_with_what_was_typed_before_the_command() {
+        let given =
+            |typed: &str| given(typed.split(' ').map(OsString::from)).map(|it| it.join(" "));
+        let typed = "record --project shop --service worker --harden=read-only,user -o o/int";
+        assert_eq!(given(typed).as_deref(), Some(typed));
+        let more =
+            format!("{typed} --restart --no-wait --ready-fd 3 --ready-fd=3 -- make --restart");
+        assert_eq!(given(&more).as_deref(), Some(typed));
+        assert_eq!(given("record --pid 7 -o out"), None);
+        assert_eq!(given("record --pid=7"), None);
     }
 
     #[test]

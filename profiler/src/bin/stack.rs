@@ -5,7 +5,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use profiler::{
     ingest,
     model::{
@@ -19,7 +19,10 @@ use profiler::{
         Stack,
         store::{self, Place},
     },
-    target::{compose as client, docker::is_name},
+    target::{
+        compose::{self as client, ComposeError},
+        docker::is_name,
+    },
 };
 use serde_json::Value;
 
@@ -38,6 +41,9 @@ pub struct Chosen {
 }
 
 /// Finds out which project and services are meant; `None` when none is.
+///
+/// # Errors
+/// When what was typed is neither a project's name nor a file that compose reads, or a service is none of its.
 pub async fn choose(args: &RecordArgs) -> Result<Option<Chosen>> {
     if args.project.is_none() && args.services.is_empty() {
         return Ok(None);
@@ -55,7 +61,7 @@ pub async fn choose(args: &RecordArgs) -> Result<Option<Chosen>> {
         return Ok(Some(Chosen { stack, file: None }));
     }
     let path = args.project.as_deref().unwrap_or(Path::new("."));
-    let file = client::read(path).await?;
+    let file = client::read(path).await.map_err(|error| misnamed(named, error))?;
     let services = Some(distinct(&file.choose(&args.services)?));
     let stack = Stack { project: file.name.clone(), services, declared: true, one_off };
     Ok(Some(Chosen { stack, file: Some(file) }))
@@ -65,6 +71,18 @@ pub async fn choose(args: &RecordArgs) -> Result<Option<Chosen>> {
 fn is_project(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
+}
+
+/// Says that a name has no capital letters where nothing else keeps this from being one.
+fn misnamed(typed: Option<&str>, error: ComposeError) -> anyhow::Error {
+    let name = typed.unwrap_or_default().to_lowercase();
+    match error {
+        ComposeError::NoFile { .. } if typed != Some(&name) && is_project(&name) => anyhow!(
+            "there is no compose file `{}`, and a project's name has no capital letters\nhint: profiler record --project {name}",
+            typed.unwrap_or_default()
+        ),
+        error => error.into(),
+    }
 }
 
 fn distinct(services: &[String]) -> Vec<String> {
@@ -87,6 +105,36 @@ pub fn seen_from(project: Option<&Path>, dir: &Path) -> PathBuf {
         Some(up.chain(whole.components().skip(shared)).collect())
     };
     relative().unwrap_or_else(|| dir.to_owned())
+}
+
+/// The options that name a project's files, for whoever starts here, and for whoever starts from the project's own directory: `None`
+/// where one of them is not below it, for its path is this machine's.
+pub fn bases(file: &client::Project) -> (String, Option<String>) {
+    let here: Vec<_> = file.files.iter().map(|file| file.to_string_lossy()).collect();
+    let whole =
+        |dir: &Path| if dir.as_os_str().is_empty() { Path::new(".") } else { dir }.canonicalize();
+    let project = whole(file.directory()).ok();
+    let below = |file: &PathBuf| {
+        // not the file's own, which may be a link
+        let dir = whole(file.parent()?).ok()?;
+        let path = dir.strip_prefix(project.as_ref()?).ok()?.join(file.file_name()?);
+        Some(path.to_string_lossy().into_owned())
+    };
+    let there: Option<Vec<String>> = file.files.iter().map(below).collect();
+    (compose::base(&here), there.map(|files| compose::base(&files)))
+}
+
+/// The options that the override in `place` names the project's files by, if it is profiler's.
+pub fn known_base(place: &Place) -> Option<String> {
+    let text = place.read(OVERRIDE).ok()??;
+    compose::base_of(&text).map(str::to_owned)
+}
+
+/// Lets the override among `files` name its project's own files by these options.
+pub fn name_base(files: &mut [(&'static str, String)], base: &str) {
+    for (_, text) in files.iter_mut().filter(|(name, _)| *name == OVERRIDE) {
+        *text = compose::with_base(text, base);
+    }
 }
 
 /// Writes the override for all services whose profiles are in `place`, each in a directory of its own, and tells of what no override can do.
@@ -118,14 +166,20 @@ pub fn write(place: &Place, chosen: &Chosen, recordings: &[(&str, &Recording)]) 
     let text =
         compose::render_project(services.iter().map(|(profile, dir)| (*profile, dir.as_str())));
     check(place)?;
-    store::write(place.clone(), &[(OVERRIDE, text)])?;
+    let (here, there) = file.map(bases).unzip();
+    let there = there.flatten().or_else(|| known_base(place));
+    let mut files = [(OVERRIDE, text)];
+    if let Some(base) = &there {
+        name_base(&mut files, base);
+    }
+    store::write(place.clone(), &files)?;
     let path = place.path().join(OVERRIDE);
-    let base = file.map_or(vec![OVERRIDE.into()], |file| file.files.clone());
-    let files = base.iter().chain([&path]);
-    let options = files.flat_map(|file| ["-f".into(), file.to_string_lossy()]);
-    let words = ["docker".into(), "compose".into()].into_iter().chain(options).chain(["up".into()]);
+    let here = here.or(there).unwrap_or(compose::ANY_BASE.to_owned());
     tell::note(&format!("override for all services: {}", path.display()));
-    tell::note(&format!("  {}", shell::join(words)));
+    tell::note(&format!(
+        "  docker compose {here} {}",
+        shell::join(["-f", &path.to_string_lossy(), "up"])
+    ));
     Ok(())
 }
 
@@ -140,7 +194,7 @@ pub fn check(place: &Place) -> Result<()> {
             other.display()
         );
     }
-    if override_in(place)?.is_some_and(|text| !text.starts_with(compose::PROJECT_HEAD)) {
+    if override_in(place)?.is_some_and(|text| !text.starts_with(compose::PROJECT_FIRST_LINE)) {
         bail!(
             "`{}` was not written by profiler, and would be replaced\nhint: write elsewhere with `-o DIR`",
             place.path().join(OVERRIDE).display()
@@ -159,7 +213,7 @@ pub fn renew(dir: &Path) -> Result<()> {
     let Some(above) = dir.parent() else { return Ok(()) };
     let place = Place::from(above);
     let Ok(Some(text)) = override_in(&place) else { return Ok(()) };
-    if !text.starts_with(compose::PROJECT_HEAD) {
+    if !text.starts_with(compose::PROJECT_FIRST_LINE) {
         return Ok(());
     }
     let known = paths(&text).with_context(|| {
@@ -172,6 +226,10 @@ pub fn renew(dir: &Path) -> Result<()> {
         Some((profile, dir.as_str()))
     });
     let renewed = compose::render_project(services);
+    let renewed = match compose::base_of(&text) {
+        Some(base) => compose::with_base(&renewed, base),
+        None => renewed,
+    };
     if renewed != text {
         store::write(place, &[(OVERRIDE, renewed)])?;
         tell::note(&format!("brought up to date: {}", above.join(OVERRIDE).display()));
@@ -273,7 +331,7 @@ mod tests {
         let file = file.map(|services| client::Project {
             name: "shop".into(),
             services: services.iter().map(|name| (*name).to_owned()).collect(),
-            files: vec!["compose.yaml".into()],
+            files: vec!["docker-compose.yml".into()],
         });
         Chosen { stack, file }
     }
@@ -286,6 +344,25 @@ mod tests {
         for path in ["", ".", "./shop", "shop.yaml", "a/b", "Shop", "-x", "_x", "ü"] {
             assert!(!is_project(path), "{path}");
         }
+    }
+
+    #[test]
+    fn the_projects_files_are_named_as_they_are_seen_and_never_by_this_machines_paths() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let top = dir.path();
+        std::fs::create_dir_all(top.join("app/more")).expect("creates");
+        let of = |files: &[&str]| client::Project {
+            name: "shop".into(),
+            services: vec![],
+            files: files.iter().map(|file| top.join(file)).collect(),
+        };
+        let (here, there) = bases(&of(&["app/docker-compose.yml", "app/more/a b.yaml"]));
+        let top = top.display();
+        assert_eq!(here, format!("-f {top}/app/docker-compose.yml -f '{top}/app/more/a b.yaml'"));
+        assert_eq!(there.as_deref(), Some("-f docker-compose.yml -f 'more/a b.yaml'"));
+        assert_eq!(bases(&of(&["app/compose.yaml", "base.yaml"])).1, None, "it is elsewhere");
+        let plain = client::Project { files: vec!["compose.yml".into()], ..of(&[]) };
+        assert_eq!(bases(&plain), ("-f compose.yml".to_owned(), Some("-f compose.yml".to_owned())));
     }
 
     #[test]
@@ -321,9 +398,11 @@ mod tests {
         };
         write(&place, &chosen(None), &[]).expect("writes");
         assert!(services(&read()).keys().eq(["..", "db", "gone", "web"]), "{}", read());
+        assert!(read().contains("docker compose -f compose.yaml -f THIS_FILE up"), "{}", read());
         let known = chosen(Some(&["..", "db", "web"]));
         write(&place, &known, &[]).expect("writes");
         let all = read();
+        assert!(all.contains("docker compose -f docker-compose.yml -f THIS_FILE up"), "{all}");
         assert!(services(&all).keys().eq(["..", "db", "web"]), "{all}");
 
         renew(&dir.path().join("web")).expect("nothing is new");
@@ -333,6 +412,8 @@ mod tests {
         let text = profiler::render::json::profile(&wider);
         store::write(place.below("web"), &[("profile.json", text)]).expect("writes");
         renew(&dir.path().join("web")).expect("renews");
+        let head = |text: &str| text.lines().nth(1).map(str::to_owned);
+        assert_eq!(head(&read()), head(&all));
         let (before, after) = (services(&all), services(&read()));
         assert!(after["web"]["cap_add"].to_string().contains("SYS_TIME"));
         assert_eq!(

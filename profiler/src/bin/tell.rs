@@ -79,18 +79,21 @@ pub fn error(error: &anyhow::Error) {
 pub struct Teller {
     line: ProgressLine,
     targets: Vec<String>,
+    /// What is recorded while there is no target yet, for people.
+    whole: String,
 }
 
 impl Teller {
-    /// Nothing told yet.
-    pub fn new() -> Self {
+    /// Nothing told yet. `project` is one whose services are known only when they start.
+    pub fn new(project: Option<&str>) -> Self {
         let surface = if stderr().is_terminal() {
             let columns = rustix::termios::tcgetwinsize(stderr()).map_or(0, |size| size.ws_col);
             Surface::Terminal { columns: if columns == 0 { COLUMNS } else { usize::from(columns) } }
         } else {
             Surface::Lines
         };
-        Teller { line: ProgressLine::new(surface), targets: Vec::new() }
+        let whole = project.map(|name| format!("project `{name}`")).unwrap_or_default();
+        Teller { line: ProgressLine::new(surface), targets: Vec::new(), whole }
     }
 
     /// Tells one event.
@@ -120,7 +123,7 @@ impl Teller {
             }
             Event::Progress { elapsed, quiet, syscalls, capabilities, denials } => {
                 let progress = Progress {
-                    target: self.targets.join(", "),
+                    target: self.all(),
                     elapsed: *elapsed,
                     syscalls: *syscalls,
                     capabilities: *capabilities,
@@ -147,14 +150,26 @@ impl Teller {
         target
     }
 
+    fn all(&self) -> String {
+        if self.targets.is_empty() { self.whole.clone() } else { self.targets.join(", ") }
+    }
+
     fn say(&mut self, text: &str) {
         self.end();
         say(&escape::line(text));
     }
 }
 
-/// The summary of a finished recording.
-pub fn summary(recording: &Recording, profile: &Profile, dir: &Path, files: &[(&str, String)]) {
+/// The summary of a finished recording. `base` are the options that name the project's own compose files; `given` the arguments
+/// with which it was recorded, if that was just now.
+pub fn summary(
+    recording: &Recording,
+    profile: &Profile,
+    dir: &Path,
+    files: &[(&str, String)],
+    base: &str,
+    given: Option<&[String]>,
+) {
     let dir = dir.display().to_string();
     let files: Vec<WrittenFile> = files
         .iter()
@@ -164,6 +179,8 @@ pub fn summary(recording: &Recording, profile: &Profile, dir: &Path, files: &[(&
         recording,
         policy: &policy_summary(recording, profile),
         dir: &dir,
+        base,
+        given,
         files: &files,
         permissive_profile: PERMISSIVE_PROFILE,
         syscall_name: &syscall::name,
@@ -286,6 +303,15 @@ fn write_raw(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_project_without_a_container_yet_is_named() {
+        let mut teller = Teller::new(Some("shop"));
+        assert_eq!(teller.all(), "project `shop`");
+        teller.target(TargetKind::Service, "web");
+        teller.target(TargetKind::Service, "db");
+        assert_eq!(teller.all(), "service `web`, service `db`");
+    }
 
     #[test]
     fn what_a_program_only_keeps_is_told_from_what_it_uses() {

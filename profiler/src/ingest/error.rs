@@ -51,13 +51,15 @@ pub enum IngestError {
     /// Not the YAML that a compose file or a manifest is.
     #[error(
         "neither a compose file nor a manifest: no YAML at line {line}, column {column}\n\
-         hint: templates are to be filled in first: helm template, kustomize build"
+         hint: {}", if *.is_template { TEMPLATE } else { NO_TEMPLATE }
     )]
     Stack {
         /// Where it broke, from 1. What stands there may be a secret, and is not kept.
         line: u64,
         /// Where in the line, from 1.
         column: u64,
+        /// The text has `{{`, as templates do.
+        is_template: bool,
     },
     /// A value of another type than the field's. The value may be a secret, and is not kept.
     #[error(
@@ -168,6 +170,10 @@ pub enum IngestError {
         value: String,
     },
 }
+
+const TEMPLATE: &str = "templates are to be filled in first: helm template, kustomize build";
+
+const NO_TEMPLATE: &str = "is this the right file? docker compose -f FILE config, or kubectl apply --dry-run=client -f FILE, says what is wrong there";
 
 /// Where a file of this kind comes from.
 fn hint(what: &str) -> &'static str {

@@ -86,7 +86,7 @@ impl Stack {
 /// When the text is no YAML, is neither of both, or has fields of another type than theirs.
 pub fn parse(text: &str, read: ReadProfile<'_>) -> Result<Stack, IngestError> {
     let documents: Vec<Value> =
-        serde_saphyr::from_multiple(text).map_err(|error| broken(&error))?;
+        serde_saphyr::from_multiple(text).map_err(|error| broken(&error, text))?;
     let mut stack = Stack::default();
     let mut is_one = false;
     for (index, document) in documents.iter().enumerate() {
@@ -119,11 +119,12 @@ pub fn parse(text: &str, read: ReadProfile<'_>) -> Result<Stack, IngestError> {
 }
 
 /// Where the YAML ends to be some.
-fn broken(error: &serde_saphyr::Error) -> IngestError {
+fn broken(error: &serde_saphyr::Error, text: &str) -> IngestError {
     let at = error.location();
     IngestError::Stack {
         line: at.map_or(1, |at| at.line()),
         column: at.map_or(1, |at| at.column()),
+        is_template: text.contains("{{"),
     }
 }
 

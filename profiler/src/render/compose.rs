@@ -1,11 +1,13 @@
 //! The compose override: one service, or all of a project, each with its filter and its capabilities.
 //!
-//! Owns the shape of `compose.yaml`. The comment at its head holds no text from the target.
+//! Owns the shape of `compose.yaml`. The comment at its head holds no text from the target; it names the project's own files, where
+//! they are known, quoted for a shell, by which no character acts.
 
 use crate::{
     model::{
         profile::{NoteKind, Profile},
         recording::Recording,
+        shell,
     },
     render::{harden, yaml::Yaml},
 };
@@ -20,13 +22,49 @@ const HEAD: &str = "\
 # -f file (or --project-directory): the one that profiler was run in, else correct the path.
 ";
 
-/// The head of the override for all services of a project; a file that begins so is profiler's.
-pub const PROJECT_HEAD: &str = "\
+/// How the override for all services of a project begins; a file that begins so is profiler's.
+pub const PROJECT_FIRST_LINE: &str = "# Runs the services under what profiler recorded.\n";
+
+const PROJECT_HEAD: &str = "\
 # Runs the services under what profiler recorded.
 #   docker compose -f compose.yaml -f THIS_FILE up
 # Compose takes the paths relative to the project directory, which is that of the first -f file (or
 # --project-directory); docker-compose 1.29 to the directory that it is run in.
 ";
+
+/// What an override is added to when nobody knows better, as options of compose.
+pub const ANY_BASE: &str = "-f compose.yaml";
+
+/// What stands before these options in the head, and after them.
+const AROUND_BASE: [&str; 2] = ["#   docker compose ", " -f THIS_FILE up\n"];
+
+/// The options that name these files to compose, in this order; [`ANY_BASE`] when there is none.
+#[must_use]
+pub fn base<S: AsRef<str>>(files: &[S]) -> String {
+    if files.is_empty() {
+        return ANY_BASE.to_owned();
+    }
+    shell::join(files.iter().flat_map(|file| ["-f", file.as_ref()]))
+}
+
+/// The options by which the head of an override names what it is added to; `None` of a text without such a head, and where a name is
+/// more than one plain word, since the options are printed to be pasted.
+#[must_use]
+pub fn base_of(text: &str) -> Option<&str> {
+    let second = text.split_inclusive('\n').nth(1)?;
+    let base = second.strip_prefix(AROUND_BASE[0])?.strip_suffix(AROUND_BASE[1])?;
+    let words: Vec<&str> = base.split(' ').collect();
+    let is_file = |pair: &[&str]| matches!(pair, ["-f", file] if !file.is_empty() && shell::quote(file) == *file);
+    words.chunks(2).all(is_file).then_some(base)
+}
+
+/// The same override, whose head names `base`, as [`base`] gives it.
+#[must_use]
+pub fn with_base(text: &str, base: &str) -> String {
+    let [before, after] = AROUND_BASE.map(str::to_owned);
+    let line = |base: &str| [before.as_str(), base, &after].concat();
+    base_of(text).map_or(text.to_owned(), |known| text.replacen(&line(known), &line(base), 1))
+}
 
 /// `compose.yaml`, for a profile in `dir`. The service is compose's own if the container was started by it, else the container's name.
 #[must_use]

@@ -8,13 +8,15 @@ use crate::model::{
     shell,
 };
 
-/// Starts the target under its profile.
+/// Starts the target under its profile. A service of compose is started by compose alone: what it runs, and on which volumes, no
+/// recording says. `base` names the project's own files, as options.
 pub(super) fn enforce(
     recording: &Recording,
     no_new_privileges: bool,
     dir: &str,
     capabilities: &[&str],
     harden: Option<&Harden>,
+    base: &str,
 ) -> Vec<String> {
     if recording.target.kind == TargetKind::Command
         && let Some(run) = newest(recording).filter(|run| !run.command.is_empty())
@@ -23,18 +25,10 @@ pub(super) fn enforce(
         return vec![shell::join(["profiler", "verify", dir, "--"].into_iter().chain(command))];
     }
     let container = newest(recording).and_then(|run| run.container.as_ref());
-    let mut commands = Vec::new();
     if let Some(Container { compose_service: Some(service), engine, .. }) = container {
-        commands.push(shell::join([
-            program(engine),
-            "compose",
-            "-f",
-            "compose.yaml",
-            "-f",
-            &join_path(dir, "compose.yaml"),
-            "up",
-            service,
-        ]));
+        let client = shell::join([program(engine), "compose"]);
+        let file = join_path(dir, "compose.yaml");
+        return vec![format!("{client} {base} {}", shell::join(["-f", &file, "up", service]))];
     }
     let engine = container.map_or("docker", |container| program(&container.engine));
     let mut words = vec![engine.to_owned(), "run".to_owned()];
@@ -48,8 +42,7 @@ pub(super) fn enforce(
         words.extend(["--cap-add".to_owned(), (*capability).to_owned()]);
     }
     words.extend(harden.map(|harden| options(harden, &recording.target.name)).unwrap_or_default());
-    commands.push(format!("{} {}", shell::join(words), image(container)));
-    commands
+    vec![format!("{} {}", shell::join(words), image(container))]
 }
 
 /// What advice comes to, for an engine's `run`.
@@ -87,24 +80,25 @@ fn options(harden: &Harden, name: &str) -> Vec<String> {
     options
 }
 
-/// Records the target once more, from its first syscall when that means to restart it.
-pub(super) fn record_again(recording: &Recording, dir: &str, restart: bool) -> String {
-    let mut words = vec!["profiler", "record"];
-    let mut to = dir;
-    match recording.target.kind {
-        TargetKind::Service => {
-            words.extend(["--service", &recording.target.name]);
-            // each service has a directory of its own in the one that is named
-            to = dir.trim_end_matches('/').rsplit_once('/').map_or(".", |(above, _)| above);
-        }
-        TargetKind::Container => words.extend(["--container", &recording.target.name]),
-        TargetKind::Cgroup => words.extend(["--cgroup", &recording.target.name]),
-        TargetKind::Command => {}
+/// Records the target once more, from its first syscall when that means to restart it: with the `given` arguments, or, where they
+/// are not known, those that the recording tells.
+pub(super) fn record_again(
+    recording: &Recording,
+    given: Option<&[String]>,
+    dir: &str,
+    restart: bool,
+) -> String {
+    let mut words = vec!["profiler"];
+    match given {
+        Some(given) => words.extend(given.iter().map(String::as_str)),
+        None => words.extend(of_recording(recording)),
     }
     if restart {
         words.push("--restart");
     }
-    words.extend(["-o", to]);
+    if given.is_none() {
+        words.extend(["-o", place(recording, dir)]);
+    }
     if let Some(run) = newest(recording)
         && !run.command.is_empty()
     {
@@ -114,6 +108,27 @@ pub(super) fn record_again(recording: &Recording, dir: &str, restart: bool) -> S
     shell::join(words)
 }
 
+/// Names the target.
+fn of_recording(recording: &Recording) -> Vec<&str> {
+    let name = recording.target.name.as_str();
+    match recording.target.kind {
+        TargetKind::Service => vec!["record", "--service", name],
+        TargetKind::Container => vec!["record", "--container", name],
+        TargetKind::Cgroup => vec!["record", "--cgroup", name],
+        TargetKind::Command => vec!["record"],
+    }
+}
+
+/// Where its results go: each service has a directory of its own in the one that is named.
+fn place<'a>(recording: &Recording, dir: &'a str) -> &'a str {
+    match recording.target.kind {
+        TargetKind::Service => {
+            dir.trim_end_matches('/').rsplit_once('/').map_or(".", |(above, _)| above)
+        }
+        _ => dir,
+    }
+}
+
 /// Ways to start a container so that nothing is denied while it is recorded.
 pub(super) fn permissive(recording: &Recording, profile: &str) -> Vec<String> {
     let container = newest(recording).and_then(|run| run.container.as_ref());
@@ -121,16 +136,17 @@ pub(super) fn permissive(recording: &Recording, profile: &str) -> Vec<String> {
     let option = format!("seccomp={profile}");
     let words = shell::join([engine, "run", "--security-opt", &option]);
     let file = shell::quote(profile);
-    let mut ways =
-        vec![format!("profiler permissive > {file} && {words} ... {}", image(container))];
     if let Some(service) = container.and_then(|container| container.compose_service.as_ref()) {
-        ways.push(format!(
-            "or, for service {} in compose.yaml: security_opt: [{}]",
-            shell::quote(service),
-            shell::quote(&format!("seccomp:{profile}")),
-        ));
+        return vec![
+            format!("profiler permissive > {file}"),
+            format!(
+                "for service {} in the compose file: security_opt: [{}]",
+                shell::quote(service),
+                shell::quote(&format!("seccomp:{profile}")),
+            ),
+        ];
     }
-    ways
+    vec![format!("profiler permissive > {file} && {words} ... {}", image(container))]
 }
 
 /// As configured, or a word to be replaced.

@@ -81,6 +81,10 @@ pub struct Summary<'a> {
     pub policy: &'a PolicySummary,
     /// The output directory, as the user would type it.
     pub dir: &'a str,
+    /// What the override of a compose service is added to, as options of compose, quoted.
+    pub base: &'a str,
+    /// The arguments of this program up to the command, if it recorded just now; hints begin with them.
+    pub given: Option<&'a [String]>,
     /// What was written.
     pub files: &'a [WrittenFile],
     /// Path of the permissive recording profile, as the user would type it.
@@ -326,7 +330,12 @@ fn call_name(summary: &Summary<'_>, abi: Abi, nr: u32) -> String {
 }
 
 fn warnings(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
-    let found = warning::warnings(summary.recording, summary.dir, summary.permissive_profile);
+    let found = warning::warnings(
+        summary.recording,
+        summary.given,
+        summary.dir,
+        summary.permissive_profile,
+    );
     for warning in &found {
         let label = if warning.minor { paint(FAINT, "note:") } else { paint(WARNING, "warning:") };
         writeln!(out, "{label} {}", warning.text)?;
@@ -375,6 +384,7 @@ fn next_commands(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> 
         summary.dir,
         &added,
         harden,
+        summary.base,
     ) {
         writeln!(out, "  {}", paint(COMMAND, &command))?;
     }

@@ -21,7 +21,14 @@ pub(super) struct Warning {
 /// One warning for each thing that is missing, grave ones first.
 ///
 /// What one run missed and another saw is not missing. Losses and io_uring are facts of any run.
-pub(super) fn warnings(recording: &Recording, dir: &str, permissive_profile: &str) -> Vec<Warning> {
+///
+/// `given` are the arguments that the recorder was given, where they are known.
+pub(super) fn warnings(
+    recording: &Recording,
+    given: Option<&[String]>,
+    dir: &str,
+    permissive_profile: &str,
+) -> Vec<Warning> {
     let mut found = Vec::new();
     let mut lost: BTreeMap<&str, u64> = BTreeMap::new();
     let mut unread: BTreeSet<&str> = BTreeSet::new();
@@ -34,7 +41,7 @@ pub(super) fn warnings(recording: &Recording, dir: &str, permissive_profile: &st
                 let sum = lost.entry(what).or_default();
                 *sum = sum.saturating_add(*count);
             }
-            missing => found.push(one(missing, recording, dir, permissive_profile)),
+            missing => found.push(one(missing, recording, given, dir, permissive_profile)),
         }
     }
     found.extend(lost.into_iter().map(|(what, count)| lost_entries(what, count)));
@@ -84,7 +91,13 @@ fn same_kind(one: &Missing, other: &Missing) -> bool {
     std::mem::discriminant(one) == std::mem::discriminant(other)
 }
 
-fn one(missing: &Missing, recording: &Recording, dir: &str, permissive: &str) -> Warning {
+fn one(
+    missing: &Missing,
+    recording: &Recording,
+    given: Option<&[String]>,
+    dir: &str,
+    permissive: &str,
+) -> Warning {
     let warning = |minor: bool, text: &str, hints: Vec<String>| Warning {
         text: text.to_owned(),
         hints,
@@ -98,7 +111,7 @@ fn one(missing: &Missing, recording: &Recording, dir: &str, permissive: &str) ->
                 vec![
                     format!(
                         "restart it under observation: {}",
-                        next::record_again(recording, dir, true)
+                        next::record_again(recording, given, dir, true)
                     ),
                     "or remove it, run the same without `--restart`, and start it while profiler waits"
                         .to_owned(),
@@ -106,7 +119,7 @@ fn one(missing: &Missing, recording: &Recording, dir: &str, permissive: &str) ->
             } else {
                 vec![format!(
                     "stop it, and start it while profiler waits: {}",
-                    next::record_again(recording, dir, false)
+                    next::record_again(recording, given, dir, false)
                 )]
             },
         ),
@@ -138,7 +151,7 @@ fn one(missing: &Missing, recording: &Recording, dir: &str, permissive: &str) ->
             "the engine went away during the recording: containers that started after that were not found",
             vec![format!(
                 "start the engine, then record again: {}",
-                next::record_again(recording, dir, false)
+                next::record_again(recording, given, dir, false)
             )],
         ),
         Missing::Handover => {

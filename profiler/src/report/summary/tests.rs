@@ -115,6 +115,8 @@ fn render(recording: &Recording, policy: &PolicySummary, dir: &str) -> String {
         recording,
         policy,
         dir,
+        base: "-f docker-compose.yml",
+        given: None,
         files: &files,
         permissive_profile: "permissive.json",
         syscall_name: &name,
@@ -214,6 +216,23 @@ fn names_with_blanks_are_quoted_in_commands() {
 }
 
 #[test]
+fn a_hint_to_record_again_begins_with_what_was_typed() {
+    let given = ["record", "--project", "my shop", "--service", "web", "--harden=user", "-o", "o"];
+    let given = given.map(str::to_owned);
+    let mut recording = recording(vec![Missing::Startup]);
+    recording.target.kind = TargetKind::Service;
+    let hint = |given: Option<&[String]>| {
+        let all = crate::report::warning::warnings(&recording, given, "o/web", "permissive.json");
+        all[0].hints[0].clone()
+    };
+    let typed =
+        "profiler record --project 'my shop' --service web --harden=user -o o --restart -- make";
+    assert!(hint(Some(&given)).contains(typed), "{}", hint(Some(&given)));
+    let known = "profiler record --service backend --restart -o o -- make";
+    assert!(hint(None).contains(known), "{}", hint(None));
+}
+
+#[test]
 fn calls_that_were_counted_are_told() {
     let mut recording = recording(vec![]);
     assert!(!render(&recording, &policy(), "out").contains("counted"));
@@ -236,7 +255,7 @@ fn files_that_could_not_be_read_are_named_once() {
     let unread = |program: &str| Missing::Unread { program: program.into() };
     let mut recording = recording(vec![unread("ping"), unread("a\x1b[31m")]);
     recording.runs.insert("00000000000000a2".into(), run(vec![unread("ping")]));
-    let warnings = crate::report::warning::warnings(&recording, "out", "permissive.json");
+    let warnings = crate::report::warning::warnings(&recording, None, "out", "permissive.json");
     let told: Vec<_> = warnings.iter().filter(|one| one.text.contains("getcap")).collect();
     assert!(told.len() == 1 && !told[0].minor, "{warnings:?}");
     assert!(told[0].text.contains("`ping`") && !told[0].text.contains('\x1b'), "{told:?}");
@@ -248,7 +267,7 @@ fn counts_of_a_file_may_be_any_number() {
     let mut recording = recording(vec![lost("threads")]);
     recording.runs.insert("00000000000000a2".into(), run(vec![lost("threads")]));
     recording.denials = vec![denial(1, 1, u64::MAX, "a"), denial(1, 1, u64::MAX, "b")];
-    let warnings = crate::report::warning::warnings(&recording, "out", "permissive.json");
+    let warnings = crate::report::warning::warnings(&recording, None, "out", "permissive.json");
     assert!(warnings[0].text.starts_with(&u64::MAX.to_string()), "{warnings:?}");
     let counts: Vec<u64> = denied_calls(&recording.denials).values().map(|row| row.count).collect();
     assert_eq!(counts, [u64::MAX]);
@@ -280,8 +299,10 @@ proptest! {
         policy.capabilities[0].reasons = vec![evil.clone()];
         let mut out = Vec::new();
         let files = [WrittenFile { path: evil.clone(), purpose: "x" }];
+        let base = crate::model::shell::join(["-f", &evil]);
         let summary = Summary {
             recording: &recording, policy: &policy, dir: &evil, files: &files,
+            base: &base, given: Some(std::slice::from_ref(&evil)),
             permissive_profile: &evil, syscall_name: &name,
         };
         write(&summary, &mut out).expect("a vector takes everything");
