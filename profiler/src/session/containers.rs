@@ -18,12 +18,13 @@ use super::{
     child::program_of,
     ending::Ending,
     error::SessionError,
-    event::Event,
+    event::{Event, brief},
     followed::Followed,
+    origin::{self, Kin},
     recorder::{Outcome, Plan, Recorded, Recorder, TICK, signal_ready},
     run::Circumstances,
     signals,
-    usage::{Sampler, Started},
+    usage::{self, Sampler, Started},
     wanted::{Meant, Seen, Stack, Whom},
 };
 use crate::{
@@ -31,19 +32,22 @@ use crate::{
         cgroup::{self, CgroupSetup},
         usage::sockets::unprivileged_port_start,
     },
-    model::recording::Target,
+    model::{recording::Target, usage::Usage},
     observe::ebpf::{Candidate, Slot, SlotKind},
     target::{
         cgroup::{
             ScopeError, container_id_in, of_container, populated, processes, v2_root,
             with_descendants,
         },
-        docker::{ContainerEvent, ContainerEventKind, ContainerInfo, Docker, EngineError},
+        docker::{ContainerEvent, ContainerEventKind, ContainerInfo, Docker, EngineError, Origin},
     },
 };
 
 /// How long a candidate may stay without anyone knowing its container.
 const UNKNOWN: Duration = Duration::from_secs(10);
+
+/// Of as many other compose files it is told that containers name them.
+const MAX_ORIGINS: usize = 16;
 
 /// How long one answer of the engine's is waited for; it is asked again.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -99,6 +103,7 @@ pub async fn record_containers(
         cgroups: HashMap::new(),
         told: HashMap::new(),
         told_of_odd: false,
+        told_of: BTreeSet::new(),
         unknown: HashMap::new(),
         is_unsure: false,
         engine_gone: None,
@@ -156,7 +161,8 @@ pub async fn record_containers(
     }
     session.recorder.observer.stop()?;
     session.resolve(&mut tell).await?;
-    for text in session.followed.iter().filter_map(Followed::difference) {
+    session.find_idle()?;
+    for text in session.doubts() {
         tell(Event::Warning { text });
     }
     session.finish(plan.command, status)
@@ -175,6 +181,8 @@ struct Session<'a> {
     told: HashMap<String, Seen>,
     /// It was said that there is a container of the project which is of none of its services.
     told_of_odd: bool,
+    /// Other compose files than the given ones, of which it was said that containers name them.
+    told_of: BTreeSet<Origin>,
     /// Since when a candidate's container could not be named, by cgroup id.
     unknown: HashMap<u64, Instant>,
     /// There is such a candidate.
@@ -278,7 +286,7 @@ impl Session<'_> {
         match service {
             Some(service) if !wait => Err(SessionError::NoService { project, service, known }),
             None if !wait && found.is_empty() => Err(SessionError::NoProject { project }),
-            Some(service) if !stack.declared && !known.is_empty() => {
+            Some(service) if stack.declared.is_none() && !known.is_empty() => {
                 let text = format!(
                     "project `{project}` has no container of service `{service}` yet; it has {known}"
                 );
@@ -293,6 +301,10 @@ impl Session<'_> {
     fn meant(&mut self, seen: &Seen, tell: &mut impl FnMut(Event)) -> Option<usize> {
         match self.whom.meant(&mut self.followed, seen) {
             Meant::Yes(index) => {
+                if !self.followed[index].knows(&seen.id) && self.is_foreign(seen, tell) {
+                    return None;
+                }
+                self.followed[index].meet(seen);
                 let one_off = seen.membership.as_ref().is_some_and(|member| member.one_off);
                 if one_off && self.followed[index].first_one_off() {
                     let text = format!(
@@ -316,6 +328,60 @@ impl Session<'_> {
             }
         }
         None
+    }
+
+    /// Whether a container of the project names other compose files than those that were given. It is said, once of each.
+    fn is_foreign(&mut self, seen: &Seen, tell: &mut impl FnMut(Event)) -> bool {
+        let Whom::Project(Stack { project, declared: Some(files), .. }) = &self.whom else {
+            return false;
+        };
+        let Some(origin) = seen.membership.as_ref().map(|member| &member.origin) else {
+            return false;
+        };
+        let kin = files.kin(origin);
+        let is_foreign = kin == Kin::Foreign;
+        if kin != Kin::Own
+            && self.told_of.len() < MAX_ORIGINS
+            && self.told_of.insert(origin.clone())
+        {
+            let what = match is_foreign {
+                true => "it is not recorded; --project NAME records all that bear the name",
+                false => "it may be of another project, and is recorded",
+            };
+            let text = format!(
+                "container `{}` of project `{project}` says that it was made from {}, and not from `{}`: {what}",
+                brief(&seen.name),
+                origin::told(origin),
+                brief(&files.first().to_string_lossy()),
+            );
+            tell(Event::Warning { text });
+        }
+        is_foreign
+    }
+
+    /// Looks which of the containers that still have a slot have executed their entry point.
+    fn find_idle(&mut self) -> Result<(), SessionError> {
+        for followed in &mut self.followed {
+            for slot in followed.unsure() {
+                followed.entered(slot, self.recorder.evidence(&[slot])?.has_entered());
+            }
+        }
+        Ok(())
+    }
+
+    /// What makes it doubtful whether all that was recorded belongs together.
+    fn doubts(&self) -> Vec<String> {
+        let idle = self.followed.iter().filter_map(Followed::idleness);
+        let mut doubts: Vec<String> =
+            idle.chain(self.followed.iter().filter_map(Followed::difference)).collect();
+        if let Whom::Project(stack) = &self.whom {
+            let all = self.followed.iter().flat_map(Followed::counting);
+            doubts.extend(origin::difference(&stack.project, all));
+            if stack.declared.is_none() {
+                doubts.extend(self.followed.iter().filter_map(origin::by_hand));
+            }
+        }
+        doubts
     }
 
     fn is_candidate(&mut self, id: &str) -> Result<bool, SessionError> {
@@ -567,7 +633,13 @@ impl Session<'_> {
     ) -> Result<Outcome, SessionError> {
         let mut recordings = Vec::new();
         let mut never_ran = Vec::new();
-        let mut usage = self.sampler.take().map(Sampler::end).unwrap_or_default();
+        let mut used: Vec<Vec<(String, Usage)>> =
+            self.followed.iter().map(|_| Vec::new()).collect();
+        for ((index, id), usage) in self.sampler.take().map(Sampler::end).unwrap_or_default() {
+            if self.followed.get(index).is_some_and(|followed| followed.counts(&id)) {
+                used[index].push((id, usage));
+            }
+        }
         for (index, followed) in std::mem::take(&mut self.followed).into_iter().enumerate() {
             let target = followed.target();
             let name = target.name.clone();
@@ -576,6 +648,12 @@ impl Session<'_> {
                 continue;
             }
             let slots = followed.slots();
+            let used = std::mem::take(&mut used[index]);
+            let named: Vec<(&str, &Usage)> =
+                used.iter().map(|(id, usage)| (followed.name_of(id), usage)).collect();
+            let (kind, unseen) = (target.kind.name(), usage::unseen(&named));
+            let unseen =
+                unseen.into_iter().map(|text| format!("{kind} `{name}`: {text}")).collect();
             let circumstances = Circumstances {
                 target,
                 clock: self.recorder.clock,
@@ -583,13 +661,13 @@ impl Session<'_> {
                 command_status,
                 missing: followed.missing(self.engine_gone.is_some()),
                 container: followed.facts(),
-                usage: usage.remove(&index),
+                usage: usage::joined(used.into_iter().map(|(_, usage)| usage)),
             };
             let mut evidence = followed.evidence;
             evidence.absorb(self.recorder.evidence(&slots)?);
             let entries = evidence.entries.clone();
             let recording = self.recorder.recording(circumstances, evidence);
-            recordings.push(Recorded { name, recording, entries });
+            recordings.push(Recorded { name, recording, entries, unseen });
         }
         Ok(Outcome { recordings, never_ran, command_status })
     }
