@@ -372,8 +372,9 @@ fn hostile(machine: &Machine) -> Result<()> {
 /// Another directory has a project of the same name, with a service of the same name.
 fn strangers(machine: &Machine, client: &'static str) -> Result<()> {
     let scratch = machine.scratch()?;
-    let [own, other] = ["own", "other"]
-        .map(|dir| scratch.join(&format!("pt{dir}{}{}", client.len(), std::process::id())));
+    let [own, other] = ["own", "other"].map(|dir| {
+        scratch.join(&format!("pt{dir}{}{}", client.replace(' ', ""), std::process::id()))
+    });
     for dir in [&own, &other] {
         fs_err::create_dir(dir)?;
     }
@@ -464,6 +465,7 @@ fn idle(machine: &Machine) -> Result<()> {
     ensure!(run_of["usage"]["root"]["changes"].is_array(), "{}", run_of["usage"]["root"]);
     ensure!(run_of["container"]["privileged"] != true, "{}", run_of["container"]);
 
+    drop(runs);
     let session = start("alone")?;
     fails()?;
     let recorded = session.finish()?.expect(3)?;
