@@ -455,7 +455,7 @@ fn idle(machine: &Machine) -> Result<()> {
     runs.start(&[fixed.as_slice(), &good].concat())?;
     let name = fails()?;
     let recorded = session.finish()?.expect(0)?;
-    recorded.says(&format!("of service `worker` never executed the entry point: `{name}`; "))?;
+    recorded.says(&format!("service `worker`: `{name}` never executed the entry point, so "))?;
     ensure!(!recorded.output.stderr.contains("different settings"), "{}", recorded.output.text());
     recorded.says("of the 14 it was started with")?;
     ensure!(!recorded.output.stderr.contains("not known"), "{}", recorded.output.text());

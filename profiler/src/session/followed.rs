@@ -189,7 +189,7 @@ impl Followed {
         let Target { kind, name } = self.target();
         (!idle.is_empty()).then(|| {
             format!(
-                "of {} `{name}` never executed the entry point: {}; what was started so, and what it used, does not count, but the runtime's calls do",
+                "{} `{name}`: {} never executed the entry point, so settings and use of such a container do not count; the runtime's calls for it do",
                 kind.name(),
                 brief_list(idle.into_iter().map(|id| self.name_of(id)))
             )
