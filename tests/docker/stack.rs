@@ -38,6 +38,13 @@ pub fn tests() -> Vec<Test> {
         Test::new("docker::project_of_compose_1_29", &alone, |m| whole(m, "docker-compose")),
         Test::new("docker::services_that_are_not_there", &plugin, absent),
         Test::new("docker::hostile_labels_of_compose", &NEEDS, hostile),
+        Test::new("docker::two_projects_of_one_name_of_compose_2", &plugin, |m| {
+            strangers(m, "docker compose")
+        }),
+        Test::new("docker::two_projects_of_one_name_of_compose_1_29", &alone, |m| {
+            strangers(m, "docker-compose")
+        }),
+        Test::new("docker::a_container_that_never_executed_does_not_count", &NEEDS, idle),
     ]
 }
 
@@ -171,6 +178,7 @@ compose down -t 1 2>&1"#
     for service in SERVICES.map(|(service, ..)| service) {
         recorded.says(&format!("service `{service}` started: recording\n"))?;
     }
+    expect_no_doubt(&recorded)?;
     let results = scratch.join("profiles/stack");
     for (service, calls, containers, _) in SERVICES {
         let dir = results.join(service);
@@ -258,6 +266,7 @@ fn late(machine: &Machine, project: &Project<'_>) -> Result<()> {
     let recorded = Record::containers(machine, &out, &[])?
         .args(["--project", &project.name(), "--duration", "1s"])
         .run()?;
+    expect_no_doubt(&recorded)?;
     let services: BTreeSet<String> = below(&out)?;
     ensure!(services.iter().eq(["api", "compose.yaml", "db", "web"]), "{services:?}");
     for (service, ..) in SERVICES {
@@ -265,6 +274,14 @@ fn late(machine: &Machine, project: &Project<'_>) -> Result<()> {
         let missing = Recording::read(&out.join(service))?.missing();
         ensure!(missing.contains("startup"), "{service}: {missing:?}");
     }
+    Ok(())
+}
+
+/// Compose wrote all labels, from files of this project.
+fn expect_no_doubt(recorded: &Recorded) -> Result<()> {
+    let doubts = ["compose made no container", "different compose files", "says that it was made"];
+    let said = doubts.iter().find(|doubt| recorded.output.stderr.contains(**doubt));
+    ensure!(said.is_none(), "{}", recorded.output.text());
     Ok(())
 }
 
@@ -323,7 +340,8 @@ fn hostile(machine: &Machine) -> Result<()> {
     let image = engine.fixture_image(machine)?;
     let project = format!("pt{}hostile", std::process::id());
     let long = "x".repeat(4096);
-    let services = ["..", "a\"b'\n  c: {}", "$(touch x)", "../../x", "\x1b[31m", &long];
+    let services =
+        ["web_1.x", "..", ".", "a\"b'\n  c: {}", "$(touch x)", "../../x", "\x1b[31m", &long];
     let session = record(machine, scratch.path(), &["--project", &project])?.start()?;
     session.expect_line(&format!("waiting for services of project `{project}`"))?;
     // the odd ones first: when one that is none has ended, the recording goes on
@@ -337,15 +355,124 @@ fn hostile(machine: &Machine) -> Result<()> {
     let recorded = session.finish()?.expect(0)?;
     recorded
         .says("bears the label of the project and no service name that compose could have given")?;
+    recorded.says("compose made no container of service `web_1.x`, which has its labels only")?;
     ensure!(!recorded.output.stderr.contains('\x1b'), "{}", recorded.output.text());
     let results = scratch.join("profiles/stack");
-    ensure!(below(&results)?.iter().eq(["_..", "compose.yaml"]), "{:?}", below(&results)?);
+    ensure!(below(&results)?.iter().eq(["compose.yaml", "web_1.x"]), "{:?}", below(&results)?);
     ensure!(below(scratch.path())?.iter().eq(["profiles"]), "{:?}", below(scratch.path())?);
-    Recording::read(&results.join("_.."))?.expect_numbers(&[278])?;
+    Recording::read(&results.join("web_1.x"))?.expect_numbers(&[278])?;
     let text = fs_err::read_to_string(results.join("compose.yaml"))?;
     let written: Value = serde_saphyr::from_str(&text)?;
-    let path = format!("seccomp:{results}/_../seccomp.json");
-    ensure!(written["services"][".."]["security_opt"][0] == path.as_str(), "{text}");
+    let path = format!("seccomp:{results}/web_1.x/seccomp.json");
+    ensure!(written["services"]["web_1.x"]["security_opt"][0] == path.as_str(), "{text}");
     ensure!(written["services"].as_object().is_some_and(|all| all.len() == 1), "{text}");
     Ok(())
+}
+
+/// Another directory has a project of the same name, with a service of the same name.
+fn strangers(machine: &Machine, client: &'static str) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let [own, other] = ["own", "other"].map(|dir| {
+        scratch.join(&format!("pt{dir}{}{}", client.replace(' ', ""), std::process::id()))
+    });
+    for dir in [&own, &other] {
+        fs_err::create_dir(dir)?;
+    }
+    let project = Project::new(machine, &own, client)?;
+    let (name, image) = (project.name(), project.engine.fixture_image(machine)?);
+    let text = format!(
+        "services: {{web: {{image: {image}, command: [/bin/calls, -q, \"276\"], network_mode: none}}}}\n"
+    );
+    fs_err::write(other.join("compose.yaml"), text)?;
+    let link = scratch.join("link");
+    fs_err::os::unix::fs::symlink(&own, &link)?;
+    let script = format!(
+        r#"compose() {{ {client} "$@"; }}
+compose -p {name} -f ../{}/compose.yaml up -d 2>&1
+compose -f compose.yaml -f permissive.yaml up -d --force-recreate web 2>&1
+compose -f compose.yaml down -t 1 2>&1"#,
+        other.file_name().unwrap_or_default()
+    );
+    let run = |typed: &str, out: &str| -> Result<Recorded> {
+        Record::containers(machine, scratch.join(out), &[])?
+            .args(["--project", typed, "--service", "web"])
+            .env("COMPOSE_PROJECT_NAME", &name)
+            .current_dir(&own)
+            .limit(LIMIT)
+            .workload(["/bin/sh", "-euc", &script])
+            .run_once()?
+            .expect(0)
+    };
+    let stranger = other.join("compose.yaml");
+    for (typed, out) in [("compose.yaml", "file"), (link.as_str(), "linked")] {
+        let recorded = run(typed, out)?;
+        recorded.says("compose.yaml`: it is not recorded; --project NAME records all")?;
+        recorded.says(&format!("in `{other}`, and not from `"))?;
+        let seen = Recording::read(&scratch.join(out).join("web"))?.numbers("x86_64", "workload");
+        ensure!(seen.contains(&278) && !seen.contains(&276), "only its own: {seen:?}");
+    }
+    let recorded = run(&name, "named")?;
+    recorded
+        .says(&format!("containers of project `{name}` were made from different compose files"))?;
+    for dir in [&own, &other] {
+        ensure!(recorded.output.stderr.contains(dir.as_str()), "{}", recorded.output.text());
+    }
+    let seen = Recording::read(&scratch.join("named/web"))?.numbers("x86_64", "workload");
+    ensure!(seen.contains(&278) && seen.contains(&276), "a name is believed: {seen:?} {stranger}");
+    Ok(())
+}
+
+/// One whose creation fails in the runtime, with settings of its own, beside one that runs.
+fn idle(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let engine = machine.engine()?;
+    let image = engine.fixture_image(machine)?;
+    let project = format!("pt{}idle", std::process::id());
+    let labels = [("project", project.as_str()), ("service", "worker")]
+        .map(|(key, value)| format!("--label=com.docker.compose.{key}={value}"));
+    let permissive = format!("--security-opt=seccomp={}", machine.permissive());
+    let script = "touch /tmp/x; /bin/calls -q 278; exec sleep 4";
+    let good: [&str; 5] = [&permissive, &image, "/bin/sh", "-c", script];
+    let bad: [&str; 3] = ["--privileged", &image, "/no/such/program"];
+    let fixed = [labels[0].as_str(), &labels[1], "--network=none"];
+    let fails = || -> Result<String> {
+        let container = engine.name("idle");
+        // where capabilities are refused that is what fails, and otherwise that there is no such program
+        let output = container.run(&[fixed.as_slice(), &bad].concat())?;
+        ensure!([125, 127].contains(&output.status), "{}", output.text());
+        Ok(container.name.clone())
+    };
+    let start = |out: &str| -> Result<_> {
+        let session = Record::containers(machine, scratch.join(out), &[])?
+            .args(["--project", &project, "--harden"])
+            .limit(LIMIT)
+            .start()?;
+        session.expect_line(&format!("waiting for services of project `{project}`"))?;
+        Ok(session)
+    };
+    let session = start("both")?;
+    let runs = engine.name("runs");
+    runs.start(&[fixed.as_slice(), &good].concat())?;
+    let name = fails()?;
+    let recorded = session.finish()?.expect(0)?;
+    recorded.says(&format!("service `worker`: `{name}` never executed the entry point, so "))?;
+    ensure!(!recorded.output.stderr.contains("different settings"), "{}", recorded.output.text());
+    recorded.says("of the 14 it was started with")?;
+    ensure!(!recorded.output.stderr.contains("not known"), "{}", recorded.output.text());
+    let recording = Recording::read(&scratch.join("both/worker"))?;
+    recording.expect_numbers(&[278])?;
+    let run_of = recording.runs().next().context("a run")?;
+    ensure!(run_of["usage"]["root"]["changes"].is_array(), "{}", run_of["usage"]["root"]);
+    ensure!(run_of["container"]["privileged"] != true, "{}", run_of["container"]);
+
+    drop(runs);
+    let session = start("alone")?;
+    fails()?;
+    let recorded = session.finish()?.expect(3)?;
+    ensure!(
+        !recorded.output.stderr.contains("never executed the entry point"),
+        "{}",
+        recorded.output.text()
+    );
+    recorded.says("of the 41 it was started with")
 }

@@ -238,6 +238,9 @@ fn write(
     let mut unwritten = false;
     for recorded in &outcome.recordings {
         let place = dirs.of(&recorded.name);
+        if choices.harden.is_some() {
+            recorded.unseen.iter().for_each(|text| tell::warning(text));
+        }
         if let Err(error) = output::write(&recorded.recording, &place, choices, committed) {
             tell::error(&saved(recorded, dirs, committed, error));
             unwritten = true;
@@ -372,6 +375,7 @@ mod tests {
             name: name.to_owned(),
             recording: ingest::recording::parse(RECORDING).expect("a recording"),
             entries: Default::default(),
+            unseen: vec![],
         };
         let outcome = |command_status| Outcome {
             recordings: vec![recorded("a"), recorded("b")],

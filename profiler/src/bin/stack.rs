@@ -16,7 +16,7 @@ use profiler::{
     },
     render::compose,
     session::{
-        Stack,
+        Files, Stack,
         store::{self, Place},
     },
     target::{
@@ -57,13 +57,14 @@ pub async fn choose(args: &RecordArgs) -> Result<Option<Chosen>> {
             );
         }
         let services = (!args.services.is_empty()).then(|| distinct(&args.services));
-        let stack = Stack { project: name.to_owned(), services, declared: false, one_off };
+        let stack = Stack { project: name.to_owned(), services, declared: None, one_off };
         return Ok(Some(Chosen { stack, file: None }));
     }
     let path = args.project.as_deref().unwrap_or(Path::new("."));
     let file = client::read(path).await.map_err(|error| misnamed(named, error))?;
     let services = Some(distinct(&file.choose(&args.services)?));
-    let stack = Stack { project: file.name.clone(), services, declared: true, one_off };
+    let declared = Some(Files::new(path, &file.files));
+    let stack = Stack { project: file.name.clone(), services, declared, one_off };
     Ok(Some(Chosen { stack, file: Some(file) }))
 }
 
@@ -327,7 +328,8 @@ mod tests {
     }
 
     fn chosen(file: Option<&[&str]>) -> Chosen {
-        let stack = Stack { project: "shop".into(), services: None, declared: true, one_off: true };
+        let declared = Some(Files::new(Path::new("."), &["compose.yaml".into()]));
+        let stack = Stack { project: "shop".into(), services: None, declared, one_off: true };
         let file = file.map(|services| client::Project {
             name: "shop".into(),
             services: services.iter().map(|name| (*name).to_owned()).collect(),
@@ -388,7 +390,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let place = Place::from(dir.path());
         let web = keep(&place, "web");
-        for service in ["db", "gone", ".."] {
+        for service in ["db", "gone", "..."] {
             keep(&place, service);
         }
         let read = || std::fs::read_to_string(dir.path().join(OVERRIDE)).expect("written");
@@ -397,13 +399,13 @@ mod tests {
             value["services"].as_object().expect("a map").clone()
         };
         write(&place, &chosen(None), &[]).expect("writes");
-        assert!(services(&read()).keys().eq(["..", "db", "gone", "web"]), "{}", read());
+        assert!(services(&read()).keys().eq(["...", "db", "gone", "web"]), "{}", read());
         assert!(read().contains("docker compose -f compose.yaml -f THIS_FILE up"), "{}", read());
-        let known = chosen(Some(&["..", "db", "web"]));
+        let known = chosen(Some(&["...", "db", "web"]));
         write(&place, &known, &[]).expect("writes");
         let all = read();
         assert!(all.contains("docker compose -f docker-compose.yml -f THIS_FILE up"), "{all}");
-        assert!(services(&all).keys().eq(["..", "db", "web"]), "{all}");
+        assert!(services(&all).keys().eq(["...", "db", "web"]), "{all}");
 
         renew(&dir.path().join("web")).expect("nothing is new");
         assert_eq!(read(), all);
@@ -420,7 +422,7 @@ mod tests {
             (&before["db"], before["web"]["security_opt"].clone()),
             (&after["db"], after["web"]["security_opt"].clone())
         );
-        assert!(after.keys().eq(["..", "db", "web"]), "what was left out stays out");
+        assert!(after.keys().eq(["...", "db", "web"]), "what was left out stays out");
 
         for name in ["compose.yml", "docker-compose.yml", "docker-compose.yaml"] {
             std::fs::write(dir.path().join(name), "").expect("writes");

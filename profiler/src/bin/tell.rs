@@ -75,6 +75,11 @@ pub fn error(error: &anyhow::Error) {
     }
 }
 
+/// Something that is not as well as it could be. Hostile text.
+pub fn warning(text: &str) {
+    say(&format!("warning: {}", escape::line(text)));
+}
+
 /// Tells a session's events: lines for what happens, one status line for progress.
 pub struct Teller {
     line: ProgressLine,

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::recording::{
-    ArgumentFact, CapabilityFact, CheckSighting, DenialFact, DenialSighting, Missing, Sighting,
-    SyscallFact,
+    ArgumentFact, CapabilityFact, CheckSighting, DenialFact, DenialSighting, Missing, Phase,
+    Sighting, SyscallFact,
 };
 
 /// The evidence of one target in one run.
@@ -55,6 +55,13 @@ impl Entries {
 }
 
 impl Evidence {
+    /// Whether its entry point, or one that joined, was executed.
+    #[must_use]
+    pub fn has_entered(&self) -> bool {
+        let of_workload = |fact: &SyscallFact| fact.phase == Phase::Workload;
+        self.entries.entered > 0 || self.syscalls.iter().any(of_workload)
+    }
+
     /// Adds the evidence of another start of the same target, in the same run: sets are joined,
     /// counts added, and the earlier of two first sightings stays.
     pub fn absorb(&mut self, other: Evidence) {

@@ -248,7 +248,7 @@ impl Session {
         };
         let entries = evidence.entries.clone();
         let recording = self.recorder.recording(circumstances, evidence);
-        let recordings = vec![Recorded { name: self.name, recording, entries }];
+        let recordings = vec![Recorded { name: self.name, recording, entries, unseen: Vec::new() }];
         Ok(Outcome { recordings, never_ran: Vec::new(), command_status })
     }
 }

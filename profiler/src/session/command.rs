@@ -112,7 +112,7 @@ pub async fn record_command(
     let entries = evidence.entries.clone();
     let recording = recorder.recording(circumstances, evidence);
     Ok(Outcome {
-        recordings: vec![Recorded { name: plan.name, recording, entries }],
+        recordings: vec![Recorded { name: plan.name, recording, entries, unseen: Vec::new() }],
         never_ran: Vec::new(),
         command_status: status,
     })

@@ -5,6 +5,8 @@
 //! out, a little later and with no haste, which container that is; candidates that are none of the
 //! targets are released. So nothing depends on how fast the engine's events arrive.
 
+mod meant;
+
 use std::{
     collections::{BTreeSet, HashMap},
     io::ErrorKind,
@@ -20,25 +22,26 @@ use super::{
     error::SessionError,
     event::Event,
     followed::Followed,
+    origin,
     recorder::{Outcome, Plan, Recorded, Recorder, TICK, signal_ready},
     run::Circumstances,
     signals,
-    usage::{Sampler, Started},
-    wanted::{Meant, Seen, Stack, Whom},
+    usage::{self, Sampler, Started},
+    wanted::{Seen, Whom},
 };
 use crate::{
     kernel::{
         cgroup::{self, CgroupSetup},
         usage::sockets::unprivileged_port_start,
     },
-    model::recording::Target,
+    model::{recording::Target, usage::Usage},
     observe::ebpf::{Candidate, Slot, SlotKind},
     target::{
         cgroup::{
             ScopeError, container_id_in, of_container, populated, processes, v2_root,
             with_descendants,
         },
-        docker::{ContainerEvent, ContainerEventKind, ContainerInfo, Docker, EngineError},
+        docker::{ContainerEvent, ContainerEventKind, ContainerInfo, Docker, EngineError, Origin},
     },
 };
 
@@ -99,6 +102,7 @@ pub async fn record_containers(
         cgroups: HashMap::new(),
         told: HashMap::new(),
         told_of_odd: false,
+        told_of: BTreeSet::new(),
         unknown: HashMap::new(),
         is_unsure: false,
         engine_gone: None,
@@ -156,7 +160,8 @@ pub async fn record_containers(
     }
     session.recorder.observer.stop()?;
     session.resolve(&mut tell).await?;
-    for text in session.followed.iter().filter_map(Followed::difference) {
+    session.find_idle()?;
+    for text in session.doubts() {
         tell(Event::Warning { text });
     }
     session.finish(plan.command, status)
@@ -175,6 +180,8 @@ struct Session<'a> {
     told: HashMap<String, Seen>,
     /// It was said that there is a container of the project which is of none of its services.
     told_of_odd: bool,
+    /// Other compose files than the given ones, of which it was said that containers name them.
+    told_of: BTreeSet<Origin>,
     /// Since when a candidate's container could not be named, by cgroup id.
     unknown: HashMap<u64, Instant>,
     /// There is such a candidate.
@@ -183,139 +190,29 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Looks at every target for the first time. Returns the ids of those to restart.
-    async fn find_all(
-        &mut self,
-        wait: bool,
-        restart: bool,
-        tell: &mut impl FnMut(Event),
-    ) -> Result<Vec<String>, SessionError> {
-        let found = match &self.whom {
-            Whom::Containers(_) => self.find_named(wait).await?,
-            Whom::Project(stack) => {
-                let stack = stack.clone();
-                self.find_services(&stack, wait, tell).await?
-            }
-        };
-        let mut to_restart = Vec::new();
-        for (index, info) in found {
-            let id = info.id.clone();
-            let pid = info.pid.filter(|_| info.running);
-            self.followed[index].learn(info);
-            match pid {
-                Some(_) if restart => to_restart.push(id),
-                // it may have started between arming and asking: then it is a candidate
-                Some(pid) if !self.is_candidate(&id)? => {
-                    self.watch_running(index, pid, &id)?;
-                }
-                _ => {}
+    /// Looks which of the containers that still have a slot have executed their entry point.
+    fn find_idle(&mut self) -> Result<(), SessionError> {
+        for followed in &mut self.followed {
+            for slot in followed.unsure() {
+                followed.entered(slot, self.recorder.evidence(&[slot])?.has_entered());
             }
         }
-        for followed in &self.followed {
-            let Target { kind, name } = followed.target();
-            tell(match followed.is_running() {
-                true => Event::Recording { kind, name },
-                false => Event::Waiting { kind, name },
-            });
-        }
-        if let Whom::Project(Stack { project, .. }) = &self.whom
-            && self.followed.is_empty()
-        {
-            tell(Event::Step { text: format!("waiting for services of project `{project}`") });
-        }
-        Ok(to_restart)
+        Ok(())
     }
 
-    /// The containers of the names that were given.
-    async fn find_named(&self, wait: bool) -> Result<Vec<(usize, ContainerInfo)>, SessionError> {
-        let mut found: Vec<(usize, ContainerInfo)> = Vec::new();
-        for (index, followed) in self.followed.iter().enumerate() {
-            let name = followed.wanted.name().to_owned();
-            match self.docker.find(&name).await? {
-                None if !wait => {
-                    let endpoint = self.docker.endpoint().to_string();
-                    return Err(SessionError::NotAwaited { name, endpoint });
-                }
-                None => {}
-                Some(info) => {
-                    if let Some((other, _)) = found.iter().find(|(_, other)| other.id == info.id) {
-                        let first = self.followed[*other].wanted.name().to_owned();
-                        return Err(SessionError::SameContainer { first, second: name });
-                    }
-                    found.push((index, info));
-                }
+    /// What makes it doubtful whether all that was recorded belongs together.
+    fn doubts(&self) -> Vec<String> {
+        let idle = self.followed.iter().filter_map(Followed::idleness);
+        let mut doubts: Vec<String> =
+            idle.chain(self.followed.iter().filter_map(Followed::difference)).collect();
+        if let Whom::Project(stack) = &self.whom {
+            let all = self.followed.iter().flat_map(Followed::counting);
+            doubts.extend(origin::difference(&stack.project, all));
+            if stack.declared.is_none() {
+                doubts.extend(self.followed.iter().filter_map(origin::by_hand));
             }
         }
-        Ok(found)
-    }
-
-    /// The containers of the services that are wanted.
-    async fn find_services(
-        &mut self,
-        stack: &Stack,
-        wait: bool,
-        tell: &mut impl FnMut(Event),
-    ) -> Result<Vec<(usize, ContainerInfo)>, SessionError> {
-        let mut found = Vec::new();
-        let mut known = BTreeSet::new();
-        for id in self.docker.of_project(&stack.project).await? {
-            let Some(info) = self.docker.find(&id).await? else { continue };
-            known.extend(info.membership.as_ref().and_then(|member| member.service.clone()));
-            // what `compose run` left behind says nothing of what will run
-            let is_past = !info.running && info.membership.as_ref().is_some_and(|m| m.one_off);
-            if is_past {
-                continue;
-            }
-            if let Some(index) = self.meant(&Seen::from(&info), tell) {
-                found.push((index, info));
-            }
-        }
-        let is_there = |index| found.iter().any(|(there, _)| *there == index);
-        let absent = (0..self.followed.len()).find(|index| !is_there(*index));
-        let service = absent.map(|index| self.followed[index].wanted.name().to_owned());
-        let known = known.into_iter().collect::<Vec<_>>().join(", ");
-        let project = stack.project.clone();
-        match service {
-            Some(service) if !wait => Err(SessionError::NoService { project, service, known }),
-            None if !wait && found.is_empty() => Err(SessionError::NoProject { project }),
-            Some(service) if !stack.declared && !known.is_empty() => {
-                let text = format!(
-                    "project `{project}` has no container of service `{service}` yet; it has {known}"
-                );
-                tell(Event::Warning { text });
-                Ok(found)
-            }
-            _ => Ok(found),
-        }
-    }
-
-    /// Which of those that are followed a container belongs to.
-    fn meant(&mut self, seen: &Seen, tell: &mut impl FnMut(Event)) -> Option<usize> {
-        match self.whom.meant(&mut self.followed, seen) {
-            Meant::Yes(index) => {
-                let one_off = seen.membership.as_ref().is_some_and(|member| member.one_off);
-                if one_off && self.followed[index].first_one_off() {
-                    let text = format!(
-                        "container `{}` of `compose run` counts as service `{}`; --no-one-off leaves such out",
-                        seen.name,
-                        self.followed[index].wanted.name()
-                    );
-                    tell(Event::Step { text });
-                }
-                return Some(index);
-            }
-            Meant::No => {}
-            Meant::Odd => {
-                if !std::mem::replace(&mut self.told_of_odd, true) {
-                    let text = format!(
-                        "container `{}` bears the label of the project and no service name that compose could have given, or there are too many: such containers are not recorded",
-                        seen.name
-                    );
-                    tell(Event::Warning { text });
-                }
-            }
-        }
-        None
+        doubts
     }
 
     fn is_candidate(&mut self, id: &str) -> Result<bool, SessionError> {
@@ -567,7 +464,13 @@ impl Session<'_> {
     ) -> Result<Outcome, SessionError> {
         let mut recordings = Vec::new();
         let mut never_ran = Vec::new();
-        let mut usage = self.sampler.take().map(Sampler::end).unwrap_or_default();
+        let mut used: Vec<Vec<(String, Usage)>> =
+            self.followed.iter().map(|_| Vec::new()).collect();
+        for ((index, id), usage) in self.sampler.take().map(Sampler::end).unwrap_or_default() {
+            if self.followed.get(index).is_some_and(|followed| followed.counts(&id)) {
+                used[index].push((id, usage));
+            }
+        }
         for (index, followed) in std::mem::take(&mut self.followed).into_iter().enumerate() {
             let target = followed.target();
             let name = target.name.clone();
@@ -576,6 +479,12 @@ impl Session<'_> {
                 continue;
             }
             let slots = followed.slots();
+            let used = std::mem::take(&mut used[index]);
+            let named: Vec<(&str, &Usage)> =
+                used.iter().map(|(id, usage)| (followed.name_of(id), usage)).collect();
+            let (kind, unseen) = (target.kind.name(), usage::unseen(&named));
+            let unseen =
+                unseen.into_iter().map(|text| format!("{kind} `{name}`: {text}")).collect();
             let circumstances = Circumstances {
                 target,
                 clock: self.recorder.clock,
@@ -583,13 +492,13 @@ impl Session<'_> {
                 command_status,
                 missing: followed.missing(self.engine_gone.is_some()),
                 container: followed.facts(),
-                usage: usage.remove(&index),
+                usage: usage::joined(used.into_iter().map(|(_, usage)| usage)),
             };
             let mut evidence = followed.evidence;
             evidence.absorb(self.recorder.evidence(&slots)?);
             let entries = evidence.entries.clone();
             let recording = self.recorder.recording(circumstances, evidence);
-            recordings.push(Recorded { name, recording, entries });
+            recordings.push(Recorded { name, recording, entries, unseen });
         }
         Ok(Outcome { recordings, never_ran, command_status })
     }

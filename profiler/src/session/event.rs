@@ -4,6 +4,30 @@ use std::time::Duration;
 
 use crate::model::recording::TargetKind;
 
+/// As many characters of a name or path are told.
+const BRIEF: usize = 128;
+
+/// The beginning of hostile text, for a sentence that is to stay short.
+pub(super) fn brief(text: &str) -> String {
+    let mut told: String = text.chars().take(BRIEF).collect();
+    if told.len() < text.len() {
+        told.push_str("...");
+    }
+    told
+}
+
+/// The first few names, quoted, and how many more there are.
+pub(super) fn brief_list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    const FEW: usize = 4;
+    let mut names = names.into_iter();
+    let told: Vec<String> =
+        names.by_ref().take(FEW).map(|one| format!("`{}`", brief(one))).collect();
+    match names.count() {
+        0 => told.join(", "),
+        more => format!("{} and {more} more", told.join(", ")),
+    }
+}
+
 /// Something a person or a script may want to know at once. Names are hostile text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {

@@ -4,14 +4,15 @@
 //! several times. So what runs is told start by start, never by name.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
 use super::{
+    event::brief_list,
     run::denies,
     settings::{Joined, Settings},
-    wanted::Wanted,
+    wanted::{Seen, Wanted},
 };
 use crate::{
     model::recording::{Container, Missing, Target},
@@ -32,6 +33,8 @@ pub struct Followed {
     settings: Settings,
     /// A container that `compose run` made is among them.
     has_one_off: bool,
+    /// What each of them is called, and its labels say.
+    seen: BTreeMap<String, Seen>,
     /// Containers that were meant.
     ids: BTreeSet<String>,
     /// Those of them that were removed.
@@ -58,6 +61,8 @@ struct Start {
     died: bool,
     /// Its cgroup is gone.
     ended: bool,
+    /// Its entry point was executed, as far as anybody has looked.
+    entered: Option<bool>,
 }
 
 impl Start {
@@ -74,6 +79,7 @@ impl Followed {
             settings: Settings::default(),
             has_one_off: false,
             evidence: Evidence::default(),
+            seen: BTreeMap::new(),
             ids: BTreeSet::new(),
             removed: BTreeSet::new(),
             created: BTreeSet::new(),
@@ -102,6 +108,40 @@ impl Followed {
         }
     }
 
+    /// It is called this, and its labels say this.
+    pub fn meet(&mut self, seen: &Seen) {
+        self.seen.insert(seen.id.clone(), seen.clone());
+    }
+
+    /// What is known of the containers that were started and count, in the order of their ids.
+    pub fn counting(&self) -> impl Iterator<Item = &Seen> {
+        let idle = self.idle();
+        self.seen
+            .values()
+            .filter(move |one| self.was_started(&one.id) && !idle.contains(one.id.as_str()))
+    }
+
+    /// What a container is called; its id, when nobody said.
+    pub fn name_of<'a>(&'a self, id: &'a str) -> &'a str {
+        self.seen.get(id).map_or(id, |seen| seen.name.as_str())
+    }
+
+    /// Containers that were started and never executed their entry point, where another one did, or may have: nobody ran there, so
+    /// they do not count.
+    fn idle(&self) -> BTreeSet<&str> {
+        let entered: BTreeSet<&str> = self
+            .starts
+            .iter()
+            .filter(|start| start.entered != Some(false))
+            .map(|start| start.id.as_str())
+            .collect();
+        if entered.is_empty() {
+            return BTreeSet::new();
+        }
+        let all = self.starts.iter().map(|start| start.id.as_str());
+        all.filter(|id| !entered.contains(id)).collect()
+    }
+
     /// A container that `compose run` made is meant; whether it is the first.
     pub fn first_one_off(&mut self) -> bool {
         !std::mem::replace(&mut self.has_one_off, true)
@@ -110,6 +150,7 @@ impl Followed {
     /// Takes over what an inspection says.
     pub fn learn(&mut self, info: ContainerInfo) {
         self.exists(&info.id);
+        self.meet(&Seen::from(&info));
         let one_off = info.membership.is_some_and(|member| member.one_off);
         if !one_off || self.settings.are_of_one_offs() {
             self.restart_policy = info.restart_policy;
@@ -118,8 +159,8 @@ impl Followed {
     }
 
     fn joined(&self) -> Option<Joined> {
-        let started: BTreeSet<&str> = self.starts.iter().map(|start| start.id.as_str()).collect();
-        self.settings.joined(|id| started.contains(id))
+        let idle = self.idle();
+        self.settings.joined(|id| self.was_started(id) && !idle.contains(id))
     }
 
     /// What its containers were started with, as far as it is known; of all that were meant, the ids, though one was removed before it
@@ -142,12 +183,46 @@ impl Followed {
         })
     }
 
+    /// That some of its containers do not count, if so.
+    pub fn idleness(&self) -> Option<String> {
+        let idle = self.idle();
+        let Target { kind, name } = self.target();
+        (!idle.is_empty()).then(|| {
+            format!(
+                "{} `{name}`: {} never executed the entry point, so settings and use of such a container do not count; the runtime's calls for it do",
+                kind.name(),
+                brief_list(idle.into_iter().map(|id| self.name_of(id)))
+            )
+        })
+    }
+
+    /// Whether what a container used is the target's: not where it never executed its entry point, and another one did.
+    pub fn counts(&self, id: &str) -> bool {
+        !self.idle().contains(id)
+    }
+
+    /// Slots of which nobody has looked yet whether an entry point was executed, where that makes a difference.
+    pub fn unsure(&self) -> Vec<Slot> {
+        let first = self.starts.first().map(|start| start.id.as_str());
+        let several = self.starts.iter().any(|start| Some(start.id.as_str()) != first);
+        let unsure = self.starts.iter().filter(|start| several && start.entered.is_none());
+        unsure.filter_map(|start| start.slot).collect()
+    }
+
+    /// Whether the entry point was executed in the start that writes to this slot.
+    pub fn entered(&mut self, slot: Slot, entered: bool) {
+        if let Some(start) = self.starts.iter_mut().find(|start| start.slot == Some(slot)) {
+            start.entered = Some(start.entered == Some(true) || entered);
+        }
+    }
+
     /// It was started, and writes to this slot; true when none ran before.
     pub fn started(&mut self, id: &str, slot: Slot) -> bool {
         let first = !self.is_running();
         self.exists(id);
         self.created.remove(id);
-        let start = Start { id: id.to_owned(), slot: Some(slot), died: false, ended: false };
+        let start =
+            Start { id: id.to_owned(), slot: Some(slot), died: false, ended: false, entered: None };
         self.starts.push(start);
         self.quiet_since = None;
         self.is_final = false;
@@ -158,6 +233,7 @@ impl Followed {
     pub fn ran_before(&mut self, id: &str, slot: Slot) {
         self.started_before = true;
         self.started(id, slot);
+        self.entered(slot, true);
     }
 
     /// The engine says that a start of this container ended; true when none runs any more. Events come
@@ -171,6 +247,7 @@ impl Followed {
 
     /// The cgroup of a start is gone, and its evidence is this; true when none runs any more.
     pub fn take_over(&mut self, slot: Slot, evidence: Evidence, now: Instant) -> bool {
+        self.entered(slot, evidence.has_entered());
         self.evidence.absorb(evidence);
         if let Some(start) = self.starts.iter_mut().find(|start| start.slot == Some(slot)) {
             start.ended = true;
@@ -285,6 +362,7 @@ impl Followed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::evidence::Entries;
 
     const LATER: Duration = Duration::from_secs(3);
 
@@ -346,6 +424,38 @@ mod tests {
         web.removed("one");
         assert!(web.is_over(now));
         assert_eq!(web.target().kind.name(), "service");
+    }
+
+    #[test]
+    fn a_container_that_never_executed_its_entry_point_counts_only_alone() {
+        let now = Instant::now();
+        let ran = || Evidence {
+            entries: Entries { entered: 1, ..Entries::default() },
+            ..Evidence::default()
+        };
+        let mut worker = Followed::new(Wanted::Service("worker".to_owned()));
+        worker.meet(&Seen { id: "bad".into(), name: "x".repeat(500), membership: None });
+        worker.started("bad", 1);
+        assert!(worker.counts("bad"), "nobody has looked");
+        worker.take_over(1, Evidence::default(), now);
+        assert!(worker.counts("bad") && worker.idleness().is_none(), "there is no other one");
+
+        worker.started("good", 2);
+        assert!(!worker.counts("bad") && worker.counts("good"), "this one may run");
+        assert_eq!(worker.unsure(), [2]);
+        worker.entered(2, true);
+        assert!(worker.unsure().is_empty());
+        let told = worker.idleness().expect("one never ran");
+        assert!(told.contains(&format!("`{}...`", "x".repeat(128))) && told.len() < 400, "{told}");
+        worker.take_over(2, ran(), now);
+        assert!(!worker.counts("bad"));
+
+        worker.started("bad", 3);
+        worker.take_over(3, ran(), now);
+        assert!(worker.counts("bad") && worker.idleness().is_none(), "at its second start it ran");
+        worker.started("late", 4);
+        worker.take_over(4, Evidence::default(), now);
+        assert!(!worker.counts("late"));
     }
 
     #[test]

@@ -62,6 +62,8 @@ pub struct Recorded {
     pub recording: Recording,
     /// Who came into it.
     pub entries: Entries,
+    /// What is not known of some of its containers, which is why there may be no advice on it. Hostile text.
+    pub unseen: Vec<String>,
 }
 
 /// What came out of a session.

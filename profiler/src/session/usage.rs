@@ -22,6 +22,7 @@ use rustix::{
 };
 
 use self::watch::{Images, Looked, Watch};
+use super::event::brief_list;
 use crate::{
     kernel::{
         cgroup::CgroupSetup,
@@ -137,24 +138,19 @@ impl Sampler {
         self.send(Message::Started(started));
     }
 
-    /// A last look at those that run. What was seen of each target, by its number.
-    pub fn end(mut self) -> BTreeMap<usize, Usage> {
+    /// A last look at those that run. What was seen of each container, by its target's number and its id.
+    pub fn end(mut self) -> BTreeMap<(usize, String), Usage> {
         let (done, is_done) = mpsc::channel();
         self.send(Message::End(done));
         let is_late = is_done.recv_timeout(PATIENCE).is_err();
-        let mut by_target: BTreeMap<usize, Usage> = BTreeMap::new();
-        for ((target, _), (mut usage, at)) in std::mem::take(&mut *lock(&self.results)) {
+        let seen = std::mem::take(&mut *lock(&self.results)).into_iter();
+        seen.map(|(key, (mut usage, at))| {
             if is_late {
                 usage.longest_gap_ms = usage.longest_gap_ms.max(milliseconds(at.elapsed()));
             }
-            let joined = match by_target.remove(&target) {
-                Some(others) => others.joined(usage),
-                None => usage.canonical(),
-            };
-            by_target.insert(target, joined);
-        }
-        by_target.values_mut().for_each(bound);
-        by_target
+            (key, usage)
+        })
+        .collect()
     }
 
     fn send(&mut self, message: Message) {
@@ -162,6 +158,33 @@ impl Sampler {
         let _ = self.messages.send(message);
         let _ = self.bell.write_all(b"\n");
     }
+}
+
+/// What the containers of one target used, together; `None` when none was looked at.
+pub fn joined(all: impl IntoIterator<Item = Usage>) -> Option<Usage> {
+    let mut joined = all.into_iter().reduce(Usage::joined)?.canonical();
+    bound(&mut joined);
+    Some(joined)
+}
+
+/// What is not known of some of the containers of a target that has several, by their names: who reads the advice of all of them wants
+/// to know on whose account it is none.
+pub fn unseen(all: &[(&str, &Usage)]) -> Vec<String> {
+    if all.len() < 2 {
+        return Vec::new();
+    }
+    let mut by_what: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (name, usage) in all {
+        if let Root::Unknown { reason } = &usage.root {
+            let what = format!("what was written to the root is not known ({reason})");
+            by_what.entry(what).or_default().push(name);
+        }
+        if usage.image.is_none() {
+            let what = "whose the files of the image are is not known".to_owned();
+            by_what.entry(what).or_default().push(name);
+        }
+    }
+    by_what.into_iter().map(|(what, names)| format!("{what} of {}", brief_list(names))).collect()
 }
 
 /// Keeps as much of the changes of many containers as of one.
@@ -415,4 +438,35 @@ fn milliseconds(time: Duration) -> u64 {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_containers_the_one_that_was_not_looked_at_is_named() {
+        let unknown = |reason: &str| Usage {
+            root: Root::Unknown { reason: reason.to_owned() },
+            ..Usage::default()
+        };
+        let gone = unknown("it ended");
+        let seen =
+            Usage { root: Root::ReadOnly {}, image: Some(Image::default()), ..Usage::default() };
+        assert!(unseen(&[("a", &gone)]).is_empty(), "there is no other one");
+        assert!(unseen(&[("a", &seen), ("b", &seen)]).is_empty());
+        let told = unseen(&[("a", &seen), ("b", &gone)]);
+        assert_eq!(
+            told,
+            [
+                "what was written to the root is not known (it ended) of `b`",
+                "whose the files of the image are is not known of `b`"
+            ]
+        );
+        let names: Vec<String> = (0..9).map(|number| format!("n{number}")).collect();
+        let many: Vec<_> = names.iter().map(|name| (name.as_str(), &gone)).collect();
+        assert!(unseen(&many)[0].ends_with("of `n0`, `n1`, `n2`, `n3` and 5 more"));
+        assert_eq!(joined([seen.clone(), gone.clone()]).expect("two").root, gone.root);
+        assert_eq!(joined([]), None);
+    }
 }

@@ -1,6 +1,6 @@
 //! Which containers are to be recorded: some by name, or those of a compose project. No I/O.
 
-use super::followed::Followed;
+use super::{followed::Followed, origin::Files};
 use crate::{
     model::recording::TargetKind,
     target::docker::{ContainerEvent, ContainerInfo, Membership, is_named},
@@ -45,8 +45,8 @@ pub struct Stack {
     pub project: String,
     /// The services; when absent, all of which a container is made.
     pub services: Option<Vec<String>>,
-    /// A compose file has these services: they are no mistake, though none has a container yet.
-    pub declared: bool,
+    /// The compose files that have these services: they are no mistake, though none has a container yet.
+    pub declared: Option<Files>,
     /// Containers of `compose run` belong to their service.
     pub one_off: bool,
 }
@@ -147,14 +147,21 @@ impl Whom {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::docker::Origin;
 
     fn stack(services: Option<&[&str]>, one_off: bool) -> Whom {
         let services = services.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-        Whom::Project(Stack { project: "shop".to_owned(), services, declared: false, one_off })
+        Whom::Project(Stack { project: "shop".to_owned(), services, declared: None, one_off })
     }
 
     fn member(project: &str, service: Option<&str>, one_off: bool) -> Membership {
-        Membership { project: project.to_owned(), service: service.map(str::to_owned), one_off }
+        Membership {
+            project: project.to_owned(),
+            service: service.map(str::to_owned),
+            one_off,
+            is_composed: true,
+            origin: Origin::default(),
+        }
     }
 
     fn seen(id: &str, membership: Option<Membership>) -> Seen {

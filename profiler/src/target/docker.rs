@@ -42,7 +42,7 @@ pub use self::{
     events::{ContainerEvent, ContainerEventKind, EngineGone, EventStream},
     image::own_name,
     inspect::ContainerInfo,
-    labels::{Membership, is_name},
+    labels::{Membership, Origin, is_name},
 };
 use crate::{
     kernel::version::uname,
