@@ -8,11 +8,34 @@ use super::{
     NEEDS,
     held::{Facts, Kind, held_by, instructions, names},
 };
-use crate::harness::{machine::Machine, record::Record, test::Test};
+use crate::harness::{
+    machine::{Machine, Need},
+    record::Record,
+    test::Test,
+};
 
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
-    vec![Test::new("faults::programs_and_tables_are_as_stated", &NEEDS, as_stated)]
+    let strace = [NEEDS.as_slice(), &[Need::Tool("strace", "strace")]].concat();
+    vec![
+        Test::new("faults::programs_and_tables_are_as_stated", &NEEDS, as_stated),
+        Test::new("faults::the_kernels_types_are_read_once", &strace, types_read_once),
+    ]
+}
+
+/// They take megabytes, and milliseconds before the recorder is armed.
+fn types_read_once(machine: &Machine) -> Result<()> {
+    let scratch = machine.scratch()?;
+    let trace = scratch.join("trace");
+    Record::new(machine, scratch.join("out"))
+        .workload(["true"])
+        .under(["strace", "-f", "-z", "-qq", "-e", "trace=openat", "-o", trace.as_str()])
+        .run()?
+        .expect(0)?;
+    let text = fs_err::read_to_string(&trace)?;
+    let opened = text.lines().filter(|line| line.contains("\"/sys/kernel/btf/vmlinux\"")).count();
+    ensure!(opened == 1, "the kernel's types were opened {opened} times:\n{text}");
+    Ok(())
 }
 
 /// Tables that are small unless an option wants them.
