@@ -156,18 +156,14 @@ fn share(one: &Origin, other: &Origin) -> bool {
 
 /// That no container of a service was made by compose, if so: it may be of no compose file.
 pub fn by_hand(service: &Followed) -> Option<String> {
-    let mut all = service.counting().filter(|seen| seen.membership.is_some()).peekable();
-    all.peek()?;
-    let is_composed =
-        |seen: &&Seen| seen.membership.as_ref().is_some_and(|member| member.is_composed);
-    let all: Vec<&Seen> = all.collect();
-    if all.iter().any(is_composed) {
+    let members = || service.counting().filter_map(|seen| Some((seen, seen.membership.as_ref()?)));
+    if members().next().is_none() || members().any(|(_, member)| member.is_composed) {
         return None;
     }
     let Target { name, .. } = service.target();
     Some(format!(
         "compose made no container of service `{name}`, which has its labels only ({}): if no compose file has this service, compose refuses the override; --project FILE, or --service with the others, leaves it out",
-        brief_list(all.into_iter().map(|seen| seen.name.as_str()))
+        brief_list(members().map(|(seen, _)| seen.name.as_str()))
     ))
 }
 
