@@ -43,7 +43,7 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
         ..output::Choices::default()
     };
     if choices.harden.is_some() && !recording.target.kind.is_container() {
-        return Err(crate::args::only_of_containers(&recording.target));
+        return Err(crate::hardening::only_of_containers(&recording.target));
     }
     let (dir, committed) = args.into.destination(args.output.as_deref());
     let dir =

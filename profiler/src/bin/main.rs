@@ -13,6 +13,7 @@ mod exit;
 mod explain;
 mod generate;
 mod git;
+mod hardening;
 mod input;
 mod lint;
 mod made;
@@ -38,7 +39,7 @@ use clap::Parser as _;
 use crate::args::{Cli, Verb};
 
 fn main() -> ExitCode {
-    let cli = Cli::try_parse().unwrap_or_else(|error| args::with_hint(error).exit());
+    let cli = Cli::try_parse().unwrap_or_else(|error| hardening::with_hint(error).exit());
     tell::init_log(cli.debug);
     tell::init_color(cli.color);
     let done = match cli.verb {

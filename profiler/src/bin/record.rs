@@ -26,8 +26,8 @@ use profiler::{
 };
 
 use crate::{
-    args::{self, EnterArgs, RecordArgs},
-    exit,
+    args::{EnterArgs, RecordArgs},
+    exit, hardening,
     output::{self, Choices, Committed},
     ready,
     stack::{self, Chosen},
@@ -60,7 +60,10 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     }
     if args.harden.kinds().is_some() && !of_engine {
         let kind = if named.is_some() { TargetKind::Cgroup } else { TargetKind::Command };
-        return Err(args::only_of_containers(&Target { kind, name: result_name(&args, None) }));
+        return Err(hardening::only_of_containers(&Target {
+            kind,
+            name: result_name(&args, None),
+        }));
     }
     distinct(&args.containers)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
