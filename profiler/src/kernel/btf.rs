@@ -289,6 +289,7 @@ mod tests {
         assert_eq!(btf.offset("outer", "c"), None);
         assert_eq!(btf.offset("missing", "a"), None);
         assert_eq!((btf.size("outer"), btf.size("missing")), (Some(12), None));
+        assert_eq!((btf.size("oute"), btf.size("")), (None, None), "the beginning of a name");
         assert!(btf.has_tracepoint("x") && !btf.has_tracepoint("y"));
     }
 
