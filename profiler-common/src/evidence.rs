@@ -97,8 +97,8 @@ pub struct Sighting {
     pub exe: [u8; EXE_LEN],
 }
 
-/// Kernel return addresses kept of a capability check: the program itself and its trampoline, then
-/// `cap_capable`, `security_capable`, the wrapper, and who asked.
+/// Kernel return addresses kept of a capability check: the program itself and its trampoline, the tracepoint's iterator where there are two
+/// programs, then `cap_capable`, `security_capable`, the wrapper, and who asked.
 pub const CALLERS: usize = 8;
 
 /// Flag bits of [`CheckKey::flags`].

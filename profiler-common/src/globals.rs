@@ -73,6 +73,12 @@ offsets! {
     TASK_SECCOMP_FILTER: "task_struct" "seccomp.filter" true;
     FILTER_PROG: "seccomp_filter" "prog" false;
     PROG_ORIG: "bpf_prog" "orig_prog" false;
+    PROG_ACTIVE: "bpf_prog" "active" false;
+    ARRAY_PPTRS: "bpf_array" "pptrs" false;
+    TASK_FILES: "task_struct" "files" false;
+    FILES_FDT: "files_struct" "fdt" false;
+    FDTABLE_FD: "fdtable" "fd" false;
+    FILE_PRIVATE_DATA: "file" "private_data" false;
     FPROG_LEN: "sock_fprog_kern" "len" false;
     FPROG_FILTER: "sock_fprog_kern" "filter" false;
     TASK_CGROUPS: "task_struct" "cgroups" true;

@@ -114,9 +114,37 @@ pub struct Control {
     pub outcomes: u32,
     /// `sys_exit` is attached and denied calls are wanted; a generation number.
     pub denials: u32,
-    /// `sys_exit` is attached, and a call whose entry was not seen is noted at its exit: programs of tracepoints can be
-    /// preempted, and are not run for another task meanwhile.
-    pub second_look: u32,
+    /// Programs have twins, which are attached after them: see [`Twins`].
+    pub twins: u32,
+}
+
+/// Two programs of one tracepoint that do the same, attached one after the other: where programs of tracepoints can be preempted, one that
+/// is suspended on a processor is not run there for another task, and then the other sees what there was to see.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Twins {
+    /// The two as files of the process that loads them, from user space.
+    pub fds: [u32; 2],
+    /// Their `bpf_prog.active`, a per-CPU counter: not 0 while a program runs, or is suspended.
+    pub active: [u64; 2],
+    /// How often a task in scope began or ceased to run on a processor where both were suspended.
+    pub both: u64,
+}
+
+/// How many pairs there are.
+pub const PAIRS: u32 = 3;
+
+/// Single entry of `LOOKUP`: who wants the addresses in [`Twins`] to be found.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Lookup {
+    /// A thread of the process that has the files; they are found when a processor goes on with another. 0 for none.
+    pub tid: u32,
+    /// The file of the program that finds them.
+    pub fd: u32,
+    /// Where the entry of `HERE` is before a processor's offset is added; 0 until the finding program has seen by its own counter that this
+    /// is how they are read.
+    pub anywhere: u64,
 }
 
 /// Value of `JOINED`, keyed by tgid: a process that came from outside and has not yet executed the
@@ -157,7 +185,8 @@ pub mod loss {
 }
 
 const _: () = assert!(size_of::<Scope>() == 104 && size_of::<Joined>() == 16);
-const _: () = assert!(size_of::<Target>() == 48);
+const _: () = assert!(size_of::<Target>() == 48 && size_of::<Twins>() == 32);
+const _: () = assert!(size_of::<Lookup>() == 16);
 const _: () = assert!(size_of::<Control>() == 16 && BUCKETS.is_power_of_two());
 
 #[cfg(feature = "user")]
@@ -172,4 +201,8 @@ mod pod {
     unsafe impl aya::Pod for super::Joined {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Target {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Twins {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Lookup {}
 }

@@ -8,6 +8,21 @@ use core::hint;
 
 use profiler_common::{evidence::CallKey, scope::Slot};
 
+/// In the second number: that a twin tells it.
+const TWIN: u64 = 1 << 16;
+
+/// Adds who tells it to the second number of a call.
+#[inline(always)]
+pub fn by_twin(how: u64, is_twin: bool) -> u64 {
+    if is_twin { how | TWIN } else { how }
+}
+
+/// Whether a twin tells it.
+#[inline(always)]
+pub fn is_by_twin(how: u64) -> bool {
+    how & TWIN != 0
+}
+
 /// A call as two numbers. The upper half of the second is free.
 #[inline(always)]
 pub fn packed(call: &CallKey) -> (u64, u64) {

@@ -29,7 +29,6 @@ pub const CAPSET: Call = call(126, 185, 91, 185);
 pub const EXECVE: Call = call(59, 11, 221, 11);
 const EXECVEAT: Call = call(322, 358, 281, 387);
 const PRCTL: Call = call(157, 172, 167, 172);
-const SECCOMP: Call = call(317, 354, 277, 383);
 pub const SETNS: Call = call(308, 346, 268, 375);
 pub const SETUID: Call = call(105, 213, 146, 213);
 pub const SETGID: Call = call(106, 214, 144, 214);
@@ -66,12 +65,6 @@ pub fn is_exec(abi: u8, nr: u32) -> bool {
         abi::X32 => matches!(nr, 520 | 545),
         _ => EXECVE.is(abi, nr) || EXECVEAT.is(abi, nr),
     }
-}
-
-/// Whether a call is prctl or seccomp.
-#[inline(always)]
-pub fn may_load_filter(abi: u8, nr: u32) -> bool {
-    PRCTL.is(abi, nr) || SECCOMP.is(abi, nr)
 }
 
 /// Whether a call is prctl or capset. Every call in scope pays for it: one load, of a constant.

@@ -14,7 +14,10 @@ use profiler_common::{
 use crate::{
     attribution, joined,
     kernel::{self, Address},
-    maps::{ASKED, CHECK_ZERO, CHECKS, SLOTS, add, control, get_or_insert, lost},
+    maps::{
+        ASKED, CHECK_ZERO, CHECKED, CHECKED_PLACES, CHECKS, SLOTS, add, control, get_or_insert,
+        lost,
+    },
     moot, outcome, scope,
 };
 
@@ -29,10 +32,59 @@ struct Question {
 
 /// `cap_capable(const struct cred *, struct user_namespace *target, const struct user_namespace *, int cap, int ret)`
 /// (<https://elixir.bootlin.com/linux/v6.15/source/include/trace/events/capability.h>).
-pub fn traced(ctx: &BtfTracePointContext, slot: Slot) {
+#[inline(always)]
+pub fn traced(ctx: &BtfTracePointContext, slot: Slot, is_twin: bool) {
     let question =
         Question { cred: ctx.arg(0), target: ctx.arg(1), capability: ctx.arg(3), opts: None };
-    count(&mut key(ctx, slot, &question, 0), ctx.arg(4));
+    let verdict = ctx.arg(4);
+    if is_twin && was_traced(ctx, question.capability, verdict) {
+        return;
+    }
+    count(&mut key(ctx, slot, &question, 0), verdict);
+    if !is_twin {
+        note_traced(ctx, question.capability, verdict);
+    }
+}
+
+/// Leaves word of a check for the twin.
+#[inline(always)]
+fn note_traced(ctx: &BtfTracePointContext, capability: i32, verdict: i32) {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    if let Some(place) = CHECKED.get_ptr_mut(tid % CHECKED_PLACES) {
+        // SAFETY: `place` points to a live map value. What two threads mix is no word of either.
+        unsafe {
+            (&raw mut (*place).what).write_volatile(traced_as(tid, capability, verdict));
+            (&raw mut (*place).context).write_volatile(ctx.as_ptr() as u64);
+        }
+    }
+}
+
+/// Whether the current check was noted just now, which is told once. If another thread has written over it, it was not, and counts twice. If the
+/// twin was left out of the one before, and the first of this one, it is told of that one; they are of one call, capability, verdict and depth.
+#[inline(always)]
+fn was_traced(ctx: &BtfTracePointContext, capability: i32, verdict: i32) -> bool {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    let Some(place) = CHECKED.get_ptr_mut(tid % CHECKED_PLACES) else { return false };
+    // SAFETY: as in `note_traced`. The verifier compares addresses only where they have become numbers.
+    unsafe {
+        (&raw mut (*place).twin).write_volatile(ctx.as_ptr() as u64);
+        let is_here = (&raw const (*place).twin).read_volatile()
+            == (&raw const (*place).context).read_volatile();
+        let was = is_here
+            && (&raw const (*place).what).read_volatile() == traced_as(tid, capability, verdict);
+        if was {
+            (&raw mut (*place).what).write_volatile(0);
+        }
+        was
+    }
+}
+
+#[inline(always)]
+fn traced_as(tid: u32, capability: i32, verdict: i32) -> u64 {
+    const BITS: u64 = (1 << 23) - 1;
+    let call = kernel::number(kernel::current_regs()) as u64 & BITS;
+    let asked = u64::from(capability as u8) << 1 | u64::from(verdict != 0);
+    u64::from(tid) << 32 | call << 9 | asked
 }
 
 /// The end of `cap_capable(const struct cred *, struct user_namespace *, int cap, unsigned int opts)`

@@ -36,9 +36,9 @@ struct CapData {
 
 /// A call that [`calls::may_need_capabilities`] enters the kernel.
 #[inline(always)]
-pub fn called(slot: Slot, abi: u8, nr: u32) {
+pub fn called(slot: Slot, abi: u8, nr: u32, is_twin: bool) {
     let (place, how) = apart::packed(&CallKey { slot, nr, abi, phase: 0, reserved: 0 });
-    made(place, how);
+    made(place, apart::by_twin(how, is_twin));
 }
 
 #[unsafe(export_name = "implied_made")]
@@ -46,10 +46,11 @@ pub fn called(slot: Slot, abi: u8, nr: u32) {
 extern "C" fn made(place: u64, how: u64) -> u64 {
     let mut call = apart::call(place, how);
     call.phase = joined::phase(call.slot);
+    let is_twin = apart::is_by_twin(how);
     if calls::CAPSET.is(call.abi, call.nr) {
-        capset(&call)
+        capset(&call, is_twin)
     } else {
-        prctl(&call)
+        prctl(&call, is_twin)
     }
     0
 }
@@ -71,12 +72,12 @@ pub fn executed(ctx: &BtfTracePointContext, slot: Slot) {
     }
     let phase = joined::phase(slot);
     let call = CallKey { slot, nr: calls::EXECVE.native(), abi: abi::NATIVE, phase, reserved: 0 };
-    note(&call, cred, 0, permitted & !set(&kernel::CRED_AMBIENT));
+    note(&call, cred, 0, permitted & !set(&kernel::CRED_AMBIENT), false);
 }
 
 /// `capset(struct __user_cap_header_struct *header, const struct __user_cap_data_struct *data)`
 /// (<https://elixir.bootlin.com/linux/v6.12/source/kernel/capability.c#L222>).
-fn capset(call: &CallKey) {
+fn capset(call: &CallKey, is_twin: bool) {
     let regs = kernel::current_regs();
     let Some(cred) = kernel::read::<Address>(kernel::current(), &kernel::TASK_REAL_CRED) else {
         return;
@@ -94,10 +95,15 @@ fn capset(call: &CallKey) {
     let (version, low) = (unsafe { bpf_probe_read_user(header as *const u32) }, read(LOW));
     // a bad header fails the call; data behind a good one may be in a page that is not there yet
     let Ok(version) = version else { return };
-    let Ok(low) = low else { return lost(loss::CAPABILITIES) };
+    let unread = || {
+        if !is_twin {
+            lost(loss::CAPABILITIES);
+        }
+    };
+    let Ok(low) = low else { return unread() };
     let mut high = CapData { permitted: 0, inheritable: 0 };
     if version != LINUX_CAPABILITY_VERSION_1 {
-        let Ok(second) = read(HIGH) else { return lost(loss::CAPABILITIES) };
+        let Ok(second) = read(HIGH) else { return unread() };
         high = second;
     }
     let permitted = u64::from(low.permitted) | u64::from(high.permitted) << 32;
@@ -106,16 +112,16 @@ fn capset(call: &CallKey) {
     let inherited = kernel::read::<u64>(cred, &kernel::CRED_INHERITABLE).unwrap_or(0);
     let refused = permitted & !held;
     if refused != 0 {
-        return note(call, cred, check::DENIED, refused);
+        return note(call, cred, check::DENIED, refused, is_twin);
     }
     let retained = if permitted == held { check::RETAINED } else { 0 };
-    note(call, cred, retained, permitted);
-    note(call, cred, 0, inheritable & !inherited);
+    note(call, cred, retained, permitted, is_twin);
+    note(call, cred, 0, inheritable & !inherited, is_twin);
 }
 
 /// `prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0)`
 /// (<https://elixir.bootlin.com/linux/v6.12/source/security/commoncap.c#L1316>).
-fn prctl(call: &CallKey) {
+fn prctl(call: &CallKey, is_twin: bool) {
     let regs = kernel::current_regs();
     if kernel::argument(regs, call.abi, 0) & 0xffff_ffff != PR_CAP_AMBIENT
         || kernel::argument(regs, call.abi, 1) != PR_CAP_AMBIENT_RAISE
@@ -132,12 +138,12 @@ fn prctl(call: &CallKey) {
     let held = kernel::read::<u64>(cred, &kernel::CRED_PERMITTED).unwrap_or(0);
     let bit = 1 << capability;
     let denied = if held & bit == 0 { check::DENIED } else { 0 };
-    note(call, cred, denied, bit);
+    note(call, cred, denied, bit, is_twin);
 }
 
-/// Notes a set of capabilities, as one entry.
+/// Notes a set of capabilities, as one entry. The twin counts only what is new.
 #[inline(never)]
-fn note(call: &CallKey, cred: Address, flags: u8, set: u64) {
+fn note(call: &CallKey, cred: Address, flags: u8, set: u64, is_twin: bool) {
     if set == 0 {
         return;
     }
@@ -150,9 +156,11 @@ fn note(call: &CallKey, cred: Address, flags: u8, set: u64) {
     let own = CallKey { slot: slot_of(scope::evidence(call.slot)), ..*call };
     // SAFETY: `check` points to a live map value.
     unsafe {
-        add(&raw mut (*check).count, 1);
-        add(&raw mut (*check).succeeded, 1 - denied);
-        add(&raw mut (*check).failed, denied);
+        if !is_twin || (&raw const (*check).count).read_volatile() == 0 {
+            add(&raw mut (*check).count, 1);
+            add(&raw mut (*check).succeeded, 1 - denied);
+            add(&raw mut (*check).failed, denied);
+        }
         attribution::see(&raw mut (*check).makers, &own, about);
     }
 }

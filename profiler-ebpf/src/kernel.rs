@@ -73,6 +73,20 @@ fn read_at<T>(address: Address) -> Option<T> {
     unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
 }
 
+/// Reads four bytes anywhere; 0 when that fails.
+#[inline(always)]
+pub fn word_at(address: Address) -> u32 {
+    read_at(address).unwrap_or(0)
+}
+
+/// What is behind an open file of a task: for one of an eBPF program, the program.
+#[inline(always)]
+pub fn file_data(task: Address, fd: u32) -> Option<Address> {
+    let table: Address = read(read(task, &TASK_FILES)?, &FILES_FDT)?;
+    let files: Address = read(table, &FDTABLE_FD)?;
+    read(read_at(files + 8 * u64::from(fd))?, &FILE_PRIVATE_DATA)
+}
+
 /// Whether the current task, which ends, is the last one of its process. A leader may end before its threads.
 #[inline(always)]
 pub fn is_last_thread() -> bool {

@@ -25,6 +25,7 @@ mod outcome;
 mod scope;
 mod stack;
 mod syscall;
+mod twins;
 
 use aya_ebpf::{
     macros::{btf_tracepoint, fexit, kprobe, kretprobe},
@@ -37,7 +38,17 @@ fn sys_enter(ctx: BtfTracePointContext) -> i32 {
     // asked for once: it is a call
     let task = kernel::current();
     if let Some(slot) = scope::of(task) {
-        syscall::enter(&ctx, task, slot);
+        syscall::enter(&ctx, task, slot, false);
+    }
+    0
+}
+
+/// The same again, where programs have twins.
+#[btf_tracepoint(function = "sys_enter")]
+fn sys_enter_twin(ctx: BtfTracePointContext) -> i32 {
+    let task = kernel::current();
+    if let Some(slot) = scope::of(task) {
+        syscall::enter(&ctx, task, slot, true);
     }
     0
 }
@@ -46,7 +57,16 @@ fn sys_enter(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sys_exit")]
 fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     if let Some(slot) = scope::current() {
-        outcome::exit(&ctx, slot);
+        outcome::exit(&ctx, slot, false);
+    }
+    0
+}
+
+/// The same again, where programs have twins.
+#[btf_tracepoint(function = "sys_exit")]
+fn sys_exit_twin(ctx: BtfTracePointContext) -> i32 {
+    if let Some(slot) = scope::current() {
+        outcome::exit(&ctx, slot, true);
     }
     0
 }
@@ -55,7 +75,16 @@ fn sys_exit(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "cap_capable")]
 fn cap_capable(ctx: BtfTracePointContext) -> i32 {
     if let Some(slot) = scope::current() {
-        capability::traced(&ctx, slot);
+        capability::traced(&ctx, slot, false);
+    }
+    0
+}
+
+/// The same again, where programs have twins.
+#[btf_tracepoint(function = "cap_capable")]
+fn cap_capable_twin(ctx: BtfTracePointContext) -> i32 {
+    if let Some(slot) = scope::current() {
+        capability::traced(&ctx, slot, true);
     }
     0
 }
@@ -136,6 +165,13 @@ fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
         entries::exited(slot);
     }
     joined::exited();
+    0
+}
+
+/// A processor goes on with another task. Attached where programs have twins.
+#[btf_tracepoint(function = "sched_switch")]
+fn sched_switch(ctx: BtfTracePointContext) -> i32 {
+    twins::switched(&ctx);
     0
 }
 

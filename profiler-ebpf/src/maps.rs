@@ -12,7 +12,9 @@ use profiler_common::{
         ArgumentsKey, CallKey, Check, CheckKey, Denial, DenialKey, Executed, ExecutedKey, MakerKey,
         Makers, PENDING_CHECKS, Seen, Sighting, Stack, Watch, watch,
     },
-    scope::{BUCKETS, Control, Joined, PATH_LEN, Scope, Slot, Stamp, Target, loss},
+    scope::{
+        BUCKETS, Control, Joined, Lookup, PAIRS, PATH_LEN, Scope, Slot, Stamp, Target, Twins, loss,
+    },
 };
 
 /// Elements are allocated when they are needed.
@@ -174,6 +176,38 @@ pub static PENDING_ZERO: PerCpuArray<Pending> = PerCpuArray::with_max_entries(1,
 /// Whether a thread is between entry and exit, by the lower bits of its tid: see `outcome`. The upper half of each word is the tid.
 #[map]
 pub static INSIDE: Array<u64> = Array::with_max_entries(INSIDE_PLACES, 0);
+
+/// The check that a thread was seen to be asked last, by the lower bits of its tid; user space makes it small where programs have no
+/// twins. Any other thread may write over it.
+#[map]
+pub static CHECKED: Array<Checked> = Array::with_max_entries(CHECKED_PLACES, 0);
+
+/// What is left for the twin of `cap_capable`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Checked {
+    /// Thread, capability and verdict; 0 when the twin has taken it.
+    pub what: u64,
+    /// Where on the stack the arguments were, which tells who asked.
+    pub context: u64,
+    /// The same of the twin.
+    pub twin: u64,
+}
+
+/// How many threads have a place of their own there: a power of two.
+pub const CHECKED_PLACES: u32 = 4096;
+
+/// Programs that are attached twice.
+#[map]
+pub static TWINS: Array<Twins> = Array::with_max_entries(PAIRS, 0);
+
+/// Single entry: its own address.
+#[map]
+pub static HERE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Single entry: who wants to know of twins.
+#[map]
+pub static LOOKUP: Array<Lookup> = Array::with_max_entries(1, 0);
 
 /// How many threads have a place of their own, as long as no two share these bits: a power of two.
 pub const INSIDE_PLACES: u32 = 32_768;

@@ -6,8 +6,7 @@
 //! is attached, or the first return of a new thread, is not taken for a denial. Where the answer is the thread's end,
 //! the kernel has marked the thread.
 //!
-//! Where tracepoints can be preempted, an entry may be skipped, too (`Control::second_look`). Then such an exit is a denial only
-//! if the thread has a filter and got an error that filters give; else the call is noted late.
+//! Where programs have twins, the first of two leaves word for the second, which then has nothing to do.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::BtfTracePointContext};
 use profiler_common::{
@@ -22,17 +21,22 @@ use crate::{
         CHECKS, DENIALS, INSIDE, INSIDE_OWNERS, INSIDE_PLACES, INSIDE_SHARED, PENDING,
         PENDING_ZERO, add, control, get_or_insert, lost,
     },
-    scope, syscall,
+    scope,
 };
 
 /// Value of `INSIDE` for a thread that is in a call, in this generation of `Control::denials`.
 const fn inside(generation: u32) -> u32 {
-    generation << 1 | 1
+    generation << 2 | 1
 }
 
 /// Value of `INSIDE` for a thread that is in none.
 const fn outside(generation: u32) -> u32 {
-    generation << 1
+    generation << 2
+}
+
+/// The same, as long as the twin does not know it.
+const fn left(generation: u32) -> u32 {
+    generation << 2 | 2
 }
 
 /// Largest error number that a syscall returns.
@@ -126,25 +130,28 @@ fn word(tid: u32, value: u32) -> u64 {
 
 /// `sys_exit(struct pt_regs *, long ret)`.
 #[inline(always)]
-pub fn exit(ctx: &BtfTracePointContext, slot: Slot) {
-    let regs: Address = ctx.arg(0);
+pub fn exit(ctx: &BtfTracePointContext, slot: Slot, is_twin: bool) {
     let ret: i64 = ctx.arg(1);
     let control = control();
     let tid = bpf_get_current_pid_tgid() as u32;
     if control.outcomes != 0 {
         settle(tid, control.outcomes, ret);
     }
-    if control.second_look != 0 {
-        look_again(regs, slot, ret);
-    }
     let generation = control.denials;
     if generation == 0 {
         return;
     }
-    if state(tid) == Some(outside(generation)) {
-        answered(regs, slot, ret);
-    } else {
-        set(tid, outside(generation));
+    let state = state(tid);
+    let is_left = state == Some(left(generation));
+    let is_outside = state == Some(outside(generation));
+    // the twin finds word of this exit, and the first one of an exit before, which the twin was left out of. Left out of that one while the
+    // first is left out of this one, the twin takes the word for this one's, and a denial is missed
+    if is_outside || is_left && !is_twin {
+        answered(ctx.arg(0), slot, ret);
+    }
+    let new = if is_twin || control.twins == 0 { outside(generation) } else { left(generation) };
+    if state != Some(new) {
+        set(tid, new);
     }
 }
 
@@ -263,32 +270,14 @@ fn answered(regs: Address, slot: Slot, ret: i64) {
     if kernel::is_killed_by_seccomp(task) {
         return; // noted when it ends
     }
+    if kernel::has_no_filter(task) {
+        return; // both of two programs were left out of its entry
+    }
     if is_restart(ret) {
         return; // a supervisor had not answered when a signal came: the call is made again
     }
-    if control().second_look != 0 && !may_be_denied(task, nr, ret) {
-        return; // skipped
-    }
     let errno = if (-MAX_ERRNO..0).contains(&ret) { -ret as i32 } else { 0 };
     denied(slot, joined::phase(slot), errno);
-}
-
-/// A call returns that may not have been seen to enter.
-#[inline(always)]
-fn look_again(regs: Address, slot: Slot, ret: i64) {
-    let task = kernel::current();
-    let (abi, nr) = kernel::call_of(task, regs, kernel::number(regs));
-    // a program that was just executed, or a return from a signal's handler, has made no call
-    let is_none = has_executed(regs, abi, nr, ret) || nr == u32::MAX;
-    if is_none || kernel::is_killed_by_seccomp(task) {
-        return;
-    }
-    if control().denials != 0 && may_be_denied(task, nr, ret) {
-        return;
-    }
-    if !syscall::is_known(slot, abi, nr) {
-        syscall::returned(slot, abi, nr);
-    }
 }
 
 /// Whether what returns is a program that was just executed. On aarch64 it may be one of the other number space than its
@@ -300,17 +289,6 @@ fn has_executed(regs: Address, abi: u8, nr: u32, ret: i64) -> bool {
         kernel::is_aarch64() && calls::is_exec(other, nr) && kernel::given_number(regs) as u32 != nr
     };
     ret == 0 && (calls::is_exec(abi, nr) || is_other())
-}
-
-/// Whether a filter may have answered: it gives an error, and hardly another than these; or SIGSYS, for which the registers are as
-/// they were.
-#[inline(always)]
-fn may_be_denied(task: Address, nr: u32, ret: i64) -> bool {
-    const EPERM: i64 = -1;
-    const EACCES: i64 = -13;
-    const ENOSYS: i64 = -38;
-    (matches!(ret, EPERM | EACCES | ENOSYS) || ret == i64::from(nr))
-        && kernel::seccomp_filter(task) != 0
 }
 
 /// Notes that a filter answered the current call.

@@ -17,7 +17,7 @@ use crate::{
 
 /// `sys_enter(struct pt_regs *, long id)`.
 #[inline(always)]
-pub fn enter(ctx: &BtfTracePointContext, task: Address, slot: Slot) {
+pub fn enter(ctx: &BtfTracePointContext, task: Address, slot: Slot, is_twin: bool) {
     let regs: Address = ctx.arg(0);
     let (abi, nr) = kernel::call_of(task, regs, ctx.arg(1));
     let denials = control().denials;
@@ -25,7 +25,7 @@ pub fn enter(ctx: &BtfTracePointContext, task: Address, slot: Slot) {
         outcome::entered(denials);
     }
     if calls::may_need_capabilities(abi, nr) {
-        implied::called(slot, abi, nr);
+        implied::called(slot, abi, nr, is_twin);
     }
     let mut key = CallKey {
         slot: slot_of(scope::evidence(slot)),
@@ -36,24 +36,22 @@ pub fn enter(ctx: &BtfTracePointContext, task: Address, slot: Slot) {
     };
     let maker = attribution::maker(task);
     if is_seen(&key, &maker) {
-        return count(&key);
+        return count(&key, is_twin);
     }
     // what is new is looked at more closely
-    let is_new = note(slot, &mut key, &maker, 0);
-    count(&key);
+    let is_new = note(slot, &mut key, &maker, is_twin);
+    count(&key, is_twin);
     if is_new {
         stack::note(ctx, &key);
     }
 }
 
-/// That a call is noted when it returns.
-const LATE: u64 = 1 << 16;
-
 /// Notes a call that was not seen of this maker, in the phase that it belongs to. Whether that is new.
 #[inline(always)]
-fn note(target: Slot, key: &mut CallKey, maker: &Maker, late: u64) -> bool {
+fn note(target: Slot, key: &mut CallKey, maker: &Maker, is_twin: bool) -> bool {
     let (place, how) = apart::packed(key);
-    let noted = noted(place, how | late | u64::from(target) << 32, maker.packed());
+    let how = apart::by_twin(how, is_twin);
+    let noted = noted(place, how | u64::from(target) << 32, maker.packed());
     key.phase = (noted >> 1) as u8;
     noted & 1 != 0
 }
@@ -68,29 +66,28 @@ extern "C" fn noted(place: u64, how: u64, thread: u64) -> u64 {
     let makers = if has_cell(&key) {
         SEEN.get_ptr_mut(key.slot).and_then(|seen| cell(seen, &key))
     } else {
-        entry(&key, how & LATE != 0)
+        entry(&key, apart::is_by_twin(how))
     };
     let maker = attribution::thread(thread);
     let is_new = makers.is_some_and(|makers| arguments::note(makers, &key, &maker));
     u64::from(is_new) | u64::from(key.phase) << 1
 }
 
-/// The entry of a call without a cell. A loss is counted when the call enters; late, only if it is the first, as it may not have been
-/// seen to enter.
+/// The entry of a call without a cell. The twin counts a loss only if it is the first: the other program may not have been run.
 #[inline(always)]
-fn entry(key: &CallKey, is_late: bool) -> Option<*mut Makers> {
+fn entry(key: &CallKey, is_twin: bool) -> Option<*mut Makers> {
     let entry = maps::entry(table(key), key, 0);
-    let is_told = is_late && LOSSES.get(loss::SYSCALLS).is_some_and(|lost| *lost != 0);
+    let is_told = is_twin && LOSSES.get(loss::SYSCALLS).is_some_and(|lost| *lost != 0);
     if entry.is_none() && !is_told {
         lost(loss::SYSCALLS);
     }
     entry
 }
 
-/// Counts a call. Not wanted, it is no code: the verifier drops the branch.
+/// Counts a call, once. Not wanted, it is no code: the verifier drops the branch.
 #[inline(always)]
-fn count(key: &CallKey) {
-    if kernel::COUNTS_WANTED.load() == 1 {
+fn count(key: &CallKey, is_twin: bool) {
+    if !is_twin && kernel::COUNTS_WANTED.load() == 1 {
         count_one(key);
     }
 }
@@ -107,31 +104,6 @@ fn count_one(key: &CallKey) {
         Some(cell) => add(cell, 1),
         None => lost(loss::COUNTS),
     }
-}
-
-/// A call that no entry was seen of, and that no filter answered, returns.
-#[inline(never)]
-pub fn returned(slot: Slot, abi: u8, nr: u32) {
-    let mut key = CallKey {
-        slot: slot_of(scope::evidence(slot)),
-        nr,
-        abi,
-        phase: joined::noted_phase(),
-        reserved: 0,
-    };
-    if key.phase == phase::HANDOVER && calls::may_load_filter(abi, nr) {
-        return; // it was made in set-up
-    }
-    note(slot, &mut key, &attribution::maker(kernel::current()), LATE);
-}
-
-/// Whether anybody was seen making a call, whatever its arguments.
-#[inline(always)]
-pub fn is_known(slot: Slot, abi: u8, nr: u32) -> bool {
-    let phase = joined::noted_phase();
-    let key = CallKey { slot: slot_of(scope::evidence(slot)), nr, abi, phase, reserved: 0 };
-    let Some(seen) = SEEN.get_ptr_mut(key.slot) else { return true };
-    is_any(makers(seen, &key))
 }
 
 #[inline(always)]

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use aya::{Ebpf, programs::RawTracePoint};
 use profiler::{
     kernel::cgroup,
-    observe::ebpf::{Observer, Options, SlotKind},
+    observe::ebpf::{Observer, Options, SlotKind, Twins},
     target::command::CommandCgroup,
 };
 
@@ -45,11 +45,15 @@ pub enum SetUp {
     RecordedOfMany,
     /// The same; the caller is in none.
     BystanderOfMany,
+    /// The recorder with programs attached twice; the caller is the target.
+    RecordedTwice,
+    /// The same; the caller is none.
+    BystanderTwice,
 }
 
 impl SetUp {
     /// In the order of the table.
-    pub const ALL: [SetUp; 11] = [
+    pub const ALL: [SetUp; 13] = [
         SetUp::Untraced,
         SetUp::Floor,
         SetUp::Recorded,
@@ -61,6 +65,8 @@ impl SetUp {
         SetUp::RecordedOutcomes,
         SetUp::BystanderOutcomes,
         SetUp::RecordedDenials,
+        SetUp::RecordedTwice,
+        SetUp::BystanderTwice,
     ];
 
     /// Its name in the table.
@@ -77,6 +83,8 @@ impl SetUp {
             SetUp::RecordedOutcomes => "recorded, outcomes wanted (first seconds)",
             SetUp::BystanderOutcomes => "bystander, outcomes wanted (first seconds)",
             SetUp::RecordedDenials => "recorded, denials wanted (filter that denies)",
+            SetUp::RecordedTwice => "recorded, attached twice (Linux 7.0 and later)",
+            SetUp::BystanderTwice => "bystander, attached twice (Linux 7.0 and later)",
         }
     }
 
@@ -101,7 +109,12 @@ impl SetUp {
         let setup = cgroup::detect(root)?;
         let own = CommandCgroup::create(root, &setup)?;
         let dir = own.cgroup().dir.clone();
-        let options = Options { counts: self == SetUp::RecordedCounts, ..Options::default() };
+        let options = Options {
+            counts: self == SetUp::RecordedCounts,
+            twins: matches!(self, SetUp::RecordedTwice | SetUp::BystanderTwice)
+                .then_some(Twins::Both),
+            ..Options::default()
+        };
         let mut observer = Observer::start(Path::new("/sys"), options)?;
         if matches!(self, SetUp::RecordedOfMany | SetUp::BystanderOfMany) {
             for target in 0..TARGETS {
@@ -117,8 +130,13 @@ impl SetUp {
         let outcomes = matches!(self, SetUp::RecordedOutcomes | SetUp::BystanderOutcomes);
         let denials = self == SetUp::RecordedDenials;
         observer.watch_exits(outcomes || denials, denials)?;
-        let bystander =
-            matches!(self, SetUp::Bystander | SetUp::BystanderOutcomes | SetUp::BystanderOfMany);
+        let bystander = matches!(
+            self,
+            SetUp::Bystander
+                | SetUp::BystanderOutcomes
+                | SetUp::BystanderOfMany
+                | SetUp::BystanderTwice
+        );
         let ns = caller::measure(calls, call, (!bystander).then_some(dir.as_path()), &[])?;
         observer.stop()?;
         own.remove()?;

@@ -48,6 +48,7 @@ const SERIES: [(Call, &[SetUp]); 4] = [
             SetUp::Untraced,
             SetUp::Floor,
             SetUp::Recorded,
+            SetUp::RecordedTwice,
             SetUp::RecordedOutcomes,
             SetUp::Bystander,
         ],

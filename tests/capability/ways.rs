@@ -51,20 +51,28 @@ pub fn tests() -> Vec<Test> {
 
 /// Each way that the kernel offers, and the one that is chosen unasked. PROFILER_WAYS says which it must offer.
 fn agree(machine: &Machine) -> Result<()> {
-    let chosen = record(machine, None)?.context("no way to see capability checks")?;
-    let mut offered = Vec::new();
-    for way in WAYS {
-        let Some(facts) = record(machine, Some(way))? else { continue };
-        offered.push(way);
+    let chosen = record(machine, &[])?.context("no way to see capability checks")?;
+    let expect_same = |facts: &BTreeSet<String>, by: &str| {
         let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| {
             a.difference(b).map(|fact| format!("\n  {fact}")).collect::<String>()
         };
         ensure!(
-            facts == chosen,
-            "only by {way}:{}\nonly unasked:{}",
-            only(&facts, &chosen),
-            only(&chosen, &facts)
+            *facts == chosen,
+            "only by {by}:{}\nonly unasked:{}",
+            only(facts, &chosen),
+            only(&chosen, facts)
         );
+        Ok(())
+    };
+    let mut offered = Vec::new();
+    for way in WAYS {
+        let Some(facts) = record(machine, &["--attach-capabilities", way])? else { continue };
+        offered.push(way);
+        expect_same(&facts, way)?;
+    }
+    for which in ["both", "second"] {
+        let facts = record(machine, &["--attach-twins", which])?.context("no way with twins")?;
+        expect_same(&facts, which)?;
     }
     ensure!(!offered.is_empty(), "what is chosen unasked is none of {WAYS:?}");
     if let Ok(expected) = env::var("PROFILER_WAYS") {
@@ -76,11 +84,11 @@ fn agree(machine: &Machine) -> Result<()> {
 
 /// The facts of all programs in one recording, each with the capability that it needs; nothing when the kernel does not
 /// have this way.
-fn record(machine: &Machine, way: Option<&str>) -> Result<Option<BTreeSet<String>>> {
+fn record(machine: &Machine, args: &[&str]) -> Result<Option<BTreeSet<String>>> {
     let mut again = TRIES;
     loop {
         let scratch = machine.scratch()?;
-        let recorded = run_all(machine, &scratch, way)?;
+        let recorded = run_all(machine, &scratch, args)?;
         if again > 0 && recorded.lacks_runs() {
             again -= 1;
             continue;
@@ -91,8 +99,7 @@ fn record(machine: &Machine, way: Option<&str>) -> Result<Option<BTreeSet<String
         if recording.missing().contains("capabilities") {
             return Ok(None);
         }
-        expect_each(&recorded)
-            .with_context(|| format!("by {}", way.unwrap_or("what is chosen")))?;
+        expect_each(&recorded).with_context(|| format!("recorded with {args:?}"))?;
         let facts = recording.facts("capabilities");
         // memory accounting depends on where the kernel has put things
         let stable = facts.filter(|fact| fact["phase"] == "workload" && fact["audit"] != "memory");
@@ -101,7 +108,7 @@ fn record(machine: &Machine, way: Option<&str>) -> Result<Option<BTreeSet<String
 }
 
 /// One recording of all programs, in a directory of their own.
-fn run_all(machine: &Machine, scratch: &Scratch, way: Option<&str>) -> Result<Recorded> {
+fn run_all(machine: &Machine, scratch: &Scratch, args: &[&str]) -> Result<Recorded> {
     let caps = machine.fixture("caps")?;
     program::shell(&format!(
         "cd {}; for file in other readable; do echo x >$file; chown 1000:0 $file; done; chmod 600 other",
@@ -116,7 +123,7 @@ fn run_all(machine: &Machine, scratch: &Scratch, way: Option<&str>) -> Result<Re
     }
     script.push_str(&format!("{caps} shrug\n"));
     Record::new(machine, scratch.join("out"))
-        .args(way.iter().flat_map(|way| ["--attach-capabilities", way]))
+        .args(args)
         .current_dir(scratch.path())
         .workload(["/bin/sh", "-c", &script])
         .under(["unshare", "--net"])

@@ -31,14 +31,18 @@ fn under_load(machine: &Machine) -> Result<()> {
         let words = [&[flood.as_str(), total][..], &own].concat();
         Record::new(machine, scratch.join(dir)).args(args).workload(words)
     };
-    let with = record("with", "800000", &["--counts"]).run()?.expect(0)?;
     let mut expected: BTreeMap<u64, u64> =
         [274, 275, 276, 277, 278, 324, 700, 70000].map(|nr| (nr, 1)).into();
     expected.insert(GETPPID, 800_000);
-    let mut counts = counts(&with.recording()?);
-    counts.retain(|nr, _| expected.contains_key(nr));
-    ensure!(counts == expected, "counted: {counts:?}");
-    with.says("800000 getppid")?;
+    for (dir, args) in
+        [("once", &["--counts"][..]), ("twice", &["--counts", "--attach-twins=both"])]
+    {
+        let with = record(dir, "800000", args).run()?.expect(0)?;
+        let mut counts = counts(&with.recording()?);
+        counts.retain(|nr, _| expected.contains_key(nr));
+        ensure!(counts == expected, "attached {dir}: counted {counts:?}");
+        with.says("800000 getppid")?;
+    }
 
     let without = record("without", "8", &[]).run()?.expect(0)?;
     let counts = self::counts(&without.recording()?);

@@ -21,7 +21,13 @@ const DENIED: [(&str, i64); 2] = [("clone3", 38), ("getppid", 1)];
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
     vec![
-        Test::new("docker::denials_are_exact_under_load", &NEEDS, under_load),
+        Test::new("docker::denials_are_exact_under_load", &NEEDS, |m| under_load(m, &[])),
+        Test::new("docker::denials_are_exact_by_two_programs", &NEEDS, |m| {
+            under_load(m, &["--attach-twins=both"])
+        }),
+        Test::new("docker::denials_are_exact_by_the_second_program", &NEEDS, |m| {
+            under_load(m, &["--attach-twins=second"])
+        }),
         Test::new("docker::denials_of_threads_whose_ids_are_alike", &NEEDS, alike),
         Test::new("docker::what_its_own_filter_denies_is_its_own", &NEEDS, own_filter),
         Test::new("docker::calls_in_flight_are_no_denials", &NEEDS, in_flight),
@@ -33,12 +39,13 @@ fn expected() -> BTreeMap<String, i64> {
 }
 
 /// Eight threads, each refused as fast as it can ask.
-fn under_load(machine: &Machine) -> Result<()> {
+fn under_load(machine: &Machine, args: &[&str]) -> Result<()> {
     let scratch = machine.scratch()?;
     let engine = machine.engine()?;
     let image = engine.fixture_image(machine)?;
     let container = engine.name("load");
-    let session = Record::containers(machine, scratch.join("out"), &[&container.name])?.start()?;
+    let session =
+        Record::containers(machine, scratch.join("out"), &[&container.name])?.args(args).start()?;
     let numbers = ["274", "275", "276", "277", "278", "324", "325", "326"];
     let script = format!("{UNDER_FILTER} 800000 {}", numbers.join(" "));
     let words = ["--network=none", NO_NEW_PRIVILEGES, &image, "/bin/sh", "-c", &script];

@@ -39,7 +39,7 @@ fn types_read_once(machine: &Machine) -> Result<()> {
 }
 
 /// Tables that are small unless an option wants them.
-const OPTIONAL: [&str; 3] = ["STACKS", "COUNTS", "FILTERS"];
+const OPTIONAL: [&str; 4] = ["STACKS", "COUNTS", "FILTERS", "CHECKED"];
 
 /// The memory that the page states.
 #[derive(Debug)]
@@ -88,14 +88,14 @@ fn as_stated(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
     let rows = Rows::read(machine)?;
     let session = Record::new(machine, scratch.join("out"))
-        .args(["--stacks", "--counts"])
+        .args(["--stacks", "--counts", "--attach-twins=both"])
         .workload(["/bin/sleep", "1000"])
         .start()?;
     let pid = session.running.pid();
     let of_kernel = [Kind::Program, Kind::Map].map(names);
     let [programs, maps] = [Kind::Program, Kind::Map].map(|kind| held_by(pid, kind));
     let mut wrong = Vec::new();
-    ensure!(programs.len() >= 9 && maps.len() >= 20, "{programs:?} {maps:?}");
+    ensure!(programs.len() >= 13 && maps.len() >= 20, "{programs:?} {maps:?}");
     for (id, facts) in &programs {
         let name = of_kernel[0].get(id).context("a program has a name")?;
         let measured = [Some(instructions(*id)?), number(facts, "verified_insns")];

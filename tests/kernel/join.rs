@@ -6,10 +6,10 @@ use std::{collections::BTreeSet, os::unix::fs::MetadataExt as _, path::Path, tim
 use anyhow::{Context as _, Result, ensure};
 use camino::Utf8PathBuf;
 use profiler::{
-    kernel::cgroup,
+    kernel::{btf::Btf, cgroup},
     model::recording::{Missing, Phase, Verdict},
     observe::{
-        ebpf::{Observer, Options, SlotKind},
+        ebpf::{Observer, Options, SlotKind, Twins},
         evidence::Evidence,
     },
 };
@@ -36,13 +36,25 @@ pub fn tests() -> Vec<Test> {
 }
 
 fn phases(machine: &Machine) -> Result<()> {
+    for twins in [None, Some(Twins::Both), Some(Twins::Second)] {
+        of_a_join(machine, twins).with_context(|| format!("attached: {twins:?}"))?;
+    }
+    Ok(())
+}
+
+fn of_a_join(machine: &Machine, twins: Option<Twins>) -> Result<()> {
     let number = syscalls::number;
     let (refused, allowed) = (number(DENIED)?, number(ALLOWED)?);
     let (exit_group, execve, unshare) =
         (number("exit_group")?, number("execve")?, number("unshare")?);
     let (calls, filtered) = (machine.fixture("calls")?, machine.fixture("filtered")?);
     let cgroup = Cgroup::create()?;
-    let mut observer = Observer::start(Path::new("/sys"), Options::default())?;
+    let options = Options { twins, ..Options::default() };
+    let mut observer = Observer::start(Path::new("/sys"), options)?;
+    match observer.watches_twins() {
+        None => ensure!(twins.is_none(), "programs have no twins"),
+        Some(watches) => ensure!(watches == counts_runs()?, "twins are watched: {watches}"),
+    }
     let slot = observer.watch(&[cgroup.id()?], SlotKind::Container)?;
     observer.watch_exits(true, true)?;
 
@@ -91,6 +103,12 @@ fn phases(machine: &Machine) -> Result<()> {
     let missing: Vec<_> = evidence.missing.iter().filter(|missing| !skipped(missing)).collect();
     ensure!(missing.is_empty(), "missing: {missing:?}");
     Ok(())
+}
+
+/// Whether the kernel counts the programs that run on each processor: since 5.12.
+fn counts_runs() -> Result<bool> {
+    let types = fs_err::read("/sys/kernel/btf/vmlinux")?;
+    Ok(Btf::parse(&types)?.offset("bpf_prog", "active").is_some())
 }
 
 fn calls_in(evidence: &Evidence, phase: Phase) -> BTreeSet<u32> {

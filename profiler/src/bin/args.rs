@@ -9,7 +9,7 @@ use std::{
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use profiler::{
     model::{arch::Abi, lint::libseccomp::Version, profile, purpose::RuntimeChoice},
-    observe::ebpf::Way,
+    observe::ebpf::{Twins, Way},
 };
 
 use crate::{
@@ -182,9 +182,29 @@ pub struct RecordArgs {
     #[arg(long, value_enum, value_name = "WAY", hide = true)]
     pub attach_capabilities: Option<AttachWay>,
 
+    /// Attach what sees calls and checks twice, or the second alone (default: both where the kernel may leave out one)
+    #[arg(long, value_enum, value_name = "WHICH", hide = true)]
+    pub attach_twins: Option<AttachTwins>,
+
     /// The test run, or the workload itself
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// Programs that do the same, as they are typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AttachTwins {
+    Both,
+    Second,
+}
+
+impl From<AttachTwins> for Twins {
+    fn from(which: AttachTwins) -> Self {
+        match which {
+            AttachTwins::Both => Twins::Both,
+            AttachTwins::Second => Twins::Second,
+        }
+    }
 }
 
 /// A way to attach, as it is typed.

@@ -15,7 +15,7 @@ use profiler::{
         recording::{Missing, Phase, Recording, Target, TargetKind},
         seccomp::SeccompFile,
     },
-    observe::ebpf::{Options, Way},
+    observe::ebpf::{Options, Twins, Way},
     render::json,
     session::{
         self, CgroupPlan, Confinement, ContainerPlan, Event, Named, Outcome, Plan, Recorded, Seal,
@@ -96,6 +96,7 @@ pub fn run(args: RecordArgs, debug: bool) -> Result<ExitCode> {
     let observe = Options {
         debug,
         capabilities: args.attach_capabilities.map(Way::from),
+        twins: args.attach_twins.map(Twins::from),
         stacks: args.stacks,
         counts: args.counts,
         filters: false,

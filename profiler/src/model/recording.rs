@@ -203,8 +203,8 @@ pub enum Missing {
         /// How many entries were not stored.
         count: u64,
     },
-    /// The kernel did not run a program of ours `count` times, because it ran on the same processor already. Whether for
-    /// the target or for another process of the host is not known.
+    /// The kernel did not run a program of ours `count` times, because it ran on the same processor already: for any process of the host
+    /// or, where programs are attached twice, for a task in scope.
     Skipped {
         /// How often.
         count: u64,

@@ -82,12 +82,16 @@ Where none of them works (a kernel built without function tracing, before 6.18),
 checks were not seen, and the profile drops none.
 
 **Since 7.0** programs of tracepoints can be preempted ([a46023d5616e](https://git.kernel.org/linus/a46023d5616e)), and the kernel does not run a program for another task
-while it is suspended on the same processor: the call passes unseen. It counts such misses (`recursion_misses`). There `sys_exit` stays attached, and a call whose
-entry was skipped is noted when it returns; so it is lost only when both were skipped, or when it does not return while it is recorded. As soon as both an entry and an
-exit were skipped, the result says so, with exit status 3: record again, and merge. On 7.3 under emulation with one processor, up to 49 entries were skipped in a
-recording, and at the most 4 exits. Of a target whose filter denies, a call without an entry that returned EPERM, EACCES or ENOSYS to a thread under a filter counts as
-denied, another one as made, also if its filter gives other errors. The tests record again when the result says so, up to 16 times. Three of 26 do not pass there: in
-a storm of calls 184,000 were skipped, one of several recordings that are compared stayed incomplete, and what finds a full table is counted at entry and exit, twice. Up to 6.18 nothing is skipped.
+while it is suspended on the same processor: what it was to see passes unseen. The kernel counts such misses (`recursion_misses`). So what sees calls, their ends and
+capability checks is attached twice there: what one program is left out of its twin sees. Both are left out only of a task that runs while both are suspended on its
+processor, and a program on `sched_switch`, which is never preempted, notices that: whenever a processor goes on with another task it asks the counters by which the kernel
+itself decides (`bpf_prog.active`). If both are in use and one of the tasks is in scope, and both have missed something, the result says so, with exit status 3: record again, and
+merge. A call whose entry both missed is not in it or, if the thread has a filter and denials are looked for, counts as denied. One window is left: a task is preempted between the two programs of
+one event, some instructions long, of the first of which it was left out, and the task that was in the first is suspended in the second when it goes on. On 7.3 under emulation with one processor, while a hundred programs are executed one after the other, the program on `sys_enter` is left out some hundred times in
+four seconds, and both at once never; beside three programs that do nothing but make calls, both at once one to ten times in twenty seconds. The programs on fork, execve and
+cgroups run seldom and have no twins: any miss of theirs is told. The tests record again when the result says so, up to 16 times. Up to 6.18 nothing is skipped, and
+everything is attached once; where the kernel's change was ported back the result says that runs were skipped, and `record --attach-twins both` attaches twice. By
+`--attach-twins second` the tests have the second programs do all the work.
 
 Before 5.15 the kernel does not hand out the current task and its registers as typed pointers. They are then read by a
 helper, which makes each recorded call slower.

@@ -2,6 +2,7 @@
 
 use profiler_common::globals::opts;
 
+use super::twins::{TWICE, Twins};
 use crate::kernel::btf::Btf;
 
 /// How much a recording depends on a point.
@@ -13,6 +14,8 @@ pub enum Need {
     Capabilities,
     /// Attached only while outcomes or denials are wanted.
     WhileWanted,
+    /// Attached only where programs have twins.
+    WithTwins,
 }
 
 /// A way to attach. Tracepoints tell most and are bound to change least, so they come first.
@@ -38,13 +41,13 @@ impl Way {
     }
 
     /// The object's programs for the point of that name, in the order in which they are attached and detached.
-    pub fn programs(self, point: &str) -> Vec<String> {
-        let suffixes: &[&str] = match self {
-            Way::Tracepoint => &[""],
-            Way::Fexit => &["_fexit"],
-            Way::Kprobe => &["_kprobe", "_kretprobe"],
-        };
-        suffixes.iter().map(|suffix| format!("{point}{suffix}")).collect()
+    pub fn programs(self, point: &str, twins: Option<Twins>) -> Vec<String> {
+        match (self, twins) {
+            (Way::Tracepoint, Some(twins)) if TWICE.contains(&point) => twins.of(point),
+            (Way::Tracepoint, _) => vec![point.to_owned()],
+            (Way::Fexit, _) => vec![format!("{point}_fexit")],
+            (Way::Kprobe, _) => vec![format!("{point}_kprobe"), format!("{point}_kretprobe")],
+        }
     }
 
     /// Why a kernel of these types does not have it; nothing when only attaching can tell.
@@ -89,6 +92,12 @@ const TRACEPOINT: &[Way] = &[Way::Tracepoint];
 
 /// Order matters: who comes from outside is known before any call is recorded, and calls come last.
 pub const POINTS: &[AttachPoint] = &[
+    AttachPoint {
+        name: "sched_switch",
+        need: Need::WithTwins,
+        purpose: "since Linux 7.0: sees when a call may have been passed by",
+        ways: TRACEPOINT,
+    },
     AttachPoint {
         name: "sched_process_exit",
         need: Need::Always,

@@ -9,9 +9,10 @@ use super::{
     attach::{AttachPoint, Attached, Need, POINTS, Way},
     error::ObserveError,
     observer::{Observer, Options},
+    twins,
 };
 use crate::{
-    kernel::btf::Btf,
+    kernel::{btf::Btf, version::uname},
     model::check::{Check, CheckState},
 };
 
@@ -31,6 +32,9 @@ pub fn checks(sysfs: &Path) -> Vec<Check> {
     let mut checks: Vec<Check> = POINTS.iter().map(|at| point(at, &btf, capabilities)).collect();
     checks.push(fields(&btf));
     checks.push(load(observer.as_ref()));
+    if let Ok(Some(watches)) = observer.as_ref().map(Observer::watches_twins) {
+        checks.push(left_out(watches));
+    }
     checks
 }
 
@@ -70,17 +74,25 @@ const ELSEWHERE: &[&str] = if cfg!(target_arch = "aarch64") {
 const CHANGED: [&[&str]; 3] =
     [&["INODE_CTIME"], &["INODE_CTIME_6_6"], &["INODE_CTIME_SEC", "INODE_CTIME_NSEC"]];
 
+/// The globals of fields that are read only where programs have twins.
+const OF_TWINS: &[&str] =
+    &["PROG_ACTIVE", "ARRAY_PPTRS", "TASK_FILES", "FILES_FDT", "FDTABLE_FD", "FILE_PRIVATE_DATA"];
+
 fn fields(btf: &Btf<'_>) -> Check {
     let has = |global: &&str| {
         let offset = OFFSETS.iter().find(|offset| offset.global == *global);
         offset.is_some_and(|offset| btf.offset(offset.of, offset.field).is_some())
     };
+    let has_twins = twins::are_needed(&uname());
     let changed = CHANGED.iter().find(|names| names.iter().all(has));
     let other_name = |global| {
         changed.is_some_and(|it| CHANGED.concat().contains(global) && !it.contains(global))
     };
     let wanted = || {
-        let here = OFFSETS.iter().filter(|offset| !ELSEWHERE.contains(&offset.global));
+        let here = OFFSETS
+            .iter()
+            .filter(|offset| !ELSEWHERE.contains(&offset.global))
+            .filter(|offset| has_twins || !OF_TWINS.contains(&offset.global));
         here.filter(|offset| !other_name(&offset.global))
     };
     let absent: Vec<String> = wanted()
@@ -100,6 +112,18 @@ fn fields(btf: &Btf<'_>) -> Check {
         format!("not in this kernel: {}", absent.join(", "))
     };
     Check::new("kernel struct fields", state, detail)
+}
+
+/// Only on kernels where programs are attached twice.
+fn left_out(are_watched: bool) -> Check {
+    const NAME: &str = "programs left out";
+    if are_watched {
+        Check::new(NAME, CheckState::Ok, "noticed when two that do the same are, at once")
+    } else {
+        let detail =
+            "it is not seen whether two that do the same are at once, which then counts as lost";
+        Check::new(NAME, CheckState::Warning, detail)
+    }
 }
 
 fn load(observer: Result<&Observer, &ObserveError>) -> Check {

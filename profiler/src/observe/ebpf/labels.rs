@@ -191,9 +191,10 @@ pub fn point_to_itself(ebpf: &mut Ebpf, target: Slot, uses: u16) -> Result<(), O
 ///
 /// Programs run within an RCU read-side section, and this command waits for a grace period of RCU
 /// (<https://elixir.bootlin.com/linux/v6.12/source/kernel/sched/membarrier.c#L600>), except on a machine with one CPU,
-/// where none can be interrupted by this process. A kernel with `nohz_full` refuses it; a program takes microseconds.
+/// where it does nothing, and programs may be suspended since 7.0. A kernel with `nohz_full` refuses it; a program takes microseconds.
 fn wait_for_programs() {
-    if membarrier(MembarrierCommand::Global).is_err() {
+    let is_alone = thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
+    if membarrier(MembarrierCommand::Global).is_err() || is_alone {
         thread::sleep(GRACE);
     }
 }

@@ -1,45 +1,42 @@
-//! Runs of our programs that the kernel left out.
-//!
-//! A tracepoint's program does not run while it runs already on the same processor. Since Linux 7.0 it can be preempted
-//! (<https://git.kernel.org/linus/a46023d5616e>), so that happens whenever another task runs in the meantime. What a skipped
-//! `sys_enter` would have seen is seen at the call's end, for which `sys_exit` stays attached there. The rest is counted, for
-//! the whole host: whether it was a target's is not known.
+//! Runs of our programs that the kernel left out. It counts them for the whole host: whether one was a target's is not known.
 
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::{
+    collections::HashMap,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
 
 use aya::{Ebpf, programs::Program};
 use fs_err as fs;
 
-use crate::kernel::version::{KernelVersion, Uname};
+use super::{
+    error::ObserveError,
+    twins::{self, TWICE},
+};
 
-/// The first kernel whose tracepoints can be preempted.
-const PREEMPTIBLE: KernelVersion = KernelVersion { major: 7, minor: 0, patch: 0 };
-
-/// Whether programs of tracepoints can be preempted. No field or function that could be probed tells; a kernel to which it was
-/// ported back shows by its count of misses.
-pub fn can_be_preempted(names: &Uname) -> bool {
-    names.release.parse().is_ok_and(|version: KernelVersion| version >= PREEMPTIBLE)
+/// How often something may have been lost because programs that are loaded now were not run. Kernels before 5.12 do not tell.
+/// `are_watched` says that the kernel side knows when both of two were suspended.
+///
+/// # Errors
+/// When the map cannot be read.
+pub fn lost(ebpf: &mut Ebpf, are_watched: bool) -> Result<u64, ObserveError> {
+    let both = if are_watched { Some(twins::both_suspended(ebpf)?) } else { None };
+    let misses = ebpf.programs().map(|(name, program)| (name, of_program(program)));
+    Ok(sum(misses.filter_map(|(name, count)| Some((name, count?))).collect(), both))
 }
 
-/// How often something was lost because a program that is loaded now was not run. Kernels before 5.12 do not tell.
-pub fn lost(ebpf: &Ebpf, second_look: bool) -> u64 {
-    sum(
-        ebpf.programs().map(|(name, program)| (name, of_program(program).unwrap_or(0))),
-        second_look,
-    )
-}
-
-fn sum<'a>(misses: impl Iterator<Item = (&'a str, u64)>, second_look: bool) -> u64 {
-    let (mut enter, mut exit, mut others) = (0, 0, 0);
-    for (name, count) in misses {
-        match name {
-            "sys_enter" => enter = count,
-            "sys_exit" => exit = count,
-            _ => others += count,
-        }
+/// How many of these misses may be losses. A program's twin sees what it was left out of, as long as not both were suspended when a task in
+/// scope ran: `both` says how often that was.
+fn sum(mut misses: HashMap<&str, u64>, both: Option<[u64; TWICE.len()]>) -> u64 {
+    let mut lost = 0;
+    for (pair, point) in TWICE.iter().enumerate() {
+        let first = misses.remove(point).unwrap_or(0);
+        lost += match misses.remove(twins::twin(point).as_str()) {
+            None => first,
+            Some(_) if both.is_some_and(|both| both[pair] == 0) => 0,
+            Some(second) => first.min(second),
+        };
     }
-    // without its entry, a call shows at its exit
-    others + if second_look { enter.min(exit) } else { enter }
+    lost + misses.values().sum::<u64>()
 }
 
 /// `None` when the program is not loaded, or the kernel does not tell.
@@ -60,20 +57,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_is_lost_when_both_its_ends_are() {
-        let misses = |enter, exit| [("sys_enter", enter), ("sys_exit", exit), ("cap_capable", 1)];
-        assert_eq!(sum(misses(7, 0).into_iter(), false), 8);
-        assert_eq!(sum(misses(7, 0).into_iter(), true), 1);
-        assert_eq!(sum(misses(7, 2).into_iter(), true), 3);
-    }
-
-    #[test]
-    fn kernels_are_told_by_their_version() {
-        let names = |release: &str| Uname { release: release.into(), machine: "x86_64".into() };
-        assert!(!can_be_preempted(&names("6.18.44")) && !can_be_preempted(&names("what")));
-        assert!(
-            can_be_preempted(&names("7.0.0-1-amd64")) && can_be_preempted(&names("7.3.4+deb13"))
-        );
+    fn what_one_of_two_saw_is_not_lost() {
+        let of = |misses: &[(&'static str, u64)], both| sum(misses.iter().copied().collect(), both);
+        let single = [("sys_enter", 7), ("sys_exit", 2), ("cap_capable_fexit", 1)];
+        assert_eq!(of(&single, None), 10, "without twins each is a loss");
+        let twins = [
+            ("sys_enter", 7),
+            ("sys_enter_twin", 3),
+            ("sys_exit", 2),
+            ("sys_exit_twin", 5),
+            ("cap_capable", 4),
+            ("cap_capable_twin", 0),
+        ];
+        assert_eq!(of(&twins, Some([0, 0, 0])), 0, "never both at once");
+        assert_eq!(of(&twins, Some([1, 0, 9])), 3, "no check was missed by both");
+        assert_eq!(of(&twins, Some([0, 1, 0])), 2);
+        assert_eq!(of(&twins, None), 5, "nobody watched");
+        assert_eq!(of(&[("sched_process_fork", 1)], Some([0; 3])), 1);
     }
 
     #[test]

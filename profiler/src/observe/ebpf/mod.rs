@@ -1,6 +1,6 @@
 //! The eBPF observer: the only code that names aya.
 //!
-//! `attach` is the ordered table of what is attached; `types` reads what the running kernel has of it; `observer` loads, arms and stops; `slots`
+//! `attach` is the ordered table of what is attached; `types` reads what the running kernel has of it; `observer` loads, arms and stops; `twins` are programs that are attached twice; `slots`
 //! owns which cgroup belongs to which target; `arguments` says which arguments are kept; `labels` where a target writes; `drain` turns maps into facts; `callers` tells real capability
 //! checks from probes.
 
@@ -18,6 +18,7 @@ mod observer;
 mod slots;
 mod stacks;
 mod symbols;
+mod twins;
 mod types;
 mod worker;
 
@@ -28,3 +29,4 @@ pub use labels::Labels;
 pub use observer::{Observer, Options};
 pub use profiler_common::scope::Slot;
 pub use slots::{Candidate, SlotKind};
+pub use twins::Twins;

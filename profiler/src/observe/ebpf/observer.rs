@@ -28,6 +28,7 @@ use super::{
     slots::{self, Candidate, SlotKind, Slots, array, map_error},
     stacks::Stacks,
     symbols::Symbols,
+    twins::{self, Twins},
     types::Types,
 };
 use crate::{
@@ -46,6 +47,8 @@ pub struct Options {
     pub debug: bool,
     /// See capability checks this way or not at all, where another would be taken.
     pub capabilities: Option<Way>,
+    /// Attach these programs also where no kernel of its version leaves one out.
+    pub twins: Option<Twins>,
     /// Keep the user stack of the first occurrence of each call.
     pub stacks: bool,
     /// Count each call.
@@ -60,13 +63,17 @@ pub struct Observer {
     slots: Slots,
     control: Control,
     generation: u32,
-    sys_exit: Option<BtfTracePointLinkId>,
+    /// Attached programs of that point, with their links.
+    sys_exit: Vec<(String, BtfTracePointLinkId)>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     capabilities: Attached,
     symbols: Symbols,
     stacks: Stacks,
     files: Files,
-    second_look: bool,
+    /// Those that are attached, where programs have twins.
+    twins: Option<Twins>,
+    /// It is noticed when both of two were suspended.
+    are_twins_watched: bool,
     skipped: u64,
 }
 
@@ -98,6 +105,10 @@ impl Observer {
                 loader.map_max_entries(map, 1);
             }
         }
+        let twins = options.twins.or_else(|| twins::are_needed(&uname()).then_some(Twins::Both));
+        if twins.is_none() {
+            loader.map_max_entries("CHECKED", 1);
+        }
         let level = if options.debug { 4_u8 } else { 0 };
         loader.override_global("AYA_LOG_LEVEL", &level, true);
         let mut ebpf = loader.load(OBJECT).map_err(load_error)?;
@@ -109,15 +120,16 @@ impl Observer {
         let mut observer = Observer {
             ebpf,
             slots: Slots::new(),
-            control: Control::default(),
+            control: Control { twins: u32::from(twins.is_some()), ..Control::default() },
             generation: 0,
-            sys_exit: None,
+            sys_exit: Vec::new(),
             logger,
             capabilities: Attached::default(),
             symbols: Symbols::open(),
             stacks,
             files,
-            second_look: misses::can_be_preempted(&uname()),
+            twins,
+            are_twins_watched: false,
             skipped: 0,
         };
         observer.attach_all(&types, options.capabilities)?;
@@ -126,24 +138,46 @@ impl Observer {
 
     fn attach_all(&mut self, types: &Types, only: Option<Way>) -> Result<(), ObserveError> {
         let btf = aya::Btf::parse(&types.attachable, aya::Endianness::default())?;
-        load_all(&mut self.ebpf, &btf, |point| {
+        let twins = self.twins;
+        load_all(&mut self.ebpf, &btf, twins, |point| match point.need {
             // the newest kernels have it; what becomes of it is told where it is attached
-            let first = point.ways.first().filter(|way| only.is_none_or(|only| only == **way));
-            first == Some(&Way::Tracepoint) && types.lacks(point.name, Way::Tracepoint).is_none()
+            Need::Capabilities => {
+                let first = point.ways.first().filter(|way| only.is_none_or(|only| only == **way));
+                let lacks = types.lacks(point.name, Way::Tracepoint);
+                first == Some(&Way::Tracepoint) && lacks.is_none()
+            }
+            Need::WithTwins => twins.is_some(),
+            Need::Always | Need::WhileWanted => true,
         })?;
         for point in POINTS {
             match point.need {
                 Need::Always => {
-                    let program = tracepoint(&mut self.ebpf, point.name)?;
-                    program.attach().map_err(program_error(point.name))?;
+                    self.attach_tracepoint(point.name)?;
+                }
+                Need::WithTwins if twins.is_some() => {
+                    self.attach_tracepoint(point.name)?;
+                    self.are_twins_watched = twins::find(&mut self.ebpf, point.name)?;
                 }
                 Need::Capabilities => {
                     self.capabilities = self.attach_first(point, types, &btf, only)
                 }
-                Need::WhileWanted => {}
+                Need::WhileWanted | Need::WithTwins => {}
             }
         }
         Ok(())
+    }
+
+    /// Attaches every program of a tracepoint, which are loaded.
+    fn attach_tracepoint(
+        &mut self,
+        point: &'static str,
+    ) -> Result<Vec<(String, BtfTracePointLinkId)>, ObserveError> {
+        let attach = |name: String| {
+            let program = tracepoint(&mut self.ebpf, &name, point)?;
+            let link = program.attach().map_err(program_error(point))?;
+            Ok((name, link))
+        };
+        Way::Tracepoint.programs(point, self.twins).into_iter().map(attach).collect()
     }
 
     /// Attaches in the first way that this kernel takes. What it does not take costs nothing.
@@ -175,7 +209,7 @@ impl Observer {
     }
 
     fn attach_by(&mut self, way: Way, point: &str, btf: &aya::Btf) -> Result<(), ProgramError> {
-        let outcome = way.programs(point).iter().try_for_each(|name| {
+        let outcome = way.programs(point, self.twins).iter().try_for_each(|name| {
             let program = self.ebpf.program_mut(name).ok_or(ProgramError::UnexpectedProgramType)?;
             load_and_attach(program, point, btf)
         });
@@ -187,7 +221,7 @@ impl Observer {
 
     /// Unloading detaches; a program that never was loaded has nothing to undo.
     fn unload(&mut self, way: Way, point: &str) {
-        for name in way.programs(point) {
+        for name in way.programs(point, self.twins) {
             let _ = match self.ebpf.program_mut(&name) {
                 Some(Program::BtfTracePoint(program)) => program.unload(),
                 Some(Program::FExit(program)) => program.unload(),
@@ -201,6 +235,12 @@ impl Observer {
     #[must_use]
     pub fn capabilities(&self) -> &Attached {
         &self.capabilities
+    }
+
+    /// Whether it would be noticed if two programs that do the same were left out at once; nothing where there is one of each.
+    #[must_use]
+    pub fn watches_twins(&self) -> Option<bool> {
+        self.twins.map(|_| self.are_twins_watched)
     }
 
     /// Puts existing cgroups in scope, all writing to one new slot.
@@ -303,18 +343,19 @@ impl Observer {
     /// # Errors
     /// When `sys_exit` cannot be attached.
     pub fn watch_exits(&mut self, outcomes: bool, denials: bool) -> Result<(), ObserveError> {
-        let wanted = outcomes || denials || self.second_look;
-        if wanted && self.sys_exit.is_none() {
-            let program = tracepoint(&mut self.ebpf, "sys_exit")?;
-            self.sys_exit = Some(program.attach().map_err(program_error("sys_exit"))?);
+        const POINT: &str = "sys_exit";
+        let wanted = outcomes || denials;
+        if wanted && self.sys_exit.is_empty() {
+            self.sys_exit = self.attach_tracepoint(POINT)?;
         }
         self.control.outcomes = self.generation_of(outcomes, self.control.outcomes);
         self.control.denials = self.generation_of(denials, self.control.denials);
-        self.control.second_look = u32::from(self.second_look);
         self.write_control()?;
-        if !wanted && let Some(link) = self.sys_exit.take() {
-            let program = tracepoint(&mut self.ebpf, "sys_exit")?;
-            program.detach(link).map_err(program_error("sys_exit"))?;
+        if !wanted {
+            for (name, link) in self.sys_exit.drain(..) {
+                let program = tracepoint(&mut self.ebpf, &name, POINT)?;
+                program.detach(link).map_err(program_error(POINT))?;
+            }
         }
         Ok(())
     }
@@ -379,8 +420,8 @@ impl Observer {
     pub fn stop(&mut self) -> Result<(), ObserveError> {
         self.control = Control::default();
         self.write_control()?;
-        self.skipped = misses::lost(&self.ebpf, self.second_look);
-        self.sys_exit = None;
+        self.skipped = misses::lost(&mut self.ebpf, self.are_twins_watched)?;
+        self.sys_exit.clear();
         for point in POINTS {
             for way in point.ways {
                 self.unload(*way, point.name);
@@ -414,7 +455,7 @@ impl Observer {
         let uncounted = Uncounted { unlabelled, stacks: self.stacks.lost(), files: unnamed };
         let losses = drain::losses(&mut self.ebpf, &uncounted)?;
         evidence.missing.extend(losses);
-        let skipped = self.skipped.max(misses::lost(&self.ebpf, self.second_look));
+        let skipped = self.skipped.max(misses::lost(&mut self.ebpf, self.are_twins_watched)?);
         if skipped > 0 {
             evidence.missing.push(Missing::Skipped { count: skipped });
         }
@@ -459,40 +500,42 @@ fn loader() -> Result<EbpfLoader<'static>, ObserveError> {
     Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
 
-/// The program for a tracepoint, which has its name.
+/// A program for a tracepoint.
 fn tracepoint<'a>(
     ebpf: &'a mut Ebpf,
-    name: &'static str,
+    name: &str,
+    point: &'static str,
 ) -> Result<&'a mut BtfTracePoint, ObserveError> {
-    let program = ebpf.program_mut(name).ok_or(ObserveError::NoTracepoint(name))?;
-    program.try_into().map_err(program_error(name))
+    let program = ebpf.program_mut(name).ok_or(ObserveError::NoTracepoint(point))?;
+    program.try_into().map_err(program_error(point))
 }
 
-/// Loads the programs that every recording has, at the same time: the kernel's verifier takes a while for each. Of those that a kernel may refuse, it
-/// tries the ones that are `hoped` for.
+/// Loads the programs of the tracepoints that are `wanted`, at the same time: the kernel's verifier takes a while for each. What a recording can do
+/// without it may refuse.
 fn load_all(
     ebpf: &mut Ebpf,
     btf: &aya::Btf,
-    hoped: impl Fn(&AttachPoint) -> bool,
+    twins: Option<Twins>,
+    wanted: impl Fn(&AttachPoint) -> bool,
 ) -> Result<(), ObserveError> {
     let mut programs: HashMap<_, _> = ebpf.programs_mut().collect();
     thread::scope(|scope| {
         let mut loading = Vec::new();
         // the last have most to verify, and begin first
-        for point @ AttachPoint { name, need, .. } in POINTS.iter().rev() {
-            let may_fail = *need == Need::Capabilities;
-            if may_fail && !hoped(point) {
-                continue;
+        for AttachPoint { name, need, .. } in POINTS.iter().rev().filter(|point| wanted(point)) {
+            for program in Way::Tracepoint.programs(name, twins) {
+                let program =
+                    programs.remove(program.as_str()).ok_or(ObserveError::NoTracepoint(name))?;
+                let program: &mut BtfTracePoint =
+                    program.try_into().map_err(program_error(name))?;
+                let load = move || match program.load(name, btf) {
+                    Err(_) if *need == Need::Capabilities => Ok(()),
+                    loaded => loaded.map_err(program_error(name)),
+                };
+                // without a thread there is no program; the caller sees the error, and what was begun ends
+                let spawned = thread::Builder::new().spawn_scoped(scope, load);
+                loading.push(spawned.map_err(ObserveError::NoThread)?);
             }
-            let program = programs.remove(name).ok_or(ObserveError::NoTracepoint(name))?;
-            let program: &mut BtfTracePoint = program.try_into().map_err(program_error(name))?;
-            let load = move || match program.load(name, btf) {
-                Err(_) if may_fail => Ok(()),
-                loaded => loaded.map_err(program_error(name)),
-            };
-            // without a thread there is no program; the caller sees the error, and what was begun ends
-            let spawned = thread::Builder::new().spawn_scoped(scope, load);
-            loading.push(spawned.map_err(ObserveError::NoThread)?);
         }
         loading.into_iter().try_for_each(|loaded| {
             loaded.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -538,7 +581,7 @@ mod tests {
             .filter_map(|line| line.trim_start_matches("pub ").strip_prefix("const "));
         let rows: Vec<(&str, &str)> =
             rows.filter_map(|row| row.strip_suffix(");")?.split_once(": Call = call(")).collect();
-        assert_eq!(rows.len(), 19, "{rows:?}");
+        assert_eq!(rows.len(), 18, "{rows:?}");
         for (name, numbers) in rows {
             let name = name.to_lowercase();
             let expected = [Abi::X86_64, Abi::Ia32, Abi::Aarch64, Abi::Arm].map(|abi| {
