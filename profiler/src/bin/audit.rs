@@ -113,7 +113,12 @@ pub fn run(args: &AuditArgs) -> Result<ExitCode> {
         };
         let facts = container(engine, target, !args.no_files)?;
         let is_only = args.targets.len() == 1;
-        audited.push(judged(None, &facts, profiles.of(&facts, is_only), &scans));
+        audited.push(Audited {
+            file: None,
+            line: 1,
+            findings: judged(&facts, profiles.of(&facts, is_only), &scans),
+            subject: facts.name,
+        });
     }
     nothing(&audited)?;
     if args.format == AuditFormat::Sarif {
@@ -223,15 +228,10 @@ fn scan(path: &Path) -> Result<Scan> {
     ingest::scan::parse(&text).with_context(|| format!("cannot use `{}`", path.display()))
 }
 
-fn judged(file: Option<&str>, facts: &Facts, profile: Option<&Profile>, scans: &[Scan]) -> Audited {
+fn judged(facts: &Facts, profile: Option<&Profile>, scans: &[Scan]) -> Vec<Finding> {
     // The report that knows the image; where none does, the first tells so.
     let known = scans.iter().find(|scan| scan.is_of(facts)).or(scans.first());
-    let inputs = Inputs { machine: machine(), profile, scan: known };
-    Audited {
-        file: file.map(str::to_owned),
-        subject: facts.name.clone(),
-        findings: audit(facts, inputs),
-    }
+    audit(facts, Inputs { machine: machine(), profile, scan: known })
 }
 
 /// Whether a profile is of this container, by name: of several in a file it says nothing about the others.
@@ -294,13 +294,18 @@ fn file(path: &str, profiles: &Profiles, scans: &[Scan], audited: &mut Vec<Audit
         stack.resolve(directory);
     }
     let Stack { containers, pods, unread } = stack;
+    let mut push = |subject: String, findings| {
+        let line = ingest::place::line_of(&text, &subject);
+        audited.push(Audited { file: Some(path.to_owned()), line, subject, findings });
+    };
     for (name, pod) in pods {
         let findings = pod_findings(&name, &pod.violations());
-        audited.push(Audited { file: Some(path.to_owned()), subject: name, findings });
+        push(name, findings);
     }
     let is_only = containers.len() == 1;
-    let judge = |facts| judged(Some(path), facts, profiles.of(facts, is_only), scans);
-    audited.extend(containers.iter().map(judge));
+    for facts in &containers {
+        push(facts.name.clone(), judged(facts, profiles.of(facts, is_only), scans));
+    }
     if let [of] = profiles.0.as_slice()
         && !containers.iter().any(|facts| profiles.of(facts, is_only).is_some())
     {
@@ -311,7 +316,7 @@ fn file(path: &str, profiles: &Profiles, scans: &[Scan], audited: &mut Vec<Audit
     }
     for (name, why) in unread {
         let findings = unread_finding(&name, &why).into_iter().collect();
-        audited.push(Audited { file: Some(path.to_owned()), subject: name, findings });
+        push(name, findings);
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ mod compose;
 pub mod error;
 pub mod layout;
 pub mod minimise;
+pub mod place;
 pub mod policy;
 pub mod profile;
 pub mod recording;

@@ -38,6 +38,8 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub struct Audited {
     /// The file that it stands in; `None` for a container of an engine. Hostile text.
     pub file: Option<String>,
+    /// The line of the file on which it begins, from 1; 1 where that is not known.
+    pub line: usize,
     /// The container, service or pod. Hostile text.
     pub subject: String,
     /// What the checklist says of it.
@@ -269,9 +271,9 @@ pub fn sarif(audited: &[Audited], version: &str, out: &mut impl Write) -> io::Re
             "properties": {"tags": check.controls},
         })
     };
-    let results = audited.iter().flat_map(|one| {
-        one.findings.iter().filter_map(|finding| result(one.file.as_deref(), finding))
-    });
+    let results = audited
+        .iter()
+        .flat_map(|one| one.findings.iter().filter_map(|finding| result(one, finding)));
     let document = json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
@@ -287,7 +289,7 @@ pub fn sarif(audited: &[Audited], version: &str, out: &mut impl Write) -> io::Re
     writeln!(out, "{}", escape::json(&serde_json::to_string_pretty(&document)?))
 }
 
-fn result(file: Option<&str>, finding: &Finding) -> Option<Value> {
+fn result(one: &Audited, finding: &Finding) -> Option<Value> {
     let (kind, level) = match finding.state {
         State::Found(severity) => ("fail", severity.name()),
         State::Unknown => ("open", "none"),
@@ -299,9 +301,9 @@ fn result(file: Option<&str>, finding: &Finding) -> Option<Value> {
         message.push_str(&plain(evidence));
     }
     // Code hosts refuse a result that is at no file: a container of an engine stands for one.
-    let file = file.unwrap_or(&finding.subject);
+    let file = one.file.as_deref().unwrap_or(&finding.subject);
     let location = json!({
-        "physicalLocation": {"artifactLocation": {"uri": uri(file)}, "region": {"startLine": 1}},
+        "physicalLocation": {"artifactLocation": {"uri": uri(file)}, "region": {"startLine": one.line}},
         "logicalLocations": [{"fullyQualifiedName": escape::line(&finding.subject)}],
     });
     Some(json!({

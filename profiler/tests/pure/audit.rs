@@ -334,6 +334,7 @@ fn audited(file: &str, text: &str) -> Vec<Audited> {
     let inputs = Inputs { scan: Some(&scan), ..inputs() };
     let one = |facts: &Facts| Audited {
         file: Some(file.to_owned()),
+        line: ingest::place::line_of(text, &facts.name),
         subject: facts.name.clone(),
         findings: audit(facts, inputs),
     };
@@ -449,4 +450,18 @@ proptest! {
         let _ = ingest::stack::parse(&text, &|_| None);
         let _ = ingest::scan::parse(&text);
     }
+}
+
+#[test]
+fn sarif_shows_each_service_at_its_line() {
+    let all = audited("compose.yaml", "services:\n  one:\n    image: x\n  two:\n    image: y\n");
+    let read: Value = serde_json::from_str(&written(|out| sarif(&all, "1", out))).expect("JSON");
+    let results = read["runs"][0]["results"].as_array().expect("a list");
+    let places = results.iter().map(|result| {
+        let place = &result["locations"][0];
+        let name = place["logicalLocations"][0]["fullyQualifiedName"].as_str().expect("a name");
+        (name, place["physicalLocation"]["region"]["startLine"].as_u64().expect("a line"))
+    });
+    let places: BTreeSet<(&str, u64)> = places.collect();
+    assert_eq!(places, [("one", 2), ("two", 4)].into());
 }
