@@ -82,16 +82,21 @@ Where none of them works (a kernel built without function tracing, before 6.18),
 checks were not seen, and the profile drops none.
 
 **Since 7.0** programs of tracepoints can be preempted ([a46023d5616e](https://git.kernel.org/linus/a46023d5616e)), and the kernel does not run a program for another task
-while it is suspended on the same processor: what it was to see passes unseen. The kernel counts such misses (`recursion_misses`). So what sees calls, their ends and
-capability checks is attached twice there: what one program is left out of its twin sees. Both are left out only of a task that runs while both are suspended on its
-processor, and a program on `sched_switch`, which is never preempted, notices that: whenever a processor goes on with another task it asks the counters by which the kernel
-itself decides (`bpf_prog.active`). If both are in use and one of the tasks is in scope, and both have missed something, the result says so, with exit status 3: record again, and
-merge. A call whose entry both missed is not in it or, if the thread has a filter and denials are looked for, counts as denied. One window is left: a task is preempted between the two programs of
-one event, some instructions long, of the first of which it was left out, and the task that was in the first is suspended in the second when it goes on. On 7.3 under emulation with one processor, while a hundred programs are executed one after the other, the program on `sys_enter` is left out some hundred times in
-four seconds, and both at once never; beside three programs that do nothing but make calls, both at once one to ten times in twenty seconds. The programs on fork, execve and
-cgroups run seldom and have no twins: any miss of theirs is told. The tests record again when the result says so, up to 16 times. Up to 6.18 nothing is skipped, and
-everything is attached once; where the kernel's change was ported back the result says that runs were skipped, and `record --attach-twins both` attaches twice. By
-`--attach-twins second` the tests have the second programs do all the work.
+while it is suspended on the same processor: what it was to see passes unseen. The kernel counts such misses (`recursion_misses`).
+
+- **Twins.** What sees calls, their ends and capability checks is attached twice there: what one program is left out of the other sees. Both are left out only of a task that
+  runs while both are suspended on its processor. A program on `sched_switch`, which is never preempted, notices that: whenever a processor goes on with another task
+  it asks the counters by which the kernel itself decides (`bpf_prog.active`).
+- **What is lost** is told: if both are suspended, one of the two tasks is in scope, and both have missed something, the result is incomplete, with exit status 3: record again, and
+  merge. A call whose entry both missed is not in it or, if the thread has a filter and denials are looked for, counts as denied. The programs on fork, execve and cgroups run seldom and have no
+  twins: any miss of theirs is told.
+- **One window is left**: a task is preempted between the two programs of one event, some instructions long, after it was left out of the first, and the task that was in
+  the first is suspended in the second when it goes on.
+- **How often.** On 7.3 under emulation with one processor, while two hundred programs are executed one after the other, each program is left out up to 216 times; two of eight recordings were
+  incomplete. Beside three programs that do nothing but make calls all of eight were: both were suspended one to ten times in each.
+
+The tests record again when the result says so, up to 16 times. Up to 6.18 nothing is skipped, and everything is attached once. Where the kernel's change was ported back
+the result says that runs were skipped, and `record --attach-twins both` attaches twice; by `--attach-twins second` the tests have the second programs do all the work.
 
 Before 5.15 the kernel does not hand out the current task and its registers as typed pointers. They are then read by a
 helper, which makes each recorded call slower.
