@@ -46,7 +46,10 @@ const PROGRAMS: [(&str, &str, &str); 21] = [
 
 /// The tests of this file.
 pub fn tests() -> Vec<Test> {
-    vec![Test::new("capability::ways_agree", &NEEDS, agree).on_every_machine()]
+    vec![
+        Test::new("capability::ways_agree", &NEEDS, agree).on_every_machine(),
+        Test::new("capability::two_programs_count_a_check_once", &NEEDS, once),
+    ]
 }
 
 /// Each way that the kernel offers, and the one that is chosen unasked. PROFILER_WAYS says which it must offer.
@@ -78,6 +81,28 @@ fn agree(machine: &Machine) -> Result<()> {
     if let Ok(expected) = env::var("PROFILER_WAYS") {
         let offered = offered.join(" ");
         ensure!(offered == expected, "the kernel offers `{offered}`, not `{expected}`");
+    }
+    Ok(())
+}
+
+/// One program asks once, whichever programs see it.
+fn once(machine: &Machine) -> Result<()> {
+    let caps = machine.fixture("caps")?;
+    for args in [&[][..], &["--attach-twins=both"], &["--attach-twins=second"]] {
+        let scratch = machine.scratch()?;
+        let recorded = Record::new(machine, scratch.join("out"))
+            .args(args)
+            .workload([caps.as_str(), "sethostname"])
+            .run()?
+            .expect(0)?;
+        let recording = recorded.recording()?;
+        let mut facts = recording.facts("capabilities");
+        let fact = facts
+            .find(|fact| fact["asked_by"].as_str().is_some_and(|by| by.ends_with("sethostname")))
+            .context("the check was seen")?;
+        let seen = fact["seen"].as_object().and_then(|seen| seen.values().next());
+        let count = seen.context("it was seen in the run")?["succeeded"].as_u64();
+        ensure!(count == Some(1), "asked once, counted {count:?} with {args:?}");
     }
     Ok(())
 }

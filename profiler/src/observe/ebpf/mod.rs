@@ -1,6 +1,6 @@
 //! The eBPF observer: the only code that names aya.
 //!
-//! `attach` is the ordered table of what is attached; `types` reads what the running kernel has of it; `observer` loads, arms and stops; `twins` are programs that are attached twice; `slots`
+//! `attach` is the ordered table of what is attached; `types` reads what the running kernel has of it; `observer` arms and stops what `load` loads; `twins` are programs that are attached twice; `slots`
 //! owns which cgroup belongs to which target; `arguments` says which arguments are kept; `labels` where a target writes; `drain` turns maps into facts; `callers` tells real capability
 //! checks from probes.
 
@@ -13,6 +13,7 @@ mod entries;
 mod error;
 mod files;
 mod labels;
+mod load;
 mod misses;
 mod observer;
 mod slots;
