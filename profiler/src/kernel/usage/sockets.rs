@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::DirEntry,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::unix::ffi::OsStrExt as _,
     path::Path,
 };
 
-use super::read;
+use super::{read, users::Process};
 use crate::model::{
     recording::Program,
     usage::{Protocol, Role, Socket},
@@ -18,6 +19,9 @@ pub const MAX_SOCKETS: usize = 256;
 
 /// How many descriptors are looked at, of all processes together.
 const MAX_DESCRIPTORS: usize = 4_096;
+
+/// How often a process is looked at that executes one program after another.
+const TRIES: usize = 4;
 
 /// From here on the kernel chooses ports by itself (`net.ipv4.ip_local_port_range`).
 const EPHEMERAL: u16 = 32_768;
@@ -55,20 +59,38 @@ impl Holders {
         Holders { programs: BTreeMap::new(), complete: true, left: MAX_DESCRIPTORS }
     }
 
-    /// Looks at the descriptors of a process whose `/proc/PID` this is.
-    pub fn add(&mut self, process: &Path, program: &Program) {
-        let Ok(entries) = std::fs::read_dir(process.join("fd")) else { return };
-        for entry in entries.flatten() {
-            if self.left == 0 {
-                self.complete = false;
+    /// Looks at the descriptors of a process below `proc`. One that executes another program meanwhile is looked at anew: whose descriptors
+    /// were read is known only if it was the same program before and after.
+    pub fn add(&mut self, proc: &Path, process: &Process) {
+        let mut program = process.program.clone();
+        for _ in 0..TRIES {
+            let sockets = self.sockets_of(&proc.join(process.pid.to_string()));
+            if sockets.is_empty() {
                 return;
             }
-            self.left -= 1;
-            let Ok(link) = std::fs::read_link(entry.path()) else { continue };
-            if let Some(inode) = socket_in(link.as_os_str().as_bytes()) {
-                self.programs.entry(inode).or_insert_with(|| program.clone());
+            let now = Process::read(proc, process.pid).map(|now| now.program);
+            if now.as_ref().is_none_or(|now| *now == program) {
+                for inode in sockets {
+                    self.programs.entry(inode).or_insert_with(|| program.clone());
+                }
+                return;
             }
+            program = now.unwrap_or(program);
         }
+    }
+
+    /// Inodes of the sockets that a process whose `/proc/PID` this is has open.
+    fn sockets_of(&mut self, process: &Path) -> Vec<u64> {
+        let Ok(entries) = std::fs::read_dir(process.join("fd")) else { return Vec::new() };
+        let entries: Vec<_> = entries.flatten().take(self.left + 1).collect();
+        self.complete &= entries.len() <= self.left;
+        let looked = entries.len().min(self.left);
+        self.left -= looked;
+        let inode = |entry: &DirEntry| {
+            let link = std::fs::read_link(entry.path()).ok()?;
+            socket_in(link.as_os_str().as_bytes())
+        };
+        entries[..looked].iter().filter_map(inode).collect()
     }
 }
 
@@ -210,10 +232,11 @@ mod tests {
 
     #[test]
     fn who_listens_and_who_is_connected() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let net = dir.path().join("net");
-        let fd = dir.path().join("fd");
-        for made in [&net, &fd] {
+        let proc = tempfile::tempdir().expect("a directory");
+        let dir = proc.path().join("7");
+        let net = dir.join("net");
+        let fd = dir.join("fd");
+        for made in [&dir, &net, &fd] {
             std::fs::create_dir(made).expect("creates");
         }
         let tcp = "\
@@ -240,18 +263,25 @@ mod tests {
         let stat =
             "sockets: used 9\nTCP: inuse 4 orphan 0 tw 1\nUDP: inuse 2 mem 0\nUDPLITE: inuse 0\n";
         std::fs::write(net.join("sockstat"), stat).expect("writes");
-        assert_eq!(InUse::of(dir.path()), InUse([4, u64::MAX, 2, u64::MAX]));
-        let program = Program { comm: "server".to_owned(), exe: "server".to_owned() };
+        assert_eq!(InUse::of(&dir), InUse([4, u64::MAX, 2, u64::MAX]));
+        let status = "Name:\tserver\nUid:\t0 0 0 0\nGid:\t0 0 0 0\nGroups:\t\n";
+        std::fs::write(dir.join("status"), status).expect("writes");
+        let exe = dir.join("exe");
+        std::os::unix::fs::symlink("/bin/sh", &exe).expect("links");
+        let process = Process::read(proc.path(), 7).expect("a process");
+        // since it was read it has executed another program
+        std::fs::remove_file(&exe).expect("removes");
+        std::os::unix::fs::symlink("/bin/server", &exe).expect("links");
         let mut holders = Holders::new();
-        holders.add(dir.path(), &program);
-        assert_eq!(descriptors(dir.path()).map(|count| count > 0), Some(true));
+        holders.add(proc.path(), &process);
+        assert_eq!(holders.programs.len(), 6);
+        assert!(holders.programs.values().all(|program| program.exe == "server"), "{holders:?}");
+        assert_eq!(descriptors(&dir).map(|count| count > 0), Some(true));
         let told = |holders: &Holders| -> Vec<(Role, String, bool)> {
-            let told = of(dir.path(), InUse::of(dir.path()), holders).into_iter().map(
-                |(socket, passing)| {
-                    let at = format!("{}:{}", socket.address, socket.port);
-                    (socket.role, at, passing)
-                },
-            );
+            let told = of(&dir, InUse::of(&dir), holders).into_iter().map(|(socket, passing)| {
+                let at = format!("{}:{}", socket.address, socket.port);
+                (socket.role, at, passing)
+            });
             told.collect()
         };
         let listening = |at: &str, passing| (Role::Listening, at.to_owned(), passing);

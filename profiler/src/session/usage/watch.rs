@@ -343,7 +343,7 @@ impl Watch {
             if place < MAX_HOLDERS {
                 self.resources.open_files =
                     self.resources.open_files.max(sockets::descriptors(&dir));
-                holders.add(&dir, &process.program);
+                holders.add(Path::new(PROC), process);
             }
         }
         holders.complete |= !opened.has_network;
