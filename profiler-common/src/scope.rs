@@ -1,5 +1,7 @@
 //! Which cgroups are observed, and which evidence slot each writes to.
 
+use crate::suspended::Suspended;
+
 /// Index of a target, and of a set of evidence. Several cgroups (a container and its children) are one target.
 /// It writes to the evidence of its own index, or, under a test label, to another that no target has.
 pub type Slot = u32;
@@ -127,7 +129,7 @@ pub struct Twins {
     pub fds: [u32; 2],
     /// Their `bpf_prog.active`, a per-CPU counter: not 0 while a program runs, or is suspended.
     pub active: [u64; 2],
-    /// How often a task in scope began or ceased to run on a processor where both were suspended.
+    /// How often a task in scope ran on a processor where others were suspended in both.
     pub both: u64,
 }
 
@@ -142,9 +144,19 @@ pub struct Lookup {
     pub tid: u32,
     /// The file of the program that finds them.
     pub fd: u32,
-    /// Where the entry of `HERE` is before a processor's offset is added; 0 until the finding program has seen by its own counter that this
-    /// is how they are read.
+    /// Where the entry of `HERE` is before a processor's offset is added; 0 until the finding program has seen by its own counter, and those of
+    /// programs that are not attached, that this is how they are read.
     pub anywhere: u64,
+}
+
+/// Single entry of `HERE`, of each processor.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Here {
+    /// Its own address.
+    pub address: u64,
+    /// In the order of `TWINS`.
+    pub suspended: [Suspended; PAIRS as usize],
 }
 
 /// Value of `JOINED`, keyed by tgid: a process that came from outside and has not yet executed the
@@ -186,7 +198,7 @@ pub mod loss {
 
 const _: () = assert!(size_of::<Scope>() == 104 && size_of::<Joined>() == 16);
 const _: () = assert!(size_of::<Target>() == 48 && size_of::<Twins>() == 32);
-const _: () = assert!(size_of::<Lookup>() == 16);
+const _: () = assert!(size_of::<Lookup>() == 16 && size_of::<Here>() == 56);
 const _: () = assert!(size_of::<Control>() == 16 && BUCKETS.is_power_of_two());
 
 #[cfg(feature = "user")]

@@ -13,7 +13,8 @@ use profiler_common::{
         Makers, PENDING_CHECKS, Seen, Sighting, Stack, Watch, watch,
     },
     scope::{
-        BUCKETS, Control, Joined, Lookup, PAIRS, PATH_LEN, Scope, Slot, Stamp, Target, Twins, loss,
+        BUCKETS, Control, Here, Joined, Lookup, PAIRS, PATH_LEN, Scope, Slot, Stamp, Target, Twins,
+        loss,
     },
 };
 
@@ -201,9 +202,9 @@ pub const CHECKED_PLACES: u32 = 4096;
 #[map]
 pub static TWINS: Array<Twins> = Array::with_max_entries(PAIRS, 0);
 
-/// Single entry: its own address.
+/// Single entry: what is known of a processor.
 #[map]
-pub static HERE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+pub static HERE: PerCpuArray<Here> = PerCpuArray::with_max_entries(1, 0);
 
 /// Single entry: who wants to know of twins.
 #[map]

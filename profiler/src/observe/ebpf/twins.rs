@@ -2,7 +2,7 @@
 //!
 //! A tracepoint's program does not run while it runs already on the same processor. Since Linux 7.0 it can be preempted
 //! (<https://git.kernel.org/linus/a46023d5616e>), so that happens whenever another task runs in the meantime. There a second program, which does
-//! the same, sees what the first was left out of. Both are left out only while both are suspended on one processor, and a program on
+//! the same, sees what the first was left out of. Both are left out only while others are suspended in both on one processor, and a program on
 //! `sched_switch` notices that: it asks the counters by which the kernel itself decides.
 
 use std::{
@@ -103,7 +103,7 @@ pub fn find(ebpf: &mut Ebpf, watching: &str) -> Result<bool, ObserveError> {
     Ok(is_found)
 }
 
-/// How often a task in scope began or ceased to run where both of a pair were suspended, in the order of [`TWICE`].
+/// How often a task in scope ran where others were suspended in both of a pair, in the order of [`TWICE`].
 ///
 /// # Errors
 /// When the map cannot be read.
@@ -118,7 +118,67 @@ pub fn both_suspended(ebpf: &mut Ebpf) -> Result<[u64; PAIRS as usize], ObserveE
 
 #[cfg(test)]
 mod tests {
+    use profiler_common::suspended::{Suspended, Unseen};
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
+
+    /// A processor with two programs, and threads that call. A call runs the first program, then the second, and each may be suspended.
+    #[derive(Default)]
+    struct Processor {
+        /// The thread that runs, a number from 1.
+        runs: u32,
+        /// Who is in the programs.
+        within: [Option<u32>; 2],
+    }
+
+    impl Processor {
+        /// The thread that runs goes on. Whether it makes a call that neither sees.
+        fn go_on(&mut self) -> bool {
+            let own = Some(self.runs);
+            if self.within[1] == own {
+                self.within[1] = None;
+                return false;
+            }
+            let was_in_first = self.within[0] == own;
+            let is_first_free = self.within[0].is_none();
+            if was_in_first {
+                self.within[0] = None;
+            } else if is_first_free {
+                self.within[0] = own;
+                return false;
+            }
+            let is_second_free = self.within[1].is_none();
+            if is_second_free {
+                self.within[1] = own;
+            }
+            !was_in_first && !is_second_free
+        }
+
+        fn is_blind_for(&self, thread: u32) -> bool {
+            self.within.iter().all(|one| one.is_some_and(|other| other != thread))
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_known_when_neither_sees(events in vec((1..6_u32, 0..8_u32), 0..200)) {
+            let mut processor = Processor { runs: 1, ..Processor::default() };
+            let mut suspended = Suspended::default();
+            let mut was_blind = false;
+            for (next, steps) in events {
+                let active = processor.within.map(|one| one.is_some());
+                let told = suspended.switch(active, processor.runs, next);
+                let is_blind = processor.is_blind_for(next);
+                prop_assert_eq!(told, Unseen { previous: was_blind, next: is_blind });
+                was_blind = is_blind;
+                processor.runs = next;
+                for _ in 0..steps {
+                    prop_assert!(!processor.go_on() || is_blind, "a call that nobody was told of");
+                }
+            }
+        }
+    }
 
     #[test]
     fn kernels_are_told_by_their_version() {
