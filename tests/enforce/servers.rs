@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use crate::{
-    enforce::traffic::{connect, in_parallel, once, redis, request},
+    enforce::traffic::{connect, in_parallel, once, redis, request, request_in_two},
     harness::docker::Engine,
 };
 
@@ -114,7 +114,13 @@ fn nginx(_: &Engine, address: &str) -> Result<()> {
             );
             ensure!(range.status == 206 && range.body.len() == 10, "a range: {}", range.status);
         }
-        once(address, 80, "POST /upload", "", &vec![b'x'; 300_000], 200)?;
+        // what comes with the head is written together with what follows, and alone otherwise
+        for with_head in [Some(0), Some(100), None] {
+            let stream = connect(address, 80)?;
+            let body = vec![b'x'; 300_000];
+            let answer = request_in_two(&stream, "POST /upload", "", &body, with_head)?;
+            ensure!(answer.status == 200, "an upload: {}", answer.status);
+        }
         Ok(())
     })
 }

@@ -12,6 +12,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 const CONNECT: Duration = Duration::from_secs(40);
 /// A machine whose disk is busy stalls a database for long.
 const ANSWER: Duration = Duration::from_secs(90);
+/// Between two pieces of a request: by then the server has read the first.
+const BETWEEN: Duration = Duration::from_millis(200);
 
 /// A connection, as soon as the server takes one.
 pub fn connect(address: &str, port: u16) -> Result<TcpStream> {
@@ -51,11 +53,27 @@ impl Response {
 
 /// Sends one request on an open connection and reads the whole answer.
 pub fn request(stream: &TcpStream, line: &str, headers: &str, body: &[u8]) -> Result<Response> {
+    request_in_two(stream, line, headers, body, None)
+}
+
+/// The same; of the body as much comes with the head as is said, and a while later the rest. Otherwise that is left to chance.
+pub fn request_in_two(
+    stream: &TcpStream,
+    line: &str,
+    headers: &str,
+    body: &[u8],
+    with_head: Option<usize>,
+) -> Result<Response> {
     let mut writer = stream;
     let length =
         if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
-    write!(writer, "{line} HTTP/1.1\r\nHost: test\r\n{headers}{length}\r\n")?;
-    writer.write_all(body)?;
+    let head = format!("{line} HTTP/1.1\r\nHost: test\r\n{headers}{length}\r\n");
+    let (first, rest) = body.split_at(with_head.unwrap_or(body.len()));
+    writer.write_all(&[head.as_bytes(), first].concat())?;
+    if !rest.is_empty() {
+        thread::sleep(BETWEEN);
+        writer.write_all(rest)?;
+    }
     let mut reader = BufReader::new(stream);
     let mut status = String::new();
     reader.read_line(&mut status)?;
