@@ -60,6 +60,7 @@ impl<'a> Project<'a> {
             "container_name": container,
             "command": ["/bin/sh", "-c", work],
             "stop_grace_period": "1s",
+            "deploy": { "resources": { "limits": { "memory": "512M" } } },
             "volumes": volumes.iter().map(|path| format!("data:{path}")).collect::<Vec<_>>(),
         } }, "volumes": { "data": {} } });
         fs_err::write(directory.join("compose.yaml"), file.to_string())?;

@@ -61,7 +61,12 @@ fn proven(machine: &Machine, client: &'static str) -> Result<()> {
     let reasons = advice["user"]["not_because"].to_string();
     ensure!(reasons.contains("`/srv/seeded` is written to"), "root writes to a volume: {reasons}");
 
-    let files = ["compose.yaml", "profiles/odd/compose.yaml"];
+    let written = fs_err::read_to_string(recorded.dir.join("compose.yaml"))?;
+    ensure!(written.contains("deploy:") == (client == "docker compose"), "{written}");
+    // limits of the user's own in the old place, beside those in the new
+    let own = serde_json::json!({ "services": { "odd": { "mem_limit": "256m", "cpus": 0.5, "pids_limit": 9 } } });
+    fs_err::write(scratch.path().join("limits.yaml"), own.to_string())?;
+    let files = ["compose.yaml", "limits.yaml", "profiles/odd/compose.yaml"];
     project.compose(&files, &["up", "-d"])?;
     project.wait()?;
     project.ask()?;
@@ -72,6 +77,7 @@ fn proven(machine: &Machine, client: &'static str) -> Result<()> {
     let options = host["SecurityOpt"].to_string();
     ensure!(options.contains("no-new-privileges"), "{options}");
     ensure!(host["Memory"].as_u64() >= Some(32 << 20), "{host:#}");
+    ensure!(host["MemoryReservation"].as_u64() >= Some(8 << 20), "{host:#}");
     ensure!(host["NanoCpus"].as_u64() >= Some(500_000_000), "{host:#}");
 
     for (script, refusal) in [

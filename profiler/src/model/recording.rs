@@ -158,6 +158,9 @@ pub struct Container {
     /// Compose's service name, from the labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compose_service: Option<String>,
+    /// docker-compose 1 made it, from the labels.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compose_1: bool,
 }
 
 /// The filter that a target ran under while it was recorded.

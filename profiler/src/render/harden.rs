@@ -6,7 +6,7 @@
 use crate::{
     model::{
         harden::{
-            Harden,
+            Harden, Limits,
             network::Port,
             read_only::{Place, Tmpfs, volume_name},
         },
@@ -58,7 +58,6 @@ pub(super) fn settings(profile: &Profile) -> Vec<(&'static str, Yaml)> {
             let both = [("soft", Yaml::Number(files)), ("hard", Yaml::Number(files))];
             settings.push(("ulimits", Yaml::map([("nofile", Yaml::map(both))])));
         }
-        // not as `deploy`: compose 2 refuses that beside `pids_limit`, 1.29 refuses `pids` in it, and leaves it to a swarm
         if let Some(millis) = limits.cpu_millis {
             settings.push(("cpus", Yaml::Text(processors(millis))));
         }
@@ -68,8 +67,26 @@ pub(super) fn settings(profile: &Profile) -> Vec<(&'static str, Yaml)> {
         if let Some(mib) = limits.reserved_mib {
             settings.push(("mem_reservation", Yaml::Text(format!("{mib}m"))));
         }
+        // compose 2 refuses what differs in the two places, whichever of them the user's file has; 1.29 refuses `pids` in this one
+        settings.extend(deploy(limits).filter(|_| !limits.compose_1));
     }
     settings
+}
+
+/// The same limits once more, as `deploy`.
+fn deploy(limits: &Limits) -> Option<(&'static str, Yaml)> {
+    let memory = |mib: Option<u64>| Some(("memory", Yaml::Text(format!("{}m", mib?))));
+    let cpus = |millis: Option<u64>| Some(("cpus", Yaml::Text(processors(millis?))));
+    let pids = limits.pids.map(|pids| ("pids", Yaml::Number(pids)));
+    let most = [cpus(limits.cpu_millis), memory(limits.memory_mib), pids];
+    let reserved = [cpus(limits.reserved_cpu_millis), memory(limits.reserved_mib)];
+    let most: Vec<_> = most.into_iter().flatten().collect();
+    let reserved: Vec<_> = reserved.into_iter().flatten().collect();
+    let resources = [("limits", most), ("reservations", reserved)];
+    let resources: Vec<_> = resources.into_iter().filter(|(_, which)| !which.is_empty()).collect();
+    let resources = resources.into_iter().map(|(name, which)| (name, Yaml::map(which)));
+    let resources: Vec<_> = resources.collect();
+    (!resources.is_empty()).then(|| ("deploy", Yaml::map([("resources", Yaml::map(resources))])))
 }
 
 /// The names of the volumes that a service's settings use.

@@ -167,7 +167,13 @@ fn binds_low(profile: &Profile) -> bool {
 }
 
 fn resources(limits: &Limits) -> Option<Yaml> {
-    let mut most = Vec::new();
+    let (mut most, mut least) = (Vec::new(), Vec::new());
+    if let Some(millis) = limits.reserved_cpu_millis {
+        least.push(("cpu", Yaml::Text(format!("{millis}m"))));
+    }
+    if let Some(mib) = limits.reserved_mib {
+        least.push(("memory", Yaml::Text(format!("{mib}Mi"))));
+    }
     if let Some(millis) = limits.cpu_millis {
         most.push(("cpu", Yaml::Text(format!("{millis}m"))));
     }
@@ -175,8 +181,8 @@ fn resources(limits: &Limits) -> Option<Yaml> {
         most.push(("memory", Yaml::Text(format!("{mib}Mi"))));
     }
     let mut resources = Vec::new();
-    if let Some(mib) = limits.reserved_mib {
-        resources.push(("requests", Yaml::map([("memory", Yaml::Text(format!("{mib}Mi")))])));
+    if !least.is_empty() {
+        resources.push(("requests", Yaml::map(least)));
     }
     if !most.is_empty() {
         resources.push(("limits", Yaml::map(most)));

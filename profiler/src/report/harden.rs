@@ -186,7 +186,11 @@ fn resources(limits: &Limits, recording: &Recording, rows: &mut Vec<Row>) {
         rows.push(row("open files", limit.to_string(), seen(most, " in a process")));
     }
     if let Some(limit) = limits.cpu_millis {
-        let value = format!("{}.{}", limit / 1000, limit % 1000 / 100);
+        let whole = format!("{}.{}", limit / 1000, limit % 1000 / 100);
+        let value = match limits.reserved_cpu_millis {
+            Some(reserved) => format!("{whole}, {reserved} thousandths reserved"),
+            None => whole,
+        };
         rows.push(row(
             "processors",
             value,

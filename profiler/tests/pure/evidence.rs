@@ -66,6 +66,7 @@ fn run(number: u8) -> Run {
             seccomp: SeccompSetting::Permissive,
             capabilities: vec![],
             compose_service: None,
+            compose_1: false,
         }),
         missing,
         inner_cgroups: u64::from(number % 3),

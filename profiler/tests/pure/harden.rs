@@ -329,6 +329,44 @@ fn without_evidence_nothing_is_advised_and_it_is_said_why() {
 }
 
 #[test]
+fn processors_are_reserved_by_quarters_of_the_run_that_took_most() {
+    let mut recording = recording(usage());
+    let second = recording.runs.values().next().expect("a run").clone();
+    recording.runs.insert("other".to_owned(), second);
+    for (seconds, expected) in [(1, 250), (24, 250), (26, 500), (51, 1000), (3_000, 1000)] {
+        for (run, seconds) in recording.runs.values_mut().zip([1, seconds]) {
+            run.duration_ms = 100_000;
+            run.usage.as_mut().expect("a usage").resources.cpu_us = Some(seconds * 1_000_000);
+        }
+        let found = harden(&recording).resources.expect("asked");
+        assert_eq!(found.reserved_cpu_millis, Some(expected), "{seconds} s of 100 s");
+    }
+}
+
+/// compose 2 refuses what differs in the two places where limits can be, 1.29 takes one of them only.
+#[test]
+fn limits_are_in_both_places_for_compose_2_and_in_the_old_one_for_1_29() {
+    let mut recording = recording(usage());
+    let service = |recording: &Recording| {
+        let text = files(recording, &profile(recording))["compose.yaml"].clone();
+        let services = yaml(&text)["services"].as_object().expect("a map").clone();
+        services.into_iter().next().expect("a service").1
+    };
+    let new = service(&recording);
+    let limits = serde_json::json!({
+        "limits": {"cpus": new["cpus"], "memory": new["mem_limit"], "pids": new["pids_limit"]},
+        "reservations": {"cpus": "0.25", "memory": new["mem_reservation"]},
+    });
+    assert_eq!(new["deploy"], serde_json::json!({ "resources": limits }));
+    assert!(limits["limits"].as_object().expect("a map").values().all(|value| !value.is_null()));
+    for run in recording.runs.values_mut() {
+        run.container.as_mut().expect("a container").compose_1 = true;
+    }
+    let old = service(&recording);
+    assert_eq!((&old["mem_limit"], old.get("deploy")), (&new["mem_limit"], None));
+}
+
+#[test]
 fn limits_are_far_above_what_was_seen_and_round() {
     let limits =
         |resources| harden(&recording(Usage { resources, ..usage() })).resources.expect("asked");
@@ -357,7 +395,7 @@ fn limits_are_far_above_what_was_seen_and_round() {
     for (busiest, limit) in [(240, 1000), (1000, 1000), (1095, 2000), (1990, 2000), (2040, 2000)] {
         let found = limits(Resources { cpu_millis: Some(busiest), ..Resources::default() });
         assert_eq!(found.cpu_millis, Some(limit), "{busiest}");
-        assert_eq!((found.memory_mib, found.pids), (None, None));
+        assert_eq!((found.memory_mib, found.pids, found.reserved_cpu_millis), (None, None, None));
         assert!(!found.not_because.is_empty());
     }
     let huge = limits(Resources {
@@ -929,7 +967,7 @@ proptest! {
 
         let compose = yaml(&files["compose.yaml"]);
         let known = ["security_opt", "cap_drop", "cap_add", "user", "group_add", "read_only", "tmpfs", "volumes",
-                     "expose", "pids_limit", "ulimits", "cpus", "mem_limit", "mem_reservation"];
+                     "expose", "pids_limit", "ulimits", "cpus", "mem_limit", "mem_reservation", "deploy"];
         prop_assert!(compose.as_object().expect("a map").keys().all(|key| key == "services" || key == "volumes"));
         let services = compose["services"].as_object().expect("a map");
         prop_assert_eq!(services.keys().collect::<Vec<_>>(), vec![&name]);

@@ -92,8 +92,8 @@ while it is suspended on the same processor: what it was to see passes unseen. T
   twins: any miss of theirs is told.
 - **One window is left**: a task is preempted between the two programs of one event, some instructions long, after it was left out of the first, and the task that was in
   the first is suspended in the second when it goes on.
-- **How often.** On 7.3 under emulation with one processor, while two hundred programs are executed one after the other, each program is left out up to 216 times; two of eight recordings were
-  incomplete. Beside three programs that do nothing but make calls all of eight were: both were suspended one to ten times in each.
+- **How often.** On 7.3 under emulation with one processor, while two hundred programs are executed one after the other, each program is left out up to 216 times; none of eight recordings was
+  incomplete. Beside three programs that do nothing but start others all of eight were.
 
 The tests record again when the result says so, up to 16 times. Up to 6.18 nothing is skipped, and everything is attached once. Where the kernel's change was ported back
 the result says that runs were skipped, and `record --attach-twins both` attaches twice; by `--attach-twins second` the tests have the second programs do all the work.

@@ -9,7 +9,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Evidence, MOST, mib, up_to_power};
-use crate::model::usage::{Resources, Usage};
+use crate::model::{
+    recording::Run,
+    usage::{Resources, Usage},
+};
 
 /// The memory limit is this many times the peak at least, to a power of two MiB.
 pub const MEMORY_MARGIN: u64 = 2;
@@ -27,6 +30,8 @@ const LEAST_PIDS: u64 = 64;
 const LEAST_RESERVED_MIB: u64 = 8;
 /// A server may ask at its start for many more than it needs in a test, and end when it is refused.
 const LEAST_FILES: u64 = 16_384;
+/// Of a processor, in thousandths.
+const QUARTER: u64 = 250;
 /// Clocks of processors differ by so much, in thousandths of one.
 const CPU_NOISE: u64 = 50;
 
@@ -49,6 +54,12 @@ pub struct Limits {
     /// Processors, in thousandths.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_millis: Option<u64>,
+    /// Processors that are there for it, in thousandths: what a run took on average, to a quarter of one, or a power of two of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_cpu_millis: Option<u64>,
+    /// docker-compose 1 starts it, which takes no limit of processes in `deploy`, and leaves the rest of that to a swarm.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compose_1: bool,
     /// What could not be advised, and why.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub not_because: BTreeSet<String>,
@@ -58,15 +69,23 @@ impl Limits {
     /// Whether the numbers are ones that an engine takes.
     #[must_use]
     pub fn is_well_formed(&self) -> bool {
-        let numbers =
-            [self.memory_mib, self.reserved_mib, self.pids, self.open_files, self.cpu_millis];
+        let numbers = [
+            self.memory_mib,
+            self.reserved_mib,
+            self.pids,
+            self.open_files,
+            self.cpu_millis,
+            self.reserved_cpu_millis,
+        ];
         numbers.into_iter().flatten().all(|number| (1..=MOST).contains(&number))
     }
 }
 
 /// `in_memory` is what goes from the root to a tmpfs, in bytes.
 pub(super) fn advise(evidence: &Evidence<'_>, in_memory: u64) -> Limits {
-    let mut limits = Limits::default();
+    let containers = evidence.recording.runs.values().filter_map(|run| run.container.as_ref());
+    let compose_1 = containers.into_iter().any(|container| container.compose_1);
+    let mut limits = Limits { compose_1, ..Limits::default() };
     if let Some(gap) = evidence.gap() {
         limits.not_because.insert(gap);
         return limits;
@@ -98,6 +117,9 @@ pub(super) fn advise(evidence: &Evidence<'_>, in_memory: u64) -> Limits {
     limits.open_files =
         files.map(|most| up_to_power(most.saturating_mul(FILES_MARGIN), LEAST_FILES));
     limits.cpu_millis = all(&|seen| seen.cpu_millis).map(cpu);
+    limits.reserved_cpu_millis = average(evidence)
+        .map(|average| QUARTER * up_to_power(average.div_ceil(QUARTER), 1))
+        .map(|reserved| reserved.min(limits.cpu_millis.unwrap_or(MOST)));
     for (what, known) in [
         ("memory", limits.memory_mib),
         ("processes", limits.pids),
@@ -109,6 +131,16 @@ pub(super) fn advise(evidence: &Evidence<'_>, in_memory: u64) -> Limits {
         }
     }
     limits
+}
+
+/// Of the run that took the most, in thousandths of a processor; `None` where one does not tell.
+fn average(evidence: &Evidence<'_>) -> Option<u64> {
+    let of = |run: &Run| {
+        let us = run.usage.as_ref()?.resources.cpu_us?;
+        Some(us / run.duration_ms.max(1))
+    };
+    let each = evidence.recording.runs.values().map(of).collect::<Option<Vec<u64>>>()?;
+    each.into_iter().max()
 }
 
 /// Engines refuse more than the machine has, which a recording does not say: as many as were busy are there.

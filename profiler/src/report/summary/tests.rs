@@ -23,6 +23,7 @@ fn container() -> Container {
         seccomp: SeccompSetting::Permissive,
         capabilities: vec!["CHOWN".into(), "NET_BIND_SERVICE".into()],
         compose_service: None,
+        compose_1: false,
     }
 }
 

@@ -73,6 +73,7 @@ pub(super) fn container_info(
         seccomp: seccomp(&host, engine, read),
         capabilities: capabilities(&host, engine),
         compose_service: labels::service(&labels).cloned(),
+        compose_1: labels::is_of_compose_1(&labels),
     };
     Some(ContainerInfo {
         id,

@@ -12,6 +12,8 @@ pub(super) const PROJECT: &str = "com.docker.compose.project";
 
 const SERVICE: &str = "com.docker.compose.service";
 
+const VERSION: &str = "com.docker.compose.version";
+
 const ONE_OFF: &str = "com.docker.compose.oneoff";
 
 /// The directory and the files that a container was made from, as compose 1.29 and 2 write them; the files are parted by commas.
@@ -72,6 +74,11 @@ impl Membership {
     }
 }
 
+/// Whether docker-compose 1 made a container, from its labels.
+pub(super) fn is_of_compose_1(labels: &HashMap<String, String>) -> bool {
+    labels.get(VERSION).is_some_and(|version| version.starts_with("1."))
+}
+
 /// Compose's name for the service of a container, from its labels.
 pub(super) fn service(labels: &HashMap<String, String>) -> Option<&String> {
     labels.get(SERVICE).filter(|name| is_name(name))
@@ -107,6 +114,17 @@ mod tests {
         }
         assert_eq!(of("...").expect("of a project").service.as_deref(), Some("..."));
         assert_eq!(Membership::of(&HashMap::new()), None);
+    }
+
+    #[test]
+    fn the_first_compose_is_told_by_its_version() {
+        for (version, expected) in
+            [("1.29.2", true), ("2.26.1", false), ("12.0", false), ("", false)]
+        {
+            let labels = [(VERSION.to_owned(), version.to_owned())].into();
+            assert_eq!(is_of_compose_1(&labels), expected, "{version}");
+        }
+        assert!(!is_of_compose_1(&HashMap::new()));
     }
 
     #[test]
