@@ -9,7 +9,7 @@ use crate::harness::{
     leftovers::{Leftovers, expect_whole_files},
     machine::{Machine, Need},
     program,
-    record::Record,
+    record::{Record, Session},
     test::Test,
 };
 
@@ -103,13 +103,19 @@ fn interrupt(machine: &Machine) -> Result<()> {
     before.expect_none()
 }
 
+/// Until the command says that it is.
+fn until_ready(session: &Session) -> Result<()> {
+    let is_ready = || session.running.stdout().contains("ready\n");
+    program::until("the command", Duration::from_secs(30), is_ready)
+}
+
 fn terminal_interrupt(machine: &Machine) -> Result<()> {
     let scratch = machine.scratch()?;
     let before = Leftovers::now()?;
     let session = Record::new(machine, scratch.join("out"))
-        .workload(["/bin/sh", "-c", "trap 'exit 5' INT; while :; do sleep 0.1; done"])
+        .workload(["/bin/sh", "-c", "trap 'exit 5' INT; echo ready; while :; do sleep 0.1; done"])
         .start()?;
-    thread::sleep(Duration::from_millis(500));
+    until_ready(&session)?;
     session.running.signal_group(Signal::INT);
     let recorded = session.finish()?.expect(5)?;
     recorded.emitted().committed()?;
@@ -122,14 +128,14 @@ fn termination(machine: &Machine) -> Result<()> {
         .workload([
             "/bin/sh",
             "-c",
-            "trap 'echo asked to end; exit 0' TERM; while :; do sleep 0.1; done",
+            "trap 'echo asked to end; exit 0' TERM; echo ready; while :; do sleep 0.1; done",
         ])
         .start()?;
-    thread::sleep(Duration::from_millis(500));
+    until_ready(&session)?;
     session.running.signal(Signal::TERM);
     let recorded = session.finish()?.expect(0)?;
     ensure!(
-        recorded.output.stdout == "asked to end\n",
+        recorded.output.stdout == "ready\nasked to end\n",
         "the command was not asked to end\n{}",
         recorded.output.text()
     );

@@ -63,13 +63,20 @@ fn restart(machine: &Machine) -> Result<()> {
     let engine = machine.engine()?;
     let image = engine.fixture_image(machine)?;
     let container = engine.name("renew");
-    container.start(&["--network=none", "--stop-timeout=1", &image, "/bin/sh", "-c", BUSY])?;
-    thread::sleep(Duration::from_millis(500));
-    let recorded = Record::containers(machine, scratch.join("out"), &[&container.name])?
+    container.start(&["--network=none", "--stop-timeout=0", &image, "/bin/sh", "-c", BUSY])?;
+    let started = || container.inspect().map(|seen| seen["State"]["StartedAt"].clone());
+    let before = started()?;
+    let done = scratch.join("done");
+    let session = Record::containers(machine, scratch.join("out"), &[&container.name])?
         .args(["--restart"])
-        .workload(["/bin/sleep", "2"])
-        .run()?
-        .expect(0)?;
+        .workload(["/bin/sh", "-c", &format!("until [ -e {done} ]; do sleep 0.1; done")])
+        .start()?;
+    program::until("the restart", Duration::from_secs(60), || {
+        started().is_ok_and(|started| started != before)
+    })?;
+    thread::sleep(Duration::from_secs(2));
+    fs_err::write(&done, "")?;
+    let recorded = session.finish()?.expect(0)?;
     let recording = recorded.recording()?;
     recording.expect_numbers(&[278, 276])?;
     ensure!(!recording.missing().contains("startup"), "the start was seen");

@@ -83,19 +83,30 @@ fn restarts(machine: &Machine) -> Result<()> {
     let image = engine.fixture_image(machine)?;
     let container = engine.name("again");
     let seccomp = format!("seccomp={}", machine.permissive());
+    let done = scratch.join("done");
+    // without tests it would end with the container, if it is down for long
     let session = Record::containers(machine, scratch.join("out"), &[&container.name])?
-        .args(["--duration", "100s"])
+        .workload(["/bin/sh", "-c", &format!("until [ -e {done} ]; do sleep 0.1; done")])
         .start()?;
     // The first number that has no mark yet.
     let script = "for nr in 278 276 275 277; do [ -e /tmp/$nr ] || break; done; /bin/calls -q $nr; echo >/tmp/$nr; exec sleep 1000";
-    container.start(&["--security-opt", &seccomp, &image, "/bin/sh", "-c", script])?;
+    container.start(&[
+        "--network=none",
+        "--security-opt",
+        &seccomp,
+        &image,
+        "/bin/sh",
+        "-c",
+        script,
+    ])?;
     for nr in ["276", "275", "277"] {
         container.verb(&["restart", "-t", "0"])?;
         program::until("the restarted program's mark", Duration::from_secs(20), || {
             container.exec(&["ls", &format!("/tmp/{nr}")]).is_ok_and(|ls| ls.status == 0)
         })?;
     }
-    let recorded = session.interrupt()?.expect(0)?;
+    fs_err::write(&done, "")?;
+    let recorded = session.finish()?.expect(0)?;
     recorded.recording()?.expect_numbers(&[278, 276, 275, 277])
 }
 

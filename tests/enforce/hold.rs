@@ -10,7 +10,7 @@ use crate::{
     bound,
     enforce::{
         judge::{Processes, expect_clean},
-        servers::{DATABASE, SERVERS, Server},
+        servers::{DATABASE, SERVERS, Server, until_database},
     },
     harness::{
         docker::{Container, Engine},
@@ -139,7 +139,7 @@ fn serve(
     if server.options.iter().any(|option| option.contains("{database}")) {
         database.start(&["-e", DATABASE[0], "-e", DATABASE[1], "localhost/postgres:1"])?;
         address = database.address()?;
-        drop(crate::enforce::traffic::connect(&address, 5432)?);
+        until_database(engine, &address)?;
     }
     let own: Vec<String> =
         server.options.iter().map(|option| option.replace("{database}", &address)).collect();
@@ -150,7 +150,10 @@ fn serve(
     container.start(&words)?;
     let used = (|| {
         let address = container.address()?;
-        drop(crate::enforce::traffic::connect(&address, server.port)?);
+        match server.name {
+            "postgres" => until_database(engine, &address)?,
+            _ => drop(crate::enforce::traffic::connect(&address, server.port)?),
+        }
         // Workers that a server starts after it listens.
         thread::sleep(Duration::from_secs(1));
         let first = Processes::of(container)?;
@@ -170,7 +173,7 @@ fn serve(
         let waiting = waiting.unwrap_or_default();
         format!("its log:\n{}\nprocesses:\n{waiting}", container.log().unwrap_or_default())
     })?;
-    container.verb(&["stop", "-t", "20"])?;
+    container.verb(&["stop", "-t", "100"])?;
     let state = container.inspect()?;
     ensure!(state["RestartCount"] == 0, "it restarted");
     let status = &state["State"]["ExitCode"];

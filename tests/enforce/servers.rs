@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use crate::{
-    enforce::traffic::{connect, in_parallel, once, redis, request, request_in_two},
-    harness::docker::Engine,
+    enforce::traffic::{ANSWER, connect, in_parallel, once, redis, request, request_in_two},
+    harness::{docker::Engine, program},
 };
 
 /// One server.
@@ -32,6 +32,13 @@ pub enum Root {
     Nobody,
     /// The first process only.
     Master,
+}
+
+/// Until a PostgreSQL server takes queries: its port is open before.
+pub fn until_database(engine: &Engine, address: &str) -> Result<()> {
+    drop(connect(address, 5432)?);
+    let ask = ["run", "--rm", "--entrypoint", "pg_isready", "localhost/postgres:1", "-h", address];
+    program::until("the database", ANSWER, || engine.docker(&ask).is_ok())
 }
 
 /// Name and password of the database.
@@ -150,7 +157,7 @@ fn redis_client(_: &Engine, address: &str) -> Result<()> {
     })?;
     let stream = connect(address, 6379)?;
     let settled = || {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + ANSWER;
         loop {
             let state = redis(&stream, &["INFO", "persistence"])?;
             if !state.contains("in_progress:1") && !state.contains("scheduled:1") {
@@ -168,7 +175,6 @@ fn redis_client(_: &Engine, address: &str) -> Result<()> {
 }
 
 fn postgres(engine: &Engine, address: &str) -> Result<()> {
-    drop(connect(address, 5432)?);
     let sql = "DROP TABLE IF EXISTS t; CREATE TABLE t (id serial PRIMARY KEY, word text);\
                INSERT INTO t (word) SELECT md5(i::text) FROM generate_series(1, 20000) i;\
                CREATE INDEX ON t (word); ANALYZE t; BEGIN; UPDATE t SET word = upper(word) WHERE id % 3 = 0; COMMIT;\

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::harness::{
     docker::Container,
     machine::{Machine, Need},
+    program,
     record::{Record, Recorded},
     test::Test,
 };
@@ -36,7 +37,7 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// What is in the recording of a container that is started with these options and runs a script, and ends or is left to itself.
+/// What is in the recording of a container that is started with these options and runs a script, which says when it is ready, and is left to itself.
 fn usage_of(
     machine: &Machine,
     container: &Container<'_>,
@@ -50,6 +51,9 @@ fn usage_of(
     let words: Vec<&str> =
         options.iter().copied().chain([image.as_str(), "/bin/sh", "-c", script]).collect();
     container.start(&words)?;
+    program::until("what it does at first", Duration::from_secs(60), || {
+        container.log().is_ok_and(|log| log.contains("ready"))
+    })?;
     std::thread::sleep(WHILE);
     during()?;
     usage(&session.interrupt()?)
@@ -83,11 +87,14 @@ fn expect_changes(usage: &Value, expected: &[(&str, &str)]) -> Result<()> {
 fn nothing(machine: &Machine) -> Result<()> {
     let container = machine.engine()?.name("nothing");
     let options = ["--network=none", "-v", "/data", "--tmpfs", "/scratch"];
-    let usage = usage_of(machine, &container, &options, "exec sleep 100", || Ok(()))?;
+    let usage = usage_of(machine, &container, &options, "echo ready; exec sleep 100", || Ok(()))?;
     expect_changes(&usage, &[])?;
     let bare = machine.engine()?.name("bare");
     let options = ["--network=none"];
-    expect_changes(&usage_of(machine, &bare, &options, "exec sleep 100", || Ok(()))?, &[])?;
+    expect_changes(
+        &usage_of(machine, &bare, &options, "echo ready; exec sleep 100", || Ok(()))?,
+        &[],
+    )?;
     ensure!(usage["longest_gap_ms"].as_u64() < Some(1_500), "{usage:#}");
     let paths: Vec<_> = usage["mounts"].as_array().into_iter().flatten().collect();
     ensure!(paths.len() == 2, "mounts are {paths:?}");
@@ -108,7 +115,7 @@ fn written(machine: &Machine) -> Result<()> {
     let container = machine.engine()?.name("written");
     let script = "b=/bin/busybox; $b mkdir -p /opt/odd; echo 12345 >/opt/odd/x; echo x >/tmp/gone; $b rm /tmp/gone; \
                   $b chmod 700 /bin/caps; $b mv /bin/refused /etc/renamed; $b rm /bin/fallback; echo >>/etc/passwd; \
-                  echo v >/data/v; $b dd if=/dev/zero of=/scratch/big bs=1024 count=256 2>/dev/null; exec sleep 100";
+                  echo v >/data/v; $b dd if=/dev/zero of=/scratch/big bs=1024 count=256 2>/dev/null; echo ready; exec sleep 100";
     let options = ["--network=none", "-v", "/data", "--tmpfs", "/scratch"];
     let mut told = BTreeMap::new();
     let usage = usage_of(machine, &container, &options, script, || {
@@ -192,7 +199,7 @@ fn brief(machine: &Machine) -> Result<()> {
 fn executed(machine: &Machine) -> Result<()> {
     let container = machine.engine()?.name("executed");
     let script = "b=/bin/busybox; $b cp $b /tmp/busybox; $b cp /etc/passwd /tmp/other; $b chmod 644 /tmp/other; \
-                  exec /tmp/busybox sleep 100";
+                  echo ready; exec /tmp/busybox sleep 100";
     let options = ["--network=none"];
     let usage = usage_of(machine, &container, &options, script, || Ok(()))?;
     let all = usage["root"]["changes"].as_array().context("changes")?;
@@ -204,7 +211,7 @@ fn executed(machine: &Machine) -> Result<()> {
 
 fn processes(machine: &Machine) -> Result<()> {
     let container = machine.engine()?.name("many");
-    let script = "for i in $(/bin/busybox seq 300); do sleep 100 & done; exec 9</etc/passwd; wait";
+    let script = "for i in $(/bin/busybox seq 300); do sleep 100 & done; exec 9</etc/passwd; echo ready; wait";
     let options = ["--network=none"];
     let usage = usage_of(machine, &container, &options, script, || Ok(()))?;
     let resources = &usage["resources"];
@@ -229,11 +236,11 @@ fn told_sockets(usage: &Value) -> BTreeSet<String> {
 fn sockets(machine: &Machine) -> Result<()> {
     let engine = machine.engine()?;
     let (server, client) = (engine.name("server"), engine.name("client"));
-    let script = "/bin/binds 5353 & exec /bin/busybox httpd -f -p 80";
+    let script = "/bin/binds 5353 & echo ready; exec /bin/busybox httpd -f -p 80";
     let mut of_client = Value::Null;
     let of_server = usage_of(machine, &server, &[], script, || {
         let address = server.address()?;
-        let script = format!("sleep 100 | /bin/busybox nc {address} 80");
+        let script = format!("echo ready; sleep 100 | /bin/busybox nc {address} 80");
         of_client = usage_of(machine, &client, &[], &script, || Ok(()))?;
         let expected = format!("connected tcp {address}:80 busybox");
         ensure!(told_sockets(&of_client) == [expected].into(), "{of_client:#}");
@@ -248,7 +255,7 @@ fn sockets(machine: &Machine) -> Result<()> {
 
 fn users(machine: &Machine) -> Result<()> {
     let container = machine.engine()?.name("users");
-    let script = "/bin/busybox su -s /bin/sh user -c 'exec sleep 100' & exec sleep 100";
+    let script = "/bin/busybox su -s /bin/sh user -c 'exec sleep 100' & echo ready; exec sleep 100";
     let options = ["--network=none"];
     let usage = usage_of(machine, &container, &options, script, || Ok(()))?;
     let users = usage["users"].as_array().context("users")?;
@@ -257,7 +264,9 @@ fn users(machine: &Machine) -> Result<()> {
         .map(|one| (one["uid"].as_u64(), one["gid"].as_u64(), one["first"] == true))
         .collect();
     let expected = [(Some(0), Some(0), true), (Some(1_000), Some(1_000), false)].into();
-    ensure!(told == expected, "{users:#?}");
+    ensure!(told.is_superset(&expected), "{users:#?}");
+    // su on its way
+    ensure!(told.difference(&expected).all(|(uid, ..)| *uid == Some(0)), "{users:#?}");
     Ok(())
 }
 
@@ -265,7 +274,7 @@ fn hostile(machine: &Machine) -> Result<()> {
     let container = machine.engine()?.name("hostile");
     let script = "cd /tmp; d=$(printf 'a\\nb\"\\033[31m\\377'); echo >\"$d\"; /bin/busybox ln -s / link; \
                   n=$(printf '%0200d' 0); for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19; do \
-                  /bin/busybox mkdir $n && cd $n; done; echo >x; exec sleep 100";
+                  /bin/busybox mkdir $n && cd $n; done; echo >x; echo ready; exec sleep 100";
     let options = ["--network=none"];
     let usage = usage_of(machine, &container, &options, script, || Ok(()))?;
     let changes = changes(&usage)?;
@@ -279,7 +288,7 @@ fn hostile(machine: &Machine) -> Result<()> {
 fn read_only(machine: &Machine) -> Result<()> {
     let container = machine.engine()?.name("readonly");
     let options = ["--network=none", "--read-only"];
-    let usage = usage_of(machine, &container, &options, "exec sleep 100", || Ok(()))?;
+    let usage = usage_of(machine, &container, &options, "echo ready; exec sleep 100", || Ok(()))?;
     ensure!(usage["root"]["kind"] == "read-only", "{usage:#}");
     Ok(())
 }

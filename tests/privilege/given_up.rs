@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use profiler::kernel::shed::RECORDING;
 
 use super::NEEDS;
@@ -47,7 +47,8 @@ fn given_up(record: Record, status: i32) -> Result<()> {
     let script = format!("grep -E '{FIELDS}' /proc/self/status; sleep 2");
     let session = record.workload(["/bin/sh", "-c", &script]).start()?;
     let pid = session.running.pid();
-    let is_sealed = || fields(pid, pid).is_ok_and(|fields| fields["NoNewPrivs"] == 1);
+    // its filter is what it loads last
+    let is_sealed = || fields(pid, pid).is_ok_and(|fields| fields["Seccomp"] == 2);
     program::until("the recorder is sealed", LIMIT, is_sealed)?;
     for task in fs_err::read_dir(format!("/proc/{pid}/task"))? {
         let tid: u32 = task?.file_name().to_string_lossy().parse()?;
@@ -85,12 +86,11 @@ fn fields(pid: u32, tid: u32) -> Result<BTreeMap<String, u64>> {
     let status = fs_err::read_to_string(format!("/proc/{pid}/task/{tid}/status"))?;
     let all = status.lines().filter_map(|line| line.split_once(':'));
     let fields: BTreeMap<String, u64> = all
-        .filter(|(name, _)| name.starts_with("Cap") || *name == "NoNewPrivs")
+        .filter(|(name, _)| name.starts_with("Cap") || ["NoNewPrivs", "Seccomp"].contains(name))
         .filter_map(|(name, value)| {
             Some((name.to_owned(), u64::from_str_radix(value.trim(), 16).ok()?))
         })
         .collect();
-    ensure!(fields.len() == 6, "thread {tid} has {fields:?}");
-    fields.get("NoNewPrivs").context("it is told")?;
+    ensure!(fields.len() == 7, "thread {tid} has {fields:?}");
     Ok(fields)
 }

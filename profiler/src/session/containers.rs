@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::MissedTickBehavior};
 
 use super::{
     child::program_of,
@@ -125,6 +125,7 @@ pub async fn record_containers(
         seal.close(&mut tell);
     }
     let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let status = loop {
         tokio::select! {
             status = ending.wait() => break status,
@@ -142,7 +143,11 @@ pub async fn record_containers(
                     session.ask_about_ended(&mut tell).await;
                     session.look_for_life(&mut tell)?;
                     if session.is_over() {
-                        break None;
+                        // one may have come back while others were asked about
+                        session.resolve(&mut tell).await?;
+                        if session.is_over() {
+                            break None;
+                        }
                     }
                 }
             }
@@ -403,6 +408,12 @@ impl Session<'_> {
     ) -> Whose {
         if let Some(index) = self.followed.iter().position(|one| one.knows(id)) {
             return Whose::Target(index, None);
+        }
+        // an engine holds its answer back while it starts a container, and those that matter wait
+        if let Some(seen) = self.told.get(id)
+            && self.whom.excludes(&mut self.followed, seen)
+        {
+            return Whose::Other;
         }
         let answer = self.ask(id, tell).await;
         let is_silent = matches!(answer, Answer::None) && self.engine_gone.is_none();

@@ -103,14 +103,14 @@ pub fn run(
 /// What the last run of `kernel` said, if it was of the object that is here now.
 ///
 /// # Errors
-/// When it was not run, did not come up, or before the object was built.
+/// When it was not run, or not to its end, or before the object was built.
 pub fn last(kernel: &Kernel, home: &Utf8Path) -> Result<Report> {
     let again = || format!("no run of {} with this object\nhint: cargo xtask vm {0}", kernel.name);
     let console = home.join(format!("{}.log", kernel.name));
     let ran = fs_err::metadata(&console).with_context(again)?.modified()?;
     let built = fs_err::metadata(root().join(OBJECT))?.modified()?;
     let report = Report::read(&String::from_utf8_lossy(&fs_err::read(&console)?));
-    ensure!(ran > built && !report.release.is_empty(), again());
+    ensure!(ran > built && report.finished, again());
     Ok(report)
 }
 

@@ -84,16 +84,18 @@ pub(super) fn advise(evidence: &Evidence<'_>) -> Network {
                 IpAddr::V4(_) => Family::Ipv4,
                 IpAddr::V6(_) => Family::Ipv6,
             };
-            advice.families.insert(family);
             match (socket.role, socket.address.to_canonical().is_loopback()) {
+                // for a moment, mostly: whether it is seen is chance
                 (Role::Connected, true) => continue,
                 (Role::Connected, false) => {
+                    advice.families.insert(family);
                     advice.connects.insert(port);
                     continue;
                 }
                 (Role::Listening, true) => advice.loopback.insert(port),
                 (Role::Listening, false) => advice.listens.insert(port),
             };
+            advice.families.insert(family);
             advice.bind_service.extend(bind(port.port, start, evidence));
         }
     }

@@ -214,6 +214,9 @@ impl Watch {
         let Some(opened) = opened else {
             if last {
                 self.note_gap();
+            } else if processes.is_empty() {
+                // nothing of its own ran yet
+                self.looked = Instant::now();
             }
             return Looked::NotYet;
         };
