@@ -85,9 +85,9 @@ checks were not seen, and the profile drops none.
 while it is suspended on the same processor: what it was to see passes unseen. The kernel counts such misses (`recursion_misses`).
 
 - **Twins.** What sees calls, their ends and capability checks is attached twice there: what one program is left out of the other sees. Both are left out only of a task that
-  runs while both are suspended on its processor. A program on `sched_switch`, which is never preempted, notices that: whenever a processor goes on with another task
-  it asks the counters by which the kernel itself decides (`bpf_prog.active`).
-- **What is lost** is told: if both are suspended, one of the two tasks is in scope, and both have missed something, the result is incomplete, with exit status 3: record again, and
+  runs while others are suspended in both on its processor. A program on `sched_switch`, which is never preempted, notices that: whenever a processor goes on with another task
+  it asks the counters by which the kernel itself decides (`bpf_prog.active`), and notes who is in which.
+- **What is lost** is told: if that befalls a task in scope, and both have missed something, the result is incomplete, with exit status 3: record again, and
   merge. A call whose entry both missed is not in it or, if the thread has a filter and denials are looked for, counts as denied. The programs on fork, execve and cgroups run seldom and have no
   twins: any miss of theirs is told.
 - **One window is left**: a task is preempted between the two programs of one event, some instructions long, after it was left out of the first, and the task that was in
