@@ -84,7 +84,7 @@ fn restarts(machine: &Machine) -> Result<()> {
     let container = engine.name("again");
     let seccomp = format!("seccomp={}", machine.permissive());
     let done = scratch.join("done");
-    // without tests it would end with the container, if it is down for long
+    // without tests it ends with the container, and a restart may take long
     let session = Record::containers(machine, scratch.join("out"), &[&container.name])?
         .workload(["/bin/sh", "-c", &format!("until [ -e {done} ]; do sleep 0.1; done")])
         .start()?;

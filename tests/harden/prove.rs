@@ -64,7 +64,7 @@ fn proven(machine: &Machine, client: &'static str) -> Result<()> {
     let written = fs_err::read_to_string(recorded.dir.join("compose.yaml"))?;
     ensure!(written.contains("deploy:") == (client == "docker compose"), "{written}");
     // limits of the user's own in the old place, beside those in the new
-    let own = serde_json::json!({ "services": { "odd": { "mem_limit": "256m", "cpus": 0.5, "pids_limit": 9 } } });
+    let own = serde_json::json!({ "services": { "odd": { "mem_limit": "16m", "cpus": 0.1, "pids_limit": 9 } } });
     fs_err::write(scratch.path().join("limits.yaml"), own.to_string())?;
     let files = ["compose.yaml", "limits.yaml", "profiles/odd/compose.yaml"];
     project.compose(&files, &["up", "-d"])?;

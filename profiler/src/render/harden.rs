@@ -73,19 +73,22 @@ pub(super) fn settings(profile: &Profile) -> Vec<(&'static str, Yaml)> {
     settings
 }
 
-/// The same limits once more, as `deploy`.
+/// The same limits once more, as `deploy`. Where one of them is there, what is absent counts as another value than the user's in the old place.
 fn deploy(limits: &Limits) -> Option<(&'static str, Yaml)> {
-    let memory = |mib: Option<u64>| Some(("memory", Yaml::Text(format!("{}m", mib?))));
-    let cpus = |millis: Option<u64>| Some(("cpus", Yaml::Text(processors(millis?))));
-    let pids = limits.pids.map(|pids| ("pids", Yaml::Number(pids)));
-    let most = [cpus(limits.cpu_millis), memory(limits.memory_mib), pids];
-    let reserved = [cpus(limits.reserved_cpu_millis), memory(limits.reserved_mib)];
-    let most: Vec<_> = most.into_iter().flatten().collect();
-    let reserved: Vec<_> = reserved.into_iter().flatten().collect();
-    let resources = [("limits", most), ("reservations", reserved)];
-    let resources: Vec<_> = resources.into_iter().filter(|(_, which)| !which.is_empty()).collect();
-    let resources = resources.into_iter().map(|(name, which)| (name, Yaml::map(which)));
-    let resources: Vec<_> = resources.collect();
+    let memory = |mib: u64| ("memory", Yaml::Text(format!("{mib}m")));
+    let cpus = |millis: u64| ("cpus", Yaml::Text(processors(millis)));
+    let mut resources = Vec::new();
+    if let (Some(millis), Some(mib), Some(pids)) =
+        (limits.cpu_millis, limits.memory_mib, limits.pids)
+    {
+        let most = [cpus(millis), memory(mib), ("pids", Yaml::Number(pids))];
+        resources.push(("limits", Yaml::map(most)));
+    }
+    if let Some(mib) = limits.reserved_mib {
+        let processors = limits.reserved_cpu_millis.map(cpus);
+        let least = processors.into_iter().chain([memory(mib)]);
+        resources.push(("reservations", Yaml::map(least)));
+    }
     (!resources.is_empty()).then(|| ("deploy", Yaml::map([("resources", Yaml::map(resources))])))
 }
 

@@ -409,12 +409,6 @@ impl Session<'_> {
         if let Some(index) = self.followed.iter().position(|one| one.knows(id)) {
             return Whose::Target(index, None);
         }
-        // an engine holds its answer back while it starts a container, and those that matter wait
-        if let Some(seen) = self.told.get(id)
-            && self.whom.excludes(&mut self.followed, seen)
-        {
-            return Whose::Other;
-        }
         let answer = self.ask(id, tell).await;
         let is_silent = matches!(answer, Answer::None) && self.engine_gone.is_none();
         let info = answer.info();

@@ -113,13 +113,6 @@ pub enum Meant {
 }
 
 impl Whom {
-    /// Whether what an event told of a container is enough to know that it belongs to none of those that are followed: not every engine
-    /// tells labels.
-    pub(super) fn excludes(&self, followed: &mut Vec<Followed>, seen: &Seen) -> bool {
-        let is_told = matches!(self, Whom::Containers(_)) || seen.membership.is_some();
-        is_told && self.meant(followed, seen) == Meant::No
-    }
-
     /// Which of those that are followed a container belongs to. A service that nobody has named joins the list.
     pub(super) fn meant(&self, followed: &mut Vec<Followed>, seen: &Seen) -> Meant {
         if let Some(index) = followed.iter().position(|one| one.knows(&seen.id)) {

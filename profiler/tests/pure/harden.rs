@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use profiler::{
     ingest,
     model::{
-        harden::{Harden, Kind, read_only::is_plain},
+        harden::{Harden, Kind, network::Family, read_only::is_plain},
         policy::{self, Options},
         profile::Profile,
         purpose::Purpose,
@@ -343,6 +343,22 @@ fn processors_are_reserved_by_quarters_of_the_run_that_took_most() {
     }
 }
 
+/// A connection of the container to itself lasts for a moment: whether a look falls into it is chance.
+#[test]
+fn the_families_are_those_of_what_is_advised() {
+    let families = |sockets: &[Socket]| {
+        let usage = Usage { sockets: sockets.iter().cloned().collect(), ..usage() };
+        harden(&recording(usage)).network.expect("asked").families
+    };
+    let listens = socket(Role::Listening, "::", 80, Protocol::Tcp);
+    let to_itself = socket(Role::Connected, "127.0.0.1", 80, Protocol::Tcp);
+    let to_other = socket(Role::Connected, "10.0.0.2", 5432, Protocol::Tcp);
+    let six = [Family::Ipv6].into();
+    assert_eq!(families(std::slice::from_ref(&listens)), six);
+    assert_eq!(families(&[listens.clone(), to_itself]), six);
+    assert_eq!(families(&[listens, to_other]), [Family::Ipv4, Family::Ipv6].into());
+}
+
 /// compose 2 refuses what differs in the two places where limits can be, 1.29 takes one of them only.
 #[test]
 fn limits_are_in_both_places_for_compose_2_and_in_the_old_one_for_1_29() {
@@ -364,6 +380,13 @@ fn limits_are_in_both_places_for_compose_2_and_in_the_old_one_for_1_29() {
     }
     let old = service(&recording);
     assert_eq!((&old["mem_limit"], old.get("deploy")), (&new["mem_limit"], None));
+    // what is absent there is another value than the user's in the old place
+    for run in recording.runs.values_mut() {
+        run.container.as_mut().expect("a container").compose_1 = false;
+        run.usage.as_mut().expect("a usage").resources.cpu_millis = None;
+    }
+    let resources = &service(&recording)["deploy"]["resources"];
+    assert!(resources.get("limits").is_none() && resources.get("reservations").is_some());
 }
 
 #[test]

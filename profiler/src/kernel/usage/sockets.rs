@@ -60,16 +60,17 @@ impl Holders {
     }
 
     /// Looks at the descriptors of a process below `proc`. One that executes another program meanwhile is looked at anew: whose descriptors
-    /// were read is known only if it was the same program before and after.
+    /// were read is known if it was the same program before and after.
     pub fn add(&mut self, proc: &Path, process: &Process) {
         let mut program = process.program.clone();
-        for _ in 0..TRIES {
+        for tries in (0..TRIES).rev() {
             let sockets = self.sockets_of(&proc.join(process.pid.to_string()));
             if sockets.is_empty() {
                 return;
             }
             let now = Process::read(proc, process.pid).map(|now| now.program);
-            if now.as_ref().is_none_or(|now| *now == program) {
+            // one that is gone, or does nothing else, was what it was
+            if tries == 0 || now.as_ref().is_none_or(|now| *now == program) {
                 for inode in sockets {
                     self.programs.entry(inode).or_insert_with(|| program.clone());
                 }

@@ -97,7 +97,8 @@ fn resources(one: &Limits, other: &Limits) -> Limits {
         pids: most(one.pids, other.pids),
         open_files: most(one.open_files, other.open_files),
         cpu_millis: most(one.cpu_millis, other.cpu_millis),
-        reserved_cpu_millis: most(one.reserved_cpu_millis, other.reserved_cpu_millis),
+        // it takes nothing away, and a profile of an older version has none
+        reserved_cpu_millis: one.reserved_cpu_millis.max(other.reserved_cpu_millis),
         compose_1: one.compose_1 || other.compose_1,
         not_because: &one.not_because | &other.not_because,
     }

@@ -214,7 +214,7 @@ impl Watch {
         let Some(opened) = opened else {
             if last {
                 self.note_gap();
-            } else if processes.is_empty() {
+            } else if processes.is_empty() && self.looks == 0 {
                 // nothing of its own ran yet
                 self.looked = Instant::now();
             }
