@@ -10,55 +10,60 @@ use crate::{
     harness::docker::Container,
 };
 
-/// The processes of a container: name, user and group by process id on the host.
+/// The processes of a container, and which of them is its first.
 #[derive(Debug, Clone)]
-pub struct Processes(BTreeMap<u32, (String, u32, u32)>);
+pub struct Processes {
+    first: u64,
+    /// Name, user and group by process id on the host.
+    by_pid: BTreeMap<u64, (String, u32, u32)>,
+}
 
 impl Processes {
     /// Those that run now.
     pub fn of(container: &Container<'_>) -> Result<Self> {
         let listed = container.top("-eo pid,uid,gid,comm")?;
-        let mut processes = BTreeMap::new();
+        let first = container.inspect()?["State"]["Pid"].as_u64().context("no first process")?;
+        let mut by_pid = BTreeMap::new();
         for line in listed.lines().skip(1) {
             let mut fields = line.split_whitespace();
-            let mut number = || fields.next().and_then(|field| field.parse::<u32>().ok());
-            let (pid, uid, gid) = (number(), number(), number());
+            let mut number = || fields.next()?.parse::<u32>().ok();
+            let (pid, uid, gid) = (number().map(u64::from), number(), number());
             let name = fields.collect::<Vec<_>>().join(" ");
             let known = pid
                 .zip(uid)
                 .zip(gid)
                 .with_context(|| format!("strange line of docker top: {line}"))?;
             let ((pid, uid), gid) = known;
-            processes.insert(pid, (name, uid, gid));
+            by_pid.insert(pid, (name, uid, gid));
         }
-        Ok(Self(processes))
+        Ok(Self { first, by_pid })
     }
 
     /// Fails when one that runs in `self` does not run in `later`.
     pub fn expect_alive(&self, later: &Self) -> Result<()> {
-        let gone: Vec<_> = self.0.keys().filter(|pid| !later.0.contains_key(pid)).collect();
+        let gone: Vec<_> =
+            self.by_pid.keys().filter(|pid| !later.by_pid.contains_key(pid)).collect();
         ensure!(gone.is_empty(), "processes were replaced: {gone:?} of {self:?}, now {later:?}");
         Ok(())
     }
 
     /// Fails unless everyone who should has given up root.
     pub fn expect_unprivileged(&self, server: &Server) -> Result<()> {
-        let first = self.0.keys().next().copied();
-        for (pid, (name, uid, gid)) in &self.0 {
-            let may = server.root == Root::Master && Some(*pid) == first;
+        for (pid, (name, uid, gid)) in &self.by_pid {
+            let may = server.root == Root::Master && *pid == self.first;
             ensure!(
                 may || (*uid != 0 && *gid != 0),
                 "{name} ({pid}) is still user {uid}, group {gid}: {self:?}"
             );
         }
-        ensure!(server.root != Root::Master || self.0.len() > 1, "no workers: {self:?}");
-        ensure!(!self.0.is_empty(), "no processes");
+        ensure!(server.root != Root::Master || self.by_pid.len() > 1, "no workers: {self:?}");
+        ensure!(!self.by_pid.is_empty(), "no processes");
         Ok(())
     }
 
     /// Who runs as whom, without numbers that differ from run to run.
     pub fn roles(&self) -> BTreeSet<(String, u32, u32)> {
-        self.0.values().cloned().collect()
+        self.by_pid.values().cloned().collect()
     }
 }
 

@@ -602,6 +602,7 @@ fn a_user_has_to_get_at_what_root_had() {
         (volume(999), None, "a new volume at `/data`"),
         (volume(999), original(0), "a new volume at `/data`"),
         (volume(999), original(999), ""),
+        (volume(0), original(0), "a new volume at `/data`"),
         (volume(0), original(999), "is mounted"),
         (read(0o600), None, "is mounted"),
         (read(0o644), None, ""),

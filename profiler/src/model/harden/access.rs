@@ -188,23 +188,22 @@ fn mounted(mount: &Mount, originals: Originals<'_>, who: Identity<'_>) -> Option
     if mount.owners.is_empty() {
         return Some(format!("{path} is mounted, and whose it is could not be asked"));
     }
+    // first, as it holds whenever one looked: at a start root may give it away before or after a look
+    if mount.volume && !mount.read_only {
+        let originals = originals.at(&mount.path);
+        if originals.is_empty() || originals.iter().any(|owned| !lets(owned, who, Wanted::Write)) {
+            return Some(format!(
+                "a new volume at {path} is not {who}'s: give it the directory in the image"
+            ));
+        }
+    }
     let wanted = if mount.read_only { Wanted::Read } else { Wanted::Write };
     if let Some(owned) = mount.owners.iter().find(|owned| !lets(owned, who, wanted)) {
         return Some(format!("{path} is mounted, and was {}: give it to {who}", whose(owned)));
     }
-    if let Some(owned) = barrier(&mount.path, originals, who) {
-        let (around, whose) = (quoted(&owned.path), whose(owned));
-        return Some(format!("{path} is mounted, and {around} above it is {whose} in the image"));
-    }
-    if !mount.volume || mount.read_only {
-        return None;
-    }
-    let originals = originals.at(&mount.path);
-    let fits =
-        !originals.is_empty() && originals.iter().all(|owned| lets(owned, who, Wanted::Write));
-    (!fits).then(|| {
-        format!("a new volume at {path} is not {who}'s: give it the directory in the image")
-    })
+    let owned = barrier(&mount.path, originals, who)?;
+    let (around, whose) = (quoted(&owned.path), whose(owned));
+    Some(format!("{path} is mounted, and {around} above it is {whose} in the image"))
 }
 
 /// Directories and files of the image that it would have to change, and cannot.
