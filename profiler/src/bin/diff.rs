@@ -97,9 +97,9 @@ pub fn run(args: &DiffArgs) -> Result<ExitCode> {
         (new, paths) => revisions(&args.old, new.as_deref(), paths)?,
     };
     for (old, new, _) in &mut pairs {
-        let made = [&*old, &*new].into_iter().flatten().find_map(Policy::arguments);
-        if let Some(arguments) = made {
-            old.iter_mut().chain(new).for_each(|policy| policy.look_into(arguments));
+        let asked = [&*old, &*new].into_iter().flatten().find_map(Policy::asked);
+        if let Some(asked) = asked {
+            old.iter_mut().chain(new).for_each(|policy| policy.make(&asked));
         }
     }
     let mut diffs = Vec::new();

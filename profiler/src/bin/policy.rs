@@ -1,6 +1,9 @@
 //! What can be compared: from what was named, a file's text or an engine's default, to a side of a diff.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, bail};
 use profiler::{
@@ -10,6 +13,7 @@ use profiler::{
         baseline::Upstream,
         diff::Side,
         effective::{self, Context, Engine},
+        harden::{self, Harden},
         policy,
         profile::{Arguments, Profile},
         recording::Recording,
@@ -38,6 +42,15 @@ enum Kind {
     Recording(Box<Recording>, Box<Profile>),
     Filter(Box<SeccompFile>),
     Upstream(Upstream),
+}
+
+/// What a profile was asked to have beside what is in every one.
+#[derive(Clone, Default)]
+pub struct Asked {
+    /// Which arguments it looks into.
+    arguments: Arguments,
+    /// The advice in it.
+    harden: BTreeSet<harden::Kind>,
 }
 
 /// How the policies are loaded.
@@ -88,18 +101,21 @@ impl Policy {
         Ok(Policy { label, file: Some((path, text)), kind })
     }
 
-    /// Which arguments its profile was made to look into; absent where there is none that was made.
-    pub fn arguments(&self) -> Option<Arguments> {
+    /// What its profile was asked to have; absent where there is none that was made.
+    pub fn asked(&self) -> Option<Asked> {
         match &self.kind {
-            Kind::Profile(profile) => Some(profile.made_for.arguments),
+            Kind::Profile(profile) => Some(Asked {
+                arguments: profile.made_for.arguments,
+                harden: profile.harden.as_ref().map(Harden::kinds).unwrap_or_default(),
+            }),
             _ => None,
         }
     }
 
-    /// Makes the profile of a recording look into the same arguments as the one that it is compared with.
-    pub fn look_into(&mut self, arguments: Arguments) {
+    /// Makes the profile of a recording as the one that it is compared with was.
+    pub fn make(&mut self, asked: &Asked) {
         if let Kind::Recording(recording, profile) = &mut self.kind {
-            **profile = derive(recording, arguments);
+            **profile = derive(recording, asked);
         }
     }
 
@@ -155,15 +171,16 @@ fn parse(text: &str) -> Result<Kind> {
         Kind::Filter(Box::new(ingest::seccomp::parse(text)?))
     } else if value.get("runs").is_some() {
         let recording = ingest::recording::parse(text)?;
-        let profile = derive(&recording, Arguments::default());
+        let profile = derive(&recording, &Asked::default());
         Kind::Recording(Box::new(recording), Box::new(profile))
     } else {
         Kind::Profile(Box::new(ingest::profile::parse(text)?))
     })
 }
 
-fn derive(recording: &Recording, arguments: Arguments) -> Profile {
-    policy::derive(recording, &policy::Options { arguments, ..policy::Options::default() })
+fn derive(recording: &Recording, asked: &Asked) -> Profile {
+    let Asked { arguments, harden } = asked.clone();
+    policy::derive(recording, &policy::Options { arguments, harden, ..policy::Options::default() })
 }
 
 /// Whose keys a file has.

@@ -2,7 +2,13 @@
 
 use crate::{
     ingest::error::IngestError,
-    model::{arch::Abi, capability, diff::Allowlist, syscall},
+    model::{
+        arch::Abi,
+        capability,
+        diff::Allowlist,
+        harden::{read_only, settings},
+        syscall,
+    },
 };
 
 const WHAT: &str = "allow file";
@@ -25,6 +31,7 @@ pub fn parse(text: &str) -> Result<Allowlist, IngestError> {
             "syscall" => names_call(tail),
             "capability" => capability::is_canonical(tail),
             "architecture" => !tail.is_empty(),
+            "harden" => names_setting(tail),
             "policy" | "default" | "flags" | "listener" | "no-new-privileges" | "capabilities" => {
                 tail.is_empty()
             }
@@ -36,6 +43,12 @@ pub fn parse(text: &str) -> Result<Allowlist, IngestError> {
         }
     }
     Ok(list)
+}
+
+/// Whether it is a setting beyond calls as a diff names it.
+fn names_setting(text: &str) -> bool {
+    settings::NAMES.contains(&text)
+        || text.strip_prefix(settings::WRITABLE).is_some_and(read_only::is_plain)
 }
 
 /// Whether `ABI/NAME` or `NAME` is a call as a diff names it. There are no patterns.

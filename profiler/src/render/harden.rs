@@ -9,6 +9,7 @@ use crate::{
             Harden, Limits,
             network::Port,
             read_only::{Place, Tmpfs, volume_name},
+            resources::processors,
         },
         profile::Profile,
         usage::Protocol,
@@ -116,31 +117,10 @@ pub(super) fn places(harden: &Harden) -> (Vec<(&str, Tmpfs)>, Vec<&str>) {
     (in_memory, volumes)
 }
 
-/// `1.5`.
-fn processors(millis: u64) -> String {
-    let (whole, part) = (millis / 1000, millis % 1000);
-    match format!("{part:03}").trim_end_matches('0') {
-        "" => whole.to_string(),
-        part => format!("{whole}.{part}"),
-    }
-}
-
 fn expose(port: &Port) -> Yaml {
     let protocol = match port.protocol {
         Protocol::Tcp => "",
         Protocol::Udp => "/udp",
     };
     Yaml::Text(format!("{}{protocol}", port.port))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn processors_have_no_more_digits_than_they_need() {
-        for (millis, text) in [(500, "0.5"), (1000, "1"), (1500, "1.5"), (12_250, "12.25")] {
-            assert_eq!(processors(millis), text);
-        }
-    }
 }

@@ -6,6 +6,7 @@ use crate::{
     model::{
         arguments::call,
         effective::{Condition, Outcome},
+        harden::Harden,
         narrow,
         profile::{CapabilityRule, Profile, SyscallReason},
         seccomp::{Arg, SeccompFile},
@@ -45,6 +46,10 @@ pub fn profile(profile: &Profile) -> String {
         for rule in rules {
             let _ = writeln!(out, "capability {class} {}: {}", rule.name, checks(rule));
         }
+    }
+    for (name, (setting, why)) in profile.harden.iter().flat_map(Harden::settings) {
+        let why = if why.is_empty() { String::new() } else { format!(": {}", list(&why)) };
+        let _ = writeln!(out, "harden {name} {setting}{why}");
     }
     for call in &profile.denied {
         let who = who(&call.programs, &call.tests);
@@ -141,10 +146,11 @@ fn proven(output: &str) -> String {
     format!("needed: {}", line(output))
 }
 
+fn list<'a>(texts: impl IntoIterator<Item = &'a String>) -> String {
+    texts.into_iter().map(|text| line(text).into_owned()).collect::<Vec<_>>().join(", ")
+}
+
 fn who(programs: &[String], tests: &[String]) -> String {
-    let list = |texts: &[String]| {
-        texts.iter().map(|text| line(text).into_owned()).collect::<Vec<_>>().join(", ")
-    };
     let mut text = String::new();
     if !programs.is_empty() {
         text.push_str(&format!(" by {}", list(programs)));

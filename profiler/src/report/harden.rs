@@ -11,7 +11,7 @@ use crate::{
     model::{
         harden::{Harden, Kind, Limits, Network, ReadOnly, UserAdvice, network::Port},
         recording::Recording,
-        usage::{Protocol, Resources},
+        usage::Resources,
     },
     report::{
         escape,
@@ -138,7 +138,8 @@ fn network(advice: &Network, rows: &mut Vec<Row>) {
     if !advice.is_advised() {
         return;
     }
-    let list = |ports: &BTreeSet<Port>| ports.iter().map(port).collect::<Vec<_>>().join(", ");
+    let list =
+        |ports: &BTreeSet<Port>| ports.iter().map(Port::to_string).collect::<Vec<_>>().join(", ");
     for (name, ports, evidence) in [
         ("listens", &advice.listens, "others reach it"),
         ("loopback", &advice.loopback, "only it reaches itself"),
@@ -150,14 +151,6 @@ fn network(advice: &Network, rows: &mut Vec<Row>) {
     }
     let reasons = advice.bind_service.iter();
     rows.extend(reasons.map(|reason| row("bind service", "", reason.clone())));
-}
-
-fn port(port: &Port) -> String {
-    let protocol = match port.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    };
-    format!("{}/{protocol}", port.port)
 }
 
 fn resources(limits: &Limits, recording: &Recording, rows: &mut Vec<Row>) {

@@ -30,12 +30,12 @@ use crate::{
     seccomp::context,
 };
 
-fn of_profile(label: &str, profile: &Profile) -> Side {
+pub fn of_profile(label: &str, profile: &Profile) -> Side {
     let file = ingest::seccomp::parse(&render::seccomp::render(profile)).expect("own output");
     Side::of_profile(label.into(), profile, decide(&file, &context(Engine::Oci)))
 }
 
-fn of_file(text: &str, context: &Context) -> Side {
+pub fn of_file(text: &str, context: &Context) -> Side {
     Side::of_filter("file".into(), decide(&ingest::seccomp::parse(text).expect("a file"), context))
 }
 
@@ -62,7 +62,7 @@ fn grown() -> Profile {
     ingest::profile::parse(&lines.join("\n")).expect("a profile")
 }
 
-fn gate(fail_on: FailOn, allow: &str) -> Gate {
+pub fn gate(fail_on: FailOn, allow: &str) -> Gate {
     let allowlist = match allow {
         "" => Allowlist::default(),
         allow => ingest::allowlist::parse(allow).expect("an allow file"),
@@ -70,12 +70,12 @@ fn gate(fail_on: FailOn, allow: &str) -> Gate {
     Gate { fail_on, allowlist, today: "2026-06-15".parse().expect("a date") }
 }
 
-fn report<'a>(diffs: &'a [Diff], gate: &'a Gate, file: Option<Source<'a>>) -> Report<'a> {
+pub fn report<'a>(diffs: &'a [Diff], gate: &'a Gate, file: Option<Source<'a>>) -> Report<'a> {
     let compared = diffs.iter().map(|diff| Compared { diff, verdicts: gate.judge(diff), file });
     Report { compared: compared.collect(), unused: gate.unused(diffs) }
 }
 
-fn human(report: &Report<'_>) -> String {
+pub fn human(report: &Report<'_>) -> String {
     let mut out = Vec::new();
     write(report, &mut out).expect("a Vec takes all");
     anstream::adapter::strip_str(&String::from_utf8(out).expect("UTF-8")).to_string()

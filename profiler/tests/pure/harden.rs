@@ -45,7 +45,7 @@ fn change(path: &str, how: How, file: FileKind) -> Change {
     }
 }
 
-fn file(path: &str) -> Change {
+pub fn file(path: &str) -> Change {
     change(path, How::Created, FileKind::Regular)
 }
 
@@ -53,7 +53,7 @@ fn directory(path: &str) -> Change {
     change(path, How::Created, FileKind::Directory)
 }
 
-fn layer(changes: impl IntoIterator<Item = Change>) -> Root {
+pub fn layer(changes: impl IntoIterator<Item = Change>) -> Root {
     Root::Layer { changes: changes.into_iter().collect(), more: 0 }
 }
 
@@ -61,7 +61,7 @@ fn program(name: &str) -> Program {
     Program { comm: name.to_owned(), exe: name.to_owned() }
 }
 
-fn user(uid: u32, first: bool, programs: &[&str]) -> User {
+pub fn user(uid: u32, first: bool, programs: &[&str]) -> User {
     User {
         uid,
         gid: uid,
@@ -71,13 +71,13 @@ fn user(uid: u32, first: bool, programs: &[&str]) -> User {
     }
 }
 
-fn socket(role: Role, address: &str, port: u16, protocol: Protocol) -> Socket {
+pub fn socket(role: Role, address: &str, port: u16, protocol: Protocol) -> Socket {
     let address = address.parse().expect("an address");
     Socket { role, protocol, address, port, program: None }
 }
 
 /// One that nothing stands in the way of.
-fn usage() -> Usage {
+pub fn usage() -> Usage {
     Usage {
         occupied: BTreeSet::new(),
         looks: 20,
@@ -113,7 +113,7 @@ fn recording(usage: Usage) -> Recording {
     recording
 }
 
-fn rooted(usage: Usage) -> Recording {
+pub fn rooted(usage: Usage) -> Recording {
     let mut recording = recording(usage);
     for run in recording.runs.values_mut() {
         run.container.as_mut().expect("a container").user = String::new();
@@ -121,12 +121,12 @@ fn rooted(usage: Usage) -> Recording {
     recording
 }
 
-fn profile_of(recording: &Recording, kinds: &[Kind]) -> Profile {
+pub fn profile_of(recording: &Recording, kinds: &[Kind]) -> Profile {
     let options = Options { harden: kinds.iter().copied().collect(), ..Options::default() };
     policy::derive(recording, &options)
 }
 
-fn profile(recording: &Recording) -> Profile {
+pub fn profile(recording: &Recording) -> Profile {
     profile_of(recording, &Kind::ALL)
 }
 
@@ -936,7 +936,7 @@ fn any_change() -> impl Strategy<Value = Change> {
     )
 }
 
-fn any_usage() -> impl Strategy<Value = Usage> {
+pub fn any_usage() -> impl Strategy<Value = Usage> {
     (
         vec(any_change(), 0..6),
         vec((0_u32..3, any::<bool>(), hostile()), 0..4),

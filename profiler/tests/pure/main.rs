@@ -19,4 +19,5 @@ mod render;
 mod schemas;
 mod seccomp;
 mod services;
+mod settings;
 mod usage;

@@ -6,7 +6,8 @@ use crate::model::{
     arch::Abi,
     arguments::{Masked, call},
     diff::{
-        Change, Diff, Entry, Extent, Grants, Kind, Relation, Side, Subject, Users, compare, risk,
+        Change, Diff, Entry, Extent, Grants, Kind, Relation, Side, Subject, Users, compare,
+        hardening, risk,
     },
     effective::{Condition, Decision, Outcome, word_mask},
     facts::Risk,
@@ -36,6 +37,9 @@ pub fn diff(old: &Side, new: &Side) -> Diff {
         (None, Some(_)) => notes.push(uncompared(&old.label)),
         (Some(_), None) => notes.push(uncompared(&new.label)),
     }
+    if let (Some(before), Some(after)) = (&old.harden, &new.harden) {
+        entries.extend(hardening::entries(before, after));
+    }
     Diff { old: old.label.clone(), new: new.label.clone(), entries, notes }
 }
 
@@ -52,7 +56,7 @@ pub fn gone(old: &Side, label: String) -> Diff {
 
 fn uncompared(label: &str) -> String {
     format!(
-        "capabilities were not compared: `{label}` is a seccomp file, which says nothing of them"
+        "capabilities and what is beyond were not compared: `{label}` is a seccomp file, which says nothing of them"
     )
 }
 

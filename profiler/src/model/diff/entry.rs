@@ -11,7 +11,7 @@ pub struct Diff {
     pub old: String,
     /// What the new one is called. Hostile text.
     pub new: String,
-    /// The differences: settings first, then calls by ABI and name, then capabilities.
+    /// The differences: settings first, then calls by ABI and name, then capabilities, then what is beyond both.
     pub entries: Vec<Entry>,
     /// What was not compared, and why. For people.
     pub notes: Vec<String>,
@@ -73,6 +73,8 @@ pub enum Subject {
     },
     /// A capability, without `CAP_`.
     Capability(String),
+    /// A setting beyond calls, by its name in [`crate::model::harden::settings`].
+    Harden(String),
 }
 
 impl Subject {
@@ -95,6 +97,7 @@ impl fmt::Display for Subject {
             Subject::Capabilities => f.write_str("capabilities"),
             Subject::Syscall { abi, name } => write!(f, "syscall/{abi}/{name}"),
             Subject::Capability(name) => write!(f, "capability/{name}"),
+            Subject::Harden(name) => write!(f, "harden/{name}"),
         }
     }
 }

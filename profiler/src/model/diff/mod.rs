@@ -7,6 +7,7 @@
 mod compare;
 mod entry;
 mod gate;
+mod hardening;
 mod regions;
 mod risk;
 mod side;

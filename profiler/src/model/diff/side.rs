@@ -8,6 +8,7 @@ use crate::model::{
     arch::Abi,
     capability,
     effective::Effective,
+    harden::Harden,
     profile::{Profile, SyscallReason},
     syscall,
 };
@@ -23,6 +24,8 @@ pub struct Side {
     pub grants: Option<Grants>,
     /// Whether it sets `no-new-privileges`; `None` for a seccomp file.
     pub no_new_privileges: Option<bool>,
+    /// What it sets beyond both; `None` for a seccomp file.
+    pub harden: Option<Harden>,
     /// Who makes the calls, where that is known.
     pub users: BTreeMap<(Abi, u32), Users>,
 }
@@ -112,7 +115,14 @@ impl Side {
     /// A seccomp file by itself.
     #[must_use]
     pub fn of_filter(label: String, effective: Effective) -> Side {
-        Side { label, effective, grants: None, no_new_privileges: None, users: BTreeMap::new() }
+        Side {
+            label,
+            effective,
+            grants: None,
+            no_new_privileges: None,
+            harden: None,
+            users: BTreeMap::new(),
+        }
     }
 
     /// Nothing: the other side of a policy that is new, or gone. It refuses what that one names.
@@ -125,6 +135,7 @@ impl Side {
             effective,
             grants: other.grants.as_ref().map(|_| Grants::Only(BTreeMap::new())),
             no_new_privileges: other.no_new_privileges,
+            harden: other.harden.clone(),
             users: BTreeMap::new(),
         }
     }
@@ -161,7 +172,8 @@ impl Side {
             Grants::Unknown
         };
         let no_new_privileges = Some(profile.made_for.no_new_privileges());
-        Side { label, effective, grants: Some(grants), no_new_privileges, users }
+        let harden = Some(profile.harden.clone().unwrap_or_default());
+        Side { label, effective, grants: Some(grants), no_new_privileges, harden, users }
     }
 
     /// An engine's default: its filter, and the capabilities that it grants unless told otherwise.
@@ -176,6 +188,7 @@ impl Side {
         Side {
             grants: Some(Grants::Only(granted.collect())),
             no_new_privileges: Some(false),
+            harden: Some(Harden::default()),
             ..Side::of_filter(label, effective)
         }
     }

@@ -10,16 +10,20 @@ pub mod network;
 pub mod privileges;
 pub mod read_only;
 pub mod resources;
+pub mod settings;
 pub mod user;
 
-use std::{collections::BTreeSet, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    str::FromStr,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
     network::Network, privileges::NoNewPrivileges, read_only::ReadOnly, resources::Limits,
-    user::UserAdvice,
+    settings::Setting, user::UserAdvice,
 };
 use crate::model::{profile::Capabilities, recording::Recording, usage::Usage};
 
@@ -121,6 +125,12 @@ impl Harden {
     pub fn not_added(&self, no_new_privileges: bool) -> BTreeSet<&str> {
         let user = self.user.as_ref().filter(|user| no_new_privileges && user.applied().is_some());
         user.iter().flat_map(|user| &user.falls_away).map(String::as_str).collect()
+    }
+
+    /// The settings that it comes to where it is followed, by name, each with its reasons. These may quote hostile text.
+    #[must_use]
+    pub fn settings(&self) -> BTreeMap<String, (Setting, BTreeSet<String>)> {
+        settings::of(self)
     }
 
     /// What a target may do under either.

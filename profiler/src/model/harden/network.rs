@@ -65,6 +65,16 @@ pub enum Family {
     Ipv6,
 }
 
+impl std::fmt::Display for Port {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        };
+        write!(f, "{}/{protocol}", self.port)
+    }
+}
+
 impl Network {
     /// Whether anything can be said.
     #[must_use]

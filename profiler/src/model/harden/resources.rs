@@ -148,3 +148,25 @@ fn cpu(busiest: u64) -> u64 {
     const WHOLE: u64 = 1000;
     (busiest.saturating_sub(CPU_NOISE).div_ceil(WHOLE).max(1) * WHOLE).min(MOST)
 }
+
+/// Thousandths of processors as engines take them, `1.5`.
+#[must_use]
+pub fn processors(millis: u64) -> String {
+    let (whole, part) = (millis / 1000, millis % 1000);
+    match format!("{part:03}").trim_end_matches('0') {
+        "" => whole.to_string(),
+        part => format!("{whole}.{part}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_have_no_more_digits_than_they_need() {
+        for (millis, text) in [(500, "0.5"), (1000, "1"), (1500, "1.5"), (12_250, "12.25")] {
+            assert_eq!(processors(millis), text);
+        }
+    }
+}

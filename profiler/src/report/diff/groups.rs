@@ -63,13 +63,18 @@ pub(super) fn parts<'a>(compared: &'a Compared<'a>) -> Parts<'a> {
     for group in groups {
         let part = match (group.entry.grows, group.entry.change.kind) {
             (true, _) => &mut parts.grows,
-            (false, Kind::Action) => &mut parts.answers,
+            (false, Kind::Action) if !is_restriction(&group.entry.subject) => &mut parts.answers,
             (false, _) => &mut parts.shrinks,
         };
         part.push(group);
     }
     parts.grows.sort_by_key(|group| std::cmp::Reverse(group.risk.0));
     parts
+}
+
+/// Whether it is a setting that takes something away, so that another value is no other answer.
+const fn is_restriction(subject: &Subject) -> bool {
+    matches!(subject, Subject::NoNewPrivileges | Subject::Capabilities | Subject::Harden(_))
 }
 
 const fn verdict_order(verdict: &Verdict) -> u8 {
@@ -92,6 +97,7 @@ fn name(subject: &Subject) -> String {
         Subject::Capabilities => "capabilities".into(),
         Subject::Syscall { name, .. } => name.to_string(),
         Subject::Capability(name) => format!("CAP_{name}"),
+        Subject::Harden(name) => name.clone(),
     }
 }
 

@@ -49,7 +49,7 @@ pub struct Difference {
     /// The ABI of a call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub abi: Option<&'static str>,
-    /// The name of the call, capability or architecture.
+    /// The name of the call, capability, architecture or setting beyond calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// `added`, `removed`, `arguments-wider`, `arguments-narrower`, `arguments-disjoint`, `arguments-changed`,
@@ -109,9 +109,9 @@ pub fn document(report: &Report<'_>) -> Document {
             compared.diff.entries.iter().zip(&compared.verdicts).map(|(entry, verdict)| {
                 let (abi, name) = match &entry.subject {
                     Subject::Syscall { abi, name } => (Some(abi.name()), Some(name.to_string())),
-                    Subject::Capability(name) | Subject::Architecture(name) => {
-                        (None, Some(name.clone()))
-                    }
+                    Subject::Capability(name)
+                    | Subject::Architecture(name)
+                    | Subject::Harden(name) => (None, Some(name.clone())),
                     _ => (None, None),
                 };
                 let (verdict, acceptance) = match verdict {

@@ -166,6 +166,7 @@ fn line_of(text: &str, subject: &Subject) -> usize {
     let (abi, name) = match subject {
         Subject::Syscall { abi, name } => (Some(abi), name.to_string()),
         Subject::Capability(name) => (None, name.clone()),
+        Subject::Harden(_) => (None, "harden".to_owned()),
         _ => return 1,
     };
     let name = format!("\"{name}\"");
