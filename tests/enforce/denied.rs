@@ -114,11 +114,12 @@ fn containerd(machine: &Machine) -> Result<()> {
         "{ctr} images import {archive} >&2 && {ctr} run --rm --seccomp --seccomp-profile {seccomp} \
          {image} {name} /bin/calls 276 250 437"
     ));
-    // a namespace can be removed when it is empty, and its contents go with the image
+    // a namespace can be removed when it is empty, and its contents go with the image; its cgroups stay unless somebody removes them
     let _ = program::shell(&format!(
         "{ctr} images rm --sync {image} >&2; {ctr} snapshots ls | awk 'NR > 1 {{ print $1 }}' | tac | \
          while read -r key; do {ctr} snapshots rm $key; done; {ctr} content ls -q | xargs -r {ctr} content rm >&2; \
-         ctr --address {socket} namespaces rm {name} >&2"
+         ctr --address {socket} namespaces rm {name} >&2; \
+         find /sys/fs/cgroup -maxdepth 2 -type d -name {name} -exec rmdir {{}} +"
     ));
     let output = output?;
     let expected = format!("276 -22\n250 -{EPERM}\n437 -{ENOSYS}");

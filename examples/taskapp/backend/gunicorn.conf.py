@@ -7,6 +7,8 @@ workers = 2
 threads = 4
 timeout = 30
 graceful_timeout = 20
+# The front end keeps connections: one must not be closed just when it sends the next request.
+keepalive = 75
 accesslog = None
 # Sockets of the control of workers and the like are not used.
 forwarded_allow_ips = "127.0.0.1"

@@ -46,4 +46,6 @@ const server = http.createServer((request, response) => {
 
 // The first process of a container gets no default action for SIGTERM.
 process.on("SIGTERM", () => server.close(() => process.exit(0)));
+// A busy machine may let it wait for longer than the five seconds after which it closes idle connections, and with them a request that has come.
+server.keepAliveTimeout = 120_000;
 server.listen(3000, () => console.log("listening on 3000"));
