@@ -19,9 +19,14 @@ def settings():
 
 @functools.cache
 def pool():
-    """One for each worker, opened at its first request."""
+    """One for each worker, opened at its first request. A connection that the database has closed is replaced, not handed out."""
     return psycopg_pool.ConnectionPool(
-        os.environ["DATABASE_URL"], kwargs=settings(), min_size=1, max_size=4, timeout=5
+        os.environ["DATABASE_URL"],
+        kwargs=settings(),
+        min_size=1,
+        max_size=4,
+        timeout=5,
+        check=psycopg_pool.ConnectionPool.check_connection,
     )
 
 

@@ -111,7 +111,16 @@ impl Docker {
 
     /// The client, of whatever version, pointed at this engine and away from the user's settings.
     fn client(&self) -> Cmd {
-        cmd("docker")
+        self.environed(cmd("docker"))
+    }
+
+    /// The same for so long at the most: dockerd waits for a runtime that waits for a process that has died.
+    fn client_for(&self, seconds: u32) -> Cmd {
+        self.environed(cmd("timeout").args(["--kill-after=5", &seconds.to_string(), "docker"]))
+    }
+
+    fn environed(&self, command: Cmd) -> Cmd {
+        command
             .env("DOCKER_HOST", format!("unix://{}", self.socket()))
             .env("DOCKER_CONFIG", self.dir.join("config").as_str())
     }
@@ -169,7 +178,8 @@ impl Docker {
         };
         let containers = ids(&list("/containers/json?all=1")?);
         if !containers.is_empty() {
-            self.client().args(["rm", "--force", "--volumes"]).args(&containers).run()?;
+            let rm = ["rm", "--force", "--volumes"];
+            self.client_for(60).args(rm).args(&containers).run()?;
         }
         let mut networks = list("/networks")?;
         networks.retain(|network| {
@@ -177,7 +187,7 @@ impl Docker {
         });
         let networks = ids(&networks);
         if !networks.is_empty() {
-            self.client().args(["network", "rm"]).args(&networks).run()?;
+            self.client_for(60).args(["network", "rm"]).args(&networks).run()?;
         }
         Ok(())
     }
@@ -246,7 +256,10 @@ impl Engine for Docker {
         let containers = self.container_ids()?;
         if dockerd.pid().is_some() {
             say(format!("engines: stopping {}", self.name()));
-            self.empty()?;
+            // what is left ends with its cgroup, and is removed when the engine is started again
+            if let Err(error) = self.empty() {
+                say(format!("engines: {error:#}"));
+            }
         }
         dockerd.stop()?;
         // After a crash of the daemons shims and containers are still there.
