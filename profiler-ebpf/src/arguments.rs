@@ -12,21 +12,24 @@ use profiler_common::{
         ARGUMENTS as COUNT, ArgumentsKey, COMBINATIONS, CallKey, FIRST_MARK, Makers, Watch, abi,
         watch,
     },
-    scope::loss,
+    scope::{Stamp, loss},
 };
 
 use crate::{
     apart,
     attribution::{self, Maker},
     kernel::{self, Address},
-    maps::{ARGUMENTS, WATCHED, add, lost},
+    maps::{ARGUMENTS, Made, RECENT, RECENT_PLACES, WATCHED, add, control, lost},
 };
 
-/// Whether this maker was seen making this call as the current one is made.
+/// An odd number whose product depends on all bits below.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Whether this maker was seen making this call as the current one is made. `stamp` tells one use of its slot from the next.
 #[inline(always)]
-pub fn are_known(call: &CallKey, maker: &Maker) -> bool {
+pub fn are_known(call: &CallKey, stamp: Stamp, maker: &Maker) -> bool {
     let (place, how) = apart::packed(call);
-    known(place, how, maker.packed()) == 1
+    known(place, how | u64::from(stamp) << 32, maker.packed()) == 1
 }
 
 #[unsafe(export_name = "arguments_known")]
@@ -36,12 +39,52 @@ extern "C" fn known(place: u64, how: u64, thread: u64) -> u64 {
     let maker = attribution::thread(thread);
     let mut room = MaybeUninit::uninit();
     let key = blank(&mut room, &call);
-    let is_known = watched(&call).is_some_and(|watch| read(watch, key))
-        && ARGUMENTS
-            .get_ptr(&*key)
-            // SAFETY: the pointer is to a live map value; an aligned word does not tear.
-            .is_some_and(|makers| maker.is_among(unsafe { makers.read_volatile() }));
+    if !watched(&call).is_some_and(|watch| read(watch, key)) {
+        return 0;
+    }
+    let made = made(key, (how >> 32) as Stamp, thread);
+    let recent = recent(&made);
+    if recent.is_some_and(|recent| is(recent, &made)) {
+        return 1;
+    }
+    let is_known = ARGUMENTS
+        .get_ptr(&*key)
+        // SAFETY: the pointer is to a live map value; an aligned word does not tear.
+        .is_some_and(|makers| maker.is_among(unsafe { makers.read_volatile() }));
+    if let Some(recent) = recent.filter(|_| is_known) {
+        // SAFETY: as above; the value is this processor's own, and nothing comes between.
+        unsafe { recent.write(made) };
+    }
     u64::from(is_known)
+}
+
+#[inline(always)]
+fn made(key: &ArgumentsKey, stamp: Stamp, thread: u64) -> Made {
+    let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    let [first, second, third, fourth, fifth, sixth] = key.values;
+    let how = u32::from(key.call.abi) | u32::from(key.call.phase) << 8;
+    let call = [pair(stamp, key.call.nr), pair(how, first)];
+    [call[0], call[1], pair(second, third), pair(fourth, fifth), sixth.into(), thread]
+}
+
+/// Where it is noted. Nowhere where a program may be suspended: another one may be run before it goes on.
+#[inline(always)]
+fn recent(made: &Made) -> Option<*mut Made> {
+    if control().twins != 0 {
+        return None;
+    }
+    // each for itself: a product that waits for the one before takes longer than the rest
+    let spread = |i: usize| made[i].wrapping_mul(SPREAD.rotate_left(8 * i as u32) | 1);
+    let sum = (0..made.len()).fold(0, |sum: u64, i| sum.wrapping_add(spread(i)));
+    RECENT.get_ptr_mut((sum >> 32) as u32 & (RECENT_PLACES - 1))
+}
+
+/// Compares word by word: the compiler would call memcmp, which goes by bytes.
+#[inline(always)]
+fn is(recent: *const Made, made: &Made) -> bool {
+    // SAFETY: the pointer is to a live map value of this processor's.
+    let recent = unsafe { recent.read_volatile() };
+    recent.iter().zip(made).fold(0, |differs, (one, other)| differs | (one ^ other)) == 0
 }
 
 /// Notes who made the current call, and how, if that is new. Whether it is. The word is not 0 after it, and not before the

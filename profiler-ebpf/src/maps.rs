@@ -77,6 +77,17 @@ pub static WATCHED: Array<Watch> = Array::with_max_entries(watch::PLACES, 0);
 #[map]
 pub static ARGUMENTS: HashMap<ArgumentsKey, Makers> = HashMap::with_max_entries(32_768, ON_DEMAND);
 
+/// Of `ARGUMENTS`, what threads of this processor were seen to do last, at places that are told by a hash: asking a hash map costs more than
+/// all the rest.
+#[map]
+pub static RECENT: PerCpuArray<Made> = PerCpuArray::with_max_entries(RECENT_PLACES, 0);
+
+/// How many places there are: a power of two.
+pub const RECENT_PLACES: u32 = 128;
+
+/// A call with its arguments, and which thread made it, as words: of the slot's use, the call, the values, and the maker's.
+pub type Made = [u64; 6];
+
 /// Who did what.
 #[map]
 pub static MAKERS: HashMap<MakerKey, Sighting> = HashMap::with_max_entries(32_768, ON_DEMAND);

@@ -3,7 +3,7 @@
 use aya_ebpf::{maps::HashMap, programs::BtfTracePointContext};
 use profiler_common::{
     evidence::{CallKey, DENSE_SYSCALLS, FIRST_MARK, Makers, Seen, abi, phase},
-    scope::{Slot, loss, slot_of},
+    scope::{Slot, Stamp, loss, slot_of},
 };
 
 use crate::{
@@ -27,15 +27,11 @@ pub fn enter(ctx: &BtfTracePointContext, task: Address, slot: Slot, is_twin: boo
     if calls::may_need_capabilities(abi, nr) {
         implied::called(slot, abi, nr, is_twin);
     }
-    let mut key = CallKey {
-        slot: slot_of(scope::evidence(slot)),
-        nr,
-        abi,
-        phase: joined::noted_phase(),
-        reserved: 0,
-    };
+    let stamp = scope::evidence(slot);
+    let mut key =
+        CallKey { slot: slot_of(stamp), nr, abi, phase: joined::noted_phase(), reserved: 0 };
     let maker = attribution::maker(task);
-    if is_seen(&key, &maker) {
+    if is_seen(&key, stamp, &maker) {
         return count(&key, is_twin);
     }
     // what is new is looked at more closely
@@ -113,10 +109,11 @@ fn is_any(makers: Makers) -> bool {
 
 /// Whether this maker was seen making a call, with these arguments if they are watched.
 #[inline(always)]
-fn is_seen(key: &CallKey, maker: &Maker) -> bool {
+fn is_seen(key: &CallKey, stamp: Stamp, maker: &Maker) -> bool {
     let Some(seen) = SEEN.get_ptr_mut(key.slot) else { return true };
     let makers = makers(seen, key);
-    maker.is_among(makers) || makers != 0 && !is_any(makers) && arguments::are_known(key, maker)
+    maker.is_among(makers)
+        || makers != 0 && !is_any(makers) && arguments::are_known(key, stamp, maker)
 }
 
 /// The word of a call, 0 when there is none.

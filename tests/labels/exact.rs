@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use camino::Utf8Path;
 use serde_json::Value;
 
-use super::{of, set};
+use super::{carried, of, set};
 use crate::harness::{
     machine::{Machine, Need},
     program,
@@ -176,6 +176,9 @@ fn container(machine: &Machine) -> Result<()> {
 /// carries its label and no other, and the set is the one that was made.
 fn thousand(machine: &Machine) -> Result<()> {
     const LABELS: usize = 1000;
+    const FCNTL: u32 = 72;
+    const FIRST_COMMAND: usize = 3000;
+    const COMMANDS: usize = 2;
     const SCRIPT: &str = r#"
 import ctypes, os, socket, subprocess, sys
 flood, rare = sys.argv[1], [int(nr) for nr in sys.argv[2:]]
@@ -190,6 +193,8 @@ def mark(line):
 for n in range(1000):
     mark(f"mark t{n}")
     call(rare[n % len(rare)], -1, -1, -1, -1, -1, -1)
+    for command in [2999, 3000 + n % 2, 3000 + n % 2]:
+        call(72, -1, command, 0)
 mark("end")
 noise.kill()
 "#;
@@ -209,6 +214,17 @@ noise.kill()
             (index..LABELS).step_by(rare.len()).map(|n| format!("t{n}")).collect();
         let found = of(&recording, *nr);
         ensure!(found == expected, "{nr} carries {found:?}, not {expected:?}");
+    }
+    // slots are used again: what was known of one use is not of the next; the first of a use is looked up anyway, so another comes before,
+    // and what comes again is remembered
+    for command in 0..COMMANDS {
+        let expected: BTreeSet<String> =
+            (command..LABELS).step_by(COMMANDS).map(|n| format!("t{n}")).collect();
+        let is_command = |fact: &&Value| {
+            fact["nr"] == FCNTL && fact["values"][0]["value"] == FIRST_COMMAND + command
+        };
+        let found = carried(recording.facts("arguments").filter(is_command));
+        ensure!(found == expected, "fcntl {command} carries {found:?}, not {expected:?}");
     }
     let seen = recording.numbers("x86_64", "workload");
     ensure!(seen.contains(&185) && seen.contains(&110), "the flood is not in {seen:?}");

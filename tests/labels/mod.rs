@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use crate::harness::{evidence::Recording, test::Test};
 
 mod exact;
@@ -18,6 +20,11 @@ fn of(recording: &Recording, nr: u32) -> BTreeSet<String> {
     let facts = recording
         .facts("syscalls")
         .filter(|fact| fact["abi"] == "x86_64" && fact["phase"] == "workload" && fact["nr"] == nr);
+    carried(facts)
+}
+
+/// The labels under which facts were seen.
+fn carried<'a>(facts: impl Iterator<Item = &'a Value>) -> BTreeSet<String> {
     facts
         .flat_map(|fact| fact["seen"].as_object().into_iter().flatten())
         .flat_map(|(_, seen)| seen["tests"].as_array().into_iter().flatten())

@@ -152,7 +152,7 @@ fn made(machine: &Machine) -> Result<()> {
     program::shell(&inside(&dir.join("other"), 3))?;
     program::shell(&inside(dir, 4))?;
     program::shell(&format!("echo >{go}"))?;
-    let recorded = session.finish()?.expect(0)?;
+    let recorded = session.finish()?.expect_what_runs()?;
     let recording = recorded.recording()?;
     recording.expect_numbers(&numbers[..2])?;
     let workload = recording.numbers(NATIVE, "workload");

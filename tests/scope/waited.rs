@@ -42,7 +42,7 @@ fn waited(machine: &Machine) -> Result<()> {
         program::shell(&join(machine, &tree, calls)?)?;
         tree.remove()?;
     }
-    let recorded = session.finish()?.expect(0)?;
+    let recorded = session.finish()?.expect_what_runs()?;
     let recording = recorded.recording()?;
     ensure!(recording.json["target"]["kind"] == "cgroup", "{}", recording.json["target"]);
     ensure!(recording.json["target"]["name"] == tree.path, "{}", recording.json["target"]);
@@ -101,7 +101,7 @@ fn nested(machine: &Machine) -> Result<()> {
     tree.create()?;
     program::shell(&format!("echo $$ > {} && exec {}", tree.procs(), inner.run()))?;
     tree.remove()?;
-    let recorded = session.finish()?.expect(0)?;
+    let recorded = session.finish()?.expect_what_runs()?;
     let recording = recorded.recording()?;
     recording.expect_numbers(&[278])?;
     let workload = recording.names("workload")?;
@@ -134,7 +134,7 @@ fn running(machine: &Machine) -> Result<()> {
     server.signal(rustix::process::Signal::KILL);
     drop(server.wait(Duration::from_secs(20))?);
     tree.remove()?;
-    let recorded = session.finish()?.expect(0)?;
+    let recorded = session.finish()?.expect_what_runs()?;
     let recording = recorded.recording()?;
     recording.expect_numbers(&[276, 278])?;
     let workload = recording.numbers("x86_64", "workload");

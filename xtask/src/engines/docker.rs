@@ -115,7 +115,7 @@ impl Docker {
     }
 
     /// The same for so long at the most: dockerd waits for a runtime that waits for a process that has died.
-    fn client_for(&self, seconds: u32) -> Cmd {
+    fn client_for(&self, seconds: usize) -> Cmd {
         self.environed(cmd("timeout").args(["--kill-after=5", &seconds.to_string(), "docker"]))
     }
 
@@ -179,7 +179,8 @@ impl Docker {
         let containers = ids(&list("/containers/json?all=1")?);
         if !containers.is_empty() {
             let rm = ["rm", "--force", "--volumes"];
-            self.client_for(60).args(rm).args(&containers).run()?;
+            let seconds = 60 + 2 * containers.len();
+            self.client_for(seconds).args(rm).args(&containers).run()?;
         }
         let mut networks = list("/networks")?;
         networks.retain(|network| {

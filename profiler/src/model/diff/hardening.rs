@@ -28,8 +28,9 @@ pub(super) fn entries(old: &Harden, new: &Harden) -> Vec<Entry> {
         let grows = match (was, is) {
             (Some((was, _)), Some((is, _))) if was == is => return None,
             (Some((was, _)), Some((is, _))) => is.exceeds(was),
-            // a place is an exception, all else takes something away
-            (None, _) => is_place,
+            // a place is an exception, and what a user of the image's may do is not known; all else takes something away
+            (None, Some((is, _))) => is_place || is.is_privileged(),
+            (None, None) => false,
             (_, None) => !is_place,
         };
         let told = |of: Option<&(Setting, _)>| {

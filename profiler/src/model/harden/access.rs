@@ -193,7 +193,7 @@ fn mounted(mount: &Mount, originals: Originals<'_>, who: Identity<'_>) -> Option
         let originals = originals.at(&mount.path);
         if originals.is_empty() || originals.iter().any(|owned| !lets(owned, who, Wanted::Write)) {
             return Some(format!(
-                "a new volume at {path} is not {who}'s: give it the directory in the image"
+                "a new volume at {path} is not {who}'s: give it the directory in the image, and an existing volume"
             ));
         }
     }

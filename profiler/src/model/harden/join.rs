@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Harden, Limits, Network, NoNewPrivileges, ReadOnly, UserAdvice,
-    read_only::{Place, Tmpfs, leave_out_covered, quoted},
+    read_only::{Place, STICKY, Tmpfs, leave_out_covered, quoted},
 };
 
 pub(super) fn join(one: Option<&Harden>, other: Option<&Harden>) -> Option<Harden> {
@@ -52,9 +52,12 @@ fn read_only(one: &ReadOnly, other: &ReadOnly) -> ReadOnly {
 fn tmpfs(one: &Tmpfs, other: &Tmpfs) -> Tmpfs {
     let same = (one.uid, one.gid) == (other.uid, other.gid);
     let (uid, gid, mode) = if same { (one.uid, one.gid, 0) } else { (0, 0, 0o1777) };
+    let either = one.mode | other.mode | mode;
+    // the one bit that takes something away
+    let keeps = one.keeps_files() && other.keeps_files();
     Tmpfs {
         size_mib: one.size_mib.max(other.size_mib),
-        mode: one.mode | other.mode | mode,
+        mode: if keeps { either } else { either & !STICKY },
         uid,
         gid,
         exec: one.exec || other.exec,

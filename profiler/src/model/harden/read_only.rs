@@ -95,7 +95,18 @@ pub struct Tmpfs {
     pub exec: bool,
 }
 
+/// The bit of a directory in which a file is removed by its owner only.
+pub(super) const STICKY: u32 = 0o1000;
+
+/// The bits by which others than its owner make and remove files in a directory.
+const WRITE_OF_OTHERS: u32 = 0o022;
+
 impl Tmpfs {
+    /// Whether nobody but the directory's owner removes what others have made in it.
+    pub(super) fn keeps_files(&self) -> bool {
+        self.mode & STICKY != 0 || self.mode & WRITE_OF_OTHERS == 0
+    }
+
     /// Its mount options, as engines take them after the path and a colon.
     #[must_use]
     pub fn options(&self) -> String {
@@ -116,7 +127,7 @@ impl ReadOnly {
         self.not_because.is_empty()
     }
 
-    /// Whether its paths can stand in a mount option.
+    /// Whether its paths can stand in a mount option, each once.
     #[must_use]
     pub fn is_well_formed(&self) -> bool {
         let good = |place: &Place| {
@@ -125,7 +136,8 @@ impl ReadOnly {
                     (1..=MOST).contains(&tmpfs.size_mib) && tmpfs.mode <= 0o7777
                 })
         };
-        self.places.iter().all(good)
+        // one that is there twice would be compared as one, and mounted as two
+        self.places.iter().all(good) && self.places.is_sorted_by(|one, next| one.path < next.path)
     }
 
     /// The directories that are made in memory; none where the root stays as it is.

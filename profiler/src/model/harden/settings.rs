@@ -8,7 +8,7 @@ use std::{
 use super::{
     Harden,
     network::{Network, Port},
-    read_only::Tmpfs,
+    read_only::{STICKY, Tmpfs},
     resources::processors,
     user::Ids,
 };
@@ -50,6 +50,15 @@ pub enum Unit {
 }
 
 impl Setting {
+    /// Whether it is a user who may have more than one that an image names: root, or one in root's or further groups.
+    #[must_use]
+    pub fn is_privileged(&self) -> bool {
+        match self {
+            Setting::User(ids, groups) => ids.uid == 0 || ids.gid == 0 || !groups.is_empty(),
+            _ => false,
+        }
+    }
+
     /// Whether it lets a container do something that `other`, of the same name, does not.
     #[must_use]
     pub fn exceeds(&self, other: &Setting) -> bool {
@@ -57,8 +66,9 @@ impl Setting {
             (Setting::Writable(Some(one)), Setting::Writable(Some(other))) => {
                 one.size_mib > other.size_mib
                     || one.exec && !other.exec
-                    || one.mode & !other.mode != 0
-                    || (one.uid, one.gid) != (other.uid, other.gid) && other.mode & 0o002 == 0
+                    || one.mode & !other.mode & !STICKY != 0
+                    || other.keeps_files() && !one.keeps_files()
+                    || (one.uid, one.gid) != (other.uid, other.gid)
             }
             // a volume lasts, has no bound and executes
             (Setting::Writable(one), Setting::Writable(_)) => one.is_none(),

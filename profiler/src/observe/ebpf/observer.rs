@@ -129,6 +129,7 @@ impl Observer {
             are_twins_watched: false,
             skipped: 0,
         };
+        observer.write_control()?;
         observer.attach_all(&types, options.capabilities)?;
         Ok(observer)
     }
@@ -415,7 +416,8 @@ impl Observer {
     /// # Errors
     /// When the control map cannot be written.
     pub fn stop(&mut self) -> Result<(), ObserveError> {
-        self.control = Control::default();
+        // programs still run, and what they may do about being suspended stays
+        self.control = Control { twins: self.control.twins, ..Control::default() };
         self.write_control()?;
         self.skipped = misses::lost(&mut self.ebpf, self.are_twins_watched)?;
         self.sys_exit.clear();

@@ -30,7 +30,7 @@ const RULES: [(Kind, &str); 7] = [
         Kind::Changed,
         "A call passes with some arguments with which it did not, and not with others with which it did",
     ),
-    (Kind::Action, "A call or setting is answered otherwise"),
+    (Kind::Action, "A call is answered otherwise, or a setting has another value"),
 ];
 
 /// The document as text, in which no character acts.
@@ -131,7 +131,8 @@ fn message(entry: &Entry) -> String {
     );
     let who = groups::who(&entry.users, plain);
     if !who.is_empty() {
-        text.push_str(&format!(" It is {who}."));
+        let is = if matches!(entry.subject, Subject::Harden(_)) { "Because:" } else { "It is" };
+        text.push_str(&format!(" {is} {who}."));
     }
     text
 }
