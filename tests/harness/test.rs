@@ -90,7 +90,7 @@ impl Test {
                 let began = Instant::now();
                 let outcome = (self.run)(&machine);
                 let mut times = times.lock().unwrap_or_else(PoisonError::into_inner);
-                times.push((began.elapsed(), name));
+                times.push((began.elapsed(), name.clone()));
                 outcome
             };
             let outcome = if self.alone {
@@ -100,7 +100,12 @@ impl Test {
                 let _beside = others.read();
                 timed()
             };
-            outcome.map_err(|error| Failed::from(told(&error)))
+            outcome.map_err(|error| {
+                let told = told(&error);
+                // at once, too: a run that is cut off has no summary
+                eprintln!("{name} failed:\n{told}\n");
+                Failed::from(told)
+            })
         });
         (trial.with_ignored_flag(skip.is_some()), skip)
     }

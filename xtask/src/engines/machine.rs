@@ -15,6 +15,8 @@ use super::{cgroups, netfilter};
 use crate::sh::cmd;
 
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+/// Our bridge's hardware address, a locally administered one.
+const BRIDGE_ADDRESS: &str = "02:42:00:00:00:01";
 /// Second octets of 10.0.0.0/8 that our networks are taken from.
 const SECOND_OCTETS: std::ops::Range<u8> = 200..250;
 
@@ -87,7 +89,10 @@ impl Machine {
     pub fn connect(&self) -> Result<()> {
         let Self { bridge, network, .. } = self;
         if !bridges()?.contains(bridge) {
-            cmd("ip").args(["link", "add", bridge, "type", "bridge"]).run()?;
+            // Without an address of its own it has that of a port, and another when that container
+            // ends: what the others then send to it is dropped until they ask who it is.
+            let add = ["link", "add", bridge, "address", BRIDGE_ADDRESS, "type", "bridge"];
+            cmd("ip").args(add).run()?;
             cmd("ip").args(["addr", "add", &format!("{network}0.1/24"), "dev", bridge]).run()?;
         }
         cmd("ip").args(["link", "set", bridge, "up"]).run()?;
