@@ -288,8 +288,8 @@ pub struct ExplainArgs {
     /// A profile.json, a result directory, a seccomp file of any kind, or docker-default and its like
     pub profile: PathBuf,
 
-    /// The call or capability to explain (default: all that is allowed)
-    #[arg(value_name = "SYSCALL|CAP")]
+    /// The call or capability to explain, or advice by its name in --harden (default: all that is allowed, and all advice)
+    #[arg(value_name = "SYSCALL|CAP|ADVICE")]
     pub name: Option<String>,
 
     /// Say what would happen to CALL with these arguments: 17, 0x11, AF_PACKET, CLONE_NEWNS|CLONE_NEWUSER

@@ -1,7 +1,7 @@
 //! What stands beside a profile.json and is deployed in its name: it must be what the profile gives.
 //!
 //! Filters are held against each other by what they decide, in every context that a gate knows, so that another layout of the
-//! same policy is none. Of compose.yaml and kubernetes.yaml, the list of capabilities is.
+//! same policy is none. Of compose.yaml and kubernetes.yaml, all that [`held`] looks at is.
 
 use std::{collections::BTreeSet, io::ErrorKind, path::Path};
 
@@ -14,7 +14,8 @@ use profiler::{
         profile::Profile,
         seccomp::SeccompFile,
     },
-    render,
+    render::{self, compose, held},
+    report::escape,
 };
 use serde_json::Value;
 
@@ -23,8 +24,15 @@ use crate::{
     input,
 };
 
-/// As many differences are named.
+/// As many differences are named, and so much of each.
 const MAX_NAMED: usize = 5;
+const MAX_LENGTH: usize = 120;
+
+/// The override for all services of the project, from the directory of one.
+const PROJECTS: &str = "../compose.yaml";
+
+/// Where a file says something else than the profile.
+type Differences = fn(&Profile, &Value) -> BTreeSet<String>;
 
 /// Refuses what `read` finds beside the profile at `path` and is not what the profile gives.
 pub fn hold(
@@ -38,14 +46,24 @@ pub fn hold(
         let given = ingest::seccomp::parse(&render::seccomp::render(profile))?;
         refuse("seccomp.json", path, differences(&given, &file))?;
     }
-    for (name, added) in [
-        ("compose.yaml", profile.added_capabilities()),
-        ("kubernetes.yaml", render::kubernetes::added_capabilities(profile)),
-    ] {
+    let renderings: [(&str, Differences); 3] = [
+        ("compose.yaml", held::of_compose),
+        (PROJECTS, held::of_project),
+        ("kubernetes.yaml", held::of_kubernetes),
+    ];
+    for (name, differences) in renderings {
         let Some(text) = read(name)? else { continue };
+        if name == PROJECTS && !text.starts_with(compose::PROJECT_FIRST_LINE) {
+            continue; // the user's own
+        }
         let bad = || format!("cannot use the `{name}` beside `{path}`");
-        let added = added.into_iter().filter(|_| profile.capabilities.known);
-        refuse(name, path, capabilities(profile, added, &text).with_context(bad)?)?;
+        // compose takes `!reset` for the opposite of what follows it
+        let options = serde_saphyr::options! { reject_unsupported_tags: true };
+        let value = serde_saphyr::from_str_with_options(&text, options);
+        let value = value
+            .context("not YAML as profiler writes it\nhint: is it complete?")
+            .with_context(bad)?;
+        refuse(name, path, differences(profile, &value))?;
     }
     Ok(())
 }
@@ -64,15 +82,15 @@ fn refuse(name: &str, path: &str, at: BTreeSet<String>) -> Result<()> {
         return Ok(());
     }
     let more = at.len().saturating_sub(MAX_NAMED);
-    let mut named = at.into_iter().take(MAX_NAMED).collect::<Vec<_>>().join(", ");
+    let short = at.iter().take(MAX_NAMED).map(|difference| escape::short(difference, MAX_LENGTH));
+    let mut named = short.collect::<Vec<_>>().join(", ");
     if more > 0 {
         named.push_str(&format!(" and {more} more"));
     }
     let dir = path.rsplit_once('/').map_or(".", |(dir, _)| dir);
     bail!(
-        "`{name}` is not what `{path}` gives: {}\n\
-         hint: write both anew: profiler generate RECORDING --into {dir}, or profiler record --into {dir}",
-        named.escape_debug()
+        "`{name}` is not what `{path}` gives: {named}\n\
+         hint: write both anew: profiler generate RECORDING --into {dir}, or profiler record --into {dir}"
     )
 }
 
@@ -92,44 +110,4 @@ fn differences(given: &SeccompFile, file: &SeccompFile) -> BTreeSet<String> {
         }
     }
     at
-}
-
-/// What a rendering says of capabilities and the profile does not, or the other way round.
-fn capabilities<'a>(
-    profile: &Profile,
-    added: impl Iterator<Item = &'a str>,
-    text: &str,
-) -> Result<BTreeSet<String>> {
-    let value = serde_saphyr::from_str(text).context("not YAML\nhint: is it complete?")?;
-    let mut said = BTreeSet::new();
-    collect(&value, &mut said);
-    let mut meant: BTreeSet<String> = added.map(|name| format!("add {name}")).collect();
-    if profile.capabilities.known {
-        meant.insert("drop ALL".to_owned());
-    }
-    Ok(said.symmetric_difference(&meant).cloned().collect())
-}
-
-fn collect(value: &Value, said: &mut BTreeSet<String>) {
-    match value {
-        Value::Array(values) => values.iter().for_each(|value| collect(value, said)),
-        Value::Object(map) => {
-            for (key, value) in map {
-                let verb = match key.as_str() {
-                    "cap_add" | "add" => "add",
-                    "cap_drop" | "drop" => "drop",
-                    "privileged" => "privileged",
-                    _ => {
-                        collect(value, said);
-                        continue;
-                    }
-                };
-                let items = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-                let text =
-                    |item: &Value| item.as_str().map_or_else(|| item.to_string(), Into::into);
-                said.extend(items.iter().map(|item| format!("{verb} {}", text(item))));
-            }
-        }
-        _ => {}
-    }
 }

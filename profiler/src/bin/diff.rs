@@ -213,10 +213,12 @@ fn hold(commit: &Commit, path: &str, placed: &Placed) -> Result<()> {
     }
     for (_, policy) in placed {
         let Some((path, _)) = &policy.file else { continue };
-        policy.hold(|name| match commit.file(&sibling(path, name))? {
-            Some(blob) if blob.is_link => Err(link_error(&blob.path, commit.name())),
-            Some(blob) => commit.text(&blob).map(Some),
-            None => Ok(None),
+        policy.hold(|name| {
+            match sibling(path, name).map(|path| commit.file(&path)).transpose()?.flatten() {
+                Some(blob) if blob.is_link => Err(link_error(&blob.path, commit.name())),
+                Some(blob) => commit.text(&blob).map(Some),
+                None => Ok(None),
+            }
         })?;
     }
     Ok(())
@@ -229,8 +231,14 @@ fn link_error(path: &str, place: &str) -> anyhow::Error {
     )
 }
 
-fn sibling(path: &str, name: &str) -> String {
-    path.rsplit_once('/').map_or_else(|| name.to_owned(), |(dir, _)| format!("{dir}/{name}"))
+/// The path of a file by its name from the directory of `path`; `None` above the top of the repository.
+fn sibling(path: &str, name: &str) -> Option<String> {
+    let dir = path.rsplit_once('/').map(|(dir, _)| dir);
+    match (name.strip_prefix("../"), dir) {
+        (Some(name), dir) => sibling(dir?, name),
+        (None, Some(dir)) => Some(format!("{dir}/{name}")),
+        (None, None) => Some(name.to_owned()),
+    }
 }
 
 /// The same of the working tree, with what [`hold`] refuses.

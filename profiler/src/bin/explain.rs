@@ -1,11 +1,15 @@
 //! `profiler explain`: what is in a policy, and what would happen to a call.
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use profiler::{
-    model::{arguments::constants, explain::Subject},
-    report::explain,
+    model::{
+        arguments::constants,
+        explain::Subject,
+        harden::{Harden, Kind},
+    },
+    report::{explain, harden},
 };
 
 use crate::{
@@ -30,18 +34,40 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let (entries, left_out) = match &args.name {
-        Some(name) => (subject.named(name)?, Vec::new()),
-        None => (subject.ranked(), subject.left_out()),
+    let advice = profile.and_then(|profile| profile.harden.as_ref());
+    let kind = args.name.as_deref().and_then(|name| name.parse::<Kind>().ok());
+    let (entries, left_out, advice) = match (&args.name, kind) {
+        (_, Some(kind)) => (Vec::new(), Vec::new(), Some(of_kind(advice, kind)?)),
+        (Some(name), None) => (subject.named(name)?, Vec::new(), None),
+        (None, None) => (subject.ranked(), subject.left_out(), advice.cloned()),
     };
-    match (args.format, &args.name) {
-        (Format::Json, _) => {
-            explain::json(&explain::Entries { entries: &entries, left_out: &left_out }, &mut out)?;
+    if args.format == Format::Json {
+        let harden = advice.as_ref();
+        let entries = explain::Entries { entries: &entries, left_out: &left_out, harden };
+        explain::json(&entries, &mut out)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    match &args.name {
+        Some(_) => explain::detailed(&entries, &mut out)?,
+        None => explain::ranked(&entries, &left_out, &mut out)?,
+    }
+    if let (Some(advice), Some(profile)) = (&advice, profile) {
+        if kind.is_none() {
+            writeln!(out)?;
         }
-        (Format::Human, Some(_)) => explain::detailed(&entries, &mut out)?,
-        (Format::Human, None) => explain::ranked(&entries, &left_out, &mut out)?,
+        harden::write(advice, profile.made_for.no_new_privileges(), None, &mut out)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The advice of this kind, from all that there is.
+fn of_kind(advice: Option<&Harden>, kind: Kind) -> Result<Harden> {
+    advice.and_then(|advice| advice.only(kind)).with_context(|| {
+        format!(
+            "it has no advice on `{name}`\nhint: record or generate it with --harden={name}",
+            name = kind.name()
+        )
+    })
 }
 
 fn argument(text: &str) -> Result<u64> {

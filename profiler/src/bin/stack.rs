@@ -245,10 +245,8 @@ fn paths(text: &str) -> Result<BTreeMap<String, String>> {
     Ok(services
         .filter_map(|(name, settings)| {
             let options = settings["security_opt"].as_array().into_iter().flatten();
-            let mut paths = options.filter_map(|option| {
-                option.as_str()?.strip_prefix("seccomp:")?.strip_suffix("/seccomp.json")
-            });
-            Some((name.clone(), paths.next()?.replace("$$", "$")))
+            let mut paths = options.filter_map(|option| compose::seccomp_dir(option.as_str()?));
+            Some((name.clone(), paths.next()?))
         })
         .collect())
 }

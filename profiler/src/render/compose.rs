@@ -3,6 +3,8 @@
 //! Owns the shape of `compose.yaml`. The comment at its head holds no text from the target; it names the project's own files, where
 //! they are known, quoted for a shell, by which no character acts.
 
+use serde_json::Value;
+
 use crate::{
     model::{
         profile::{NoteKind, Profile},
@@ -34,6 +36,8 @@ const PROJECT_HEAD: &str = "\
 
 /// What an override is added to when nobody knows better, as options of compose.
 pub const ANY_BASE: &str = "-f compose.yaml";
+
+const NO_NEW_PRIVILEGES: &str = "no-new-privileges:true";
 
 /// What stands before these options in the head, and after them.
 const AROUND_BASE: [&str; 2] = ["#   docker compose ", " -f THIS_FILE up\n"];
@@ -71,7 +75,7 @@ pub fn with_base(text: &str, base: &str) -> String {
 pub fn render(recording: &Recording, profile: &Profile, dir: &str) -> String {
     let has_file = of_compose(recording).is_some();
     let settings = [(service_name(recording, profile), service(profile, dir, has_file))];
-    format!("{HEAD}{}", document(settings, &[profile]))
+    format!("{HEAD}{}", document(settings, &[profile]).document())
 }
 
 /// `compose.yaml` for all services of a project: the profile of each, and the directory that it is in.
@@ -82,20 +86,36 @@ pub fn render_project<'a>(services: impl IntoIterator<Item = (&'a Profile, &'a s
     let settings = services
         .iter()
         .map(|(profile, dir)| (profile.target.name.as_str(), service(profile, dir, true)));
-    format!("{PROJECT_HEAD}{}", document(settings, &profiles))
+    format!("{PROJECT_HEAD}{}", document(settings, &profiles).document())
+}
+
+/// What `compose.yaml` of one service says, if `file` is right about where seccomp.json is, and about what the user's own file has.
+pub(super) fn like(profile: &Profile, name: &str, file: &Value) -> Value {
+    let options = file["services"][name]["security_opt"].as_array().into_iter().flatten();
+    let options: Vec<&str> = options.filter_map(Value::as_str).collect();
+    let dir = options.iter().find_map(|option| seccomp_dir(option)).unwrap_or_default();
+    let has_file = !options.contains(&NO_NEW_PRIVILEGES);
+    document([(name, service(profile, &dir, has_file))], &[profile]).value()
+}
+
+/// The directory that an option says seccomp.json is in, as [`render`] takes it.
+#[must_use]
+pub fn seccomp_dir(option: &str) -> Option<String> {
+    let dir = option.strip_prefix("seccomp:")?.strip_suffix("/seccomp.json")?;
+    Some(dir.replace("$$", "$"))
 }
 
 fn document<'a>(
     services: impl IntoIterator<Item = (&'a str, Yaml)>,
     profiles: &[&Profile],
-) -> String {
+) -> Yaml {
     let mut document = vec![("services", Yaml::map(services))];
     let volumes: Vec<String> = profiles.iter().flat_map(|p| harden::volumes(p)).collect();
     if !volumes.is_empty() {
         let each = volumes.iter().map(|name| (name.as_str(), Yaml::map([])));
         document.push(("volumes", Yaml::map(each)));
     }
-    Yaml::map(document).document()
+    Yaml::map(document)
 }
 
 /// What a service gets. `has_file`: what it was recorded with is in a compose file, to which this is added.
@@ -105,7 +125,7 @@ fn service(profile: &Profile, dir: &str, has_file: bool) -> Yaml {
     // compose 2 refuses an option that is there twice
     let is_there = has_file && !is_asked_for(profile);
     if profile.made_for.no_new_privileges() && !is_there {
-        security_opt.push("no-new-privileges:true");
+        security_opt.push(NO_NEW_PRIVILEGES);
     }
     let mut service = vec![("security_opt", Yaml::texts(security_opt))];
     // Without evidence nothing may be dropped.

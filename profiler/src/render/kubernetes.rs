@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use crate::{
     model::{
         harden::{
@@ -46,7 +48,49 @@ const POLICY_HEAD: &str = "\
 /// `kubernetes.yaml`.
 #[must_use]
 pub fn render(recording: &Recording, profile: &Profile) -> String {
+    let mut head = HEAD.to_owned();
+    if let Some(ids) = advised_user(profile).filter(|_| user(profile).is_none()) {
+        head.push_str(&format!(
+            "# User {ids} is not set: set it (runAsUser, runAsGroup) where ports below {FIRST_FREE_PORT} need no capability and its volumes are its own.\n"
+        ));
+    }
+    let volumes = profile.harden.as_ref().map(harden::places).unwrap_or_default().1;
+    if !volumes.is_empty() {
+        head.push_str(WRITABLE);
+        volumes.iter().for_each(|path| head.push_str(&format!("#   {path}\n")));
+    }
     let name = service_name(recording, profile);
+    let path = format!("profiler/{}.json", file_stem(name));
+    format!("{head}{}", patch(profile, name, &path).document())
+}
+
+/// What the patch says, if `file` is right about what the container is called and where seccomp.json is. It may have what the head asks for.
+pub(super) fn like(profile: &Profile, file: &Value) -> Value {
+    let container = &file["spec"]["template"]["spec"]["containers"][0];
+    let context = &container["securityContext"];
+    let name = container["name"].as_str().unwrap_or(&profile.target.name);
+    let path = context["seccompProfile"]["localhostProfile"].as_str().unwrap_or_default();
+    let mut given = patch(profile, name, path).value();
+    let mut asked_for = Vec::new();
+    if profile.harden.as_ref().is_some_and(harden::is_read_only) {
+        asked_for.push(("readOnlyRootFilesystem", Value::Bool(true)));
+    }
+    if let Some(ids) = advised_user(profile) {
+        asked_for.push(("runAsUser", ids.uid.into()));
+        asked_for.push(("runAsGroup", ids.gid.into()));
+        asked_for.push(("runAsNonRoot", Value::Bool(ids.uid != 0)));
+    }
+    let ours = given.pointer_mut("/spec/template/spec/containers/0/securityContext");
+    if let Some(ours) = ours.and_then(Value::as_object_mut) {
+        let is_set = |(key, value): &(&str, Value)| context.get(key) == Some(value);
+        let is_set = asked_for.into_iter().filter(is_set);
+        ours.extend(is_set.map(|(key, value)| (key.to_owned(), value)));
+    }
+    given
+}
+
+/// The patch for the container of this name, whose filter is at `path` below the kubelet's directory.
+fn patch(profile: &Profile, name: &str, path: &str) -> Yaml {
     let mut context = Vec::new();
     // It sets no_new_privs, under which the profile was recorded only if this says so.
     if profile.made_for.no_new_privileges() {
@@ -78,8 +122,7 @@ pub fn render(recording: &Recording, profile: &Profile) -> String {
     if is_read_only && volumes.is_empty() {
         context.push(("readOnlyRootFilesystem", Yaml::Bool(true)));
     }
-    let path = format!("profiler/{}.json", file_stem(name));
-    let seccomp = [("type", Yaml::text("Localhost")), ("localhostProfile", Yaml::text(&path))];
+    let seccomp = [("type", Yaml::text("Localhost")), ("localhostProfile", Yaml::text(path))];
     context.push(("seccompProfile", Yaml::map(seccomp)));
 
     let mut container = vec![("name", Yaml::text(name)), ("securityContext", Yaml::map(context))];
@@ -115,19 +158,7 @@ pub fn render(recording: &Recording, profile: &Profile) -> String {
         pod.push(("volumes", Yaml::List(pod_volumes)));
     }
     let template = Yaml::map([("spec", Yaml::map(pod))]);
-    let patch = Yaml::map([("spec", Yaml::map([("template", template)]))]);
-    let mut head = HEAD.to_owned();
-    let advised = harden.and_then(|harden| harden.user.as_ref()?.applied());
-    if let Some(ids) = advised.filter(|_| user(profile).is_none()) {
-        head.push_str(&format!(
-            "# User {ids} is not set: set it (runAsUser, runAsGroup) where ports below {FIRST_FREE_PORT} need no capability and its volumes are its own.\n"
-        ));
-    }
-    if !volumes.is_empty() {
-        head.push_str(WRITABLE);
-        volumes.iter().for_each(|path| head.push_str(&format!("#   {path}\n")));
-    }
-    format!("{head}{}", patch.document())
+    Yaml::map([("spec", Yaml::map([("template", template)]))])
 }
 
 /// The capabilities that the patch adds, by name. Docker lets anybody bind the lowest ports, Kubernetes does not.
@@ -139,6 +170,11 @@ pub fn added_capabilities(profile: &Profile) -> BTreeSet<&str> {
     };
     names.extend(binds_low(profile).then_some("NET_BIND_SERVICE"));
     names
+}
+
+/// Who the container is to be started as.
+fn advised_user(profile: &Profile) -> Option<Ids> {
+    profile.harden.as_ref()?.user.as_ref()?.applied()
 }
 
 /// Who the container is started as; nobody in particular where that user would lack a capability or a volume of its own: a new one takes its owner from the

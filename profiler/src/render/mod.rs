@@ -4,6 +4,7 @@ pub mod bundle;
 pub mod compose;
 pub mod granted;
 mod harden;
+pub mod held;
 pub mod json;
 pub mod kubernetes;
 pub mod seccomp;

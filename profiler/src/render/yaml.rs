@@ -6,6 +6,8 @@
 
 use std::fmt::Write as _;
 
+use serde_json::Value;
+
 use crate::model::text::acts;
 
 /// What is longer is no key before a colon (YAML 1.2.2, 7.4.2), but one after a question mark.
@@ -32,6 +34,20 @@ impl Yaml {
 
     pub(super) fn map<'a>(entries: impl IntoIterator<Item = (&'a str, Yaml)>) -> Yaml {
         Yaml::Map(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    }
+
+    /// What a reader makes of it.
+    pub(super) fn value(&self) -> Value {
+        match self {
+            Yaml::Bool(value) => (*value).into(),
+            Yaml::Number(value) => (*value).into(),
+            Yaml::Text(text) => text.as_str().into(),
+            Yaml::List(elements) => elements.iter().map(Yaml::value).collect(),
+            Yaml::Map(entries) => {
+                let entries = entries.iter().map(|(key, value)| (key.clone(), value.value()));
+                Value::Object(entries.collect())
+            }
+        }
     }
 
     /// The document, with a line feed at the end.

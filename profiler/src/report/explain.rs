@@ -11,6 +11,7 @@ use crate::{
         error_number,
         explain::{Class, DecidedBy, Entry, Kind, Standing, WhyNot},
         facts::Risk,
+        harden::Harden,
         profile::{CapabilityReason, DeniedCall, Outcome, SyscallReason},
     },
     report::{
@@ -31,6 +32,9 @@ pub struct Entries<'a> {
     pub entries: &'a [Entry],
     /// Of the whole policy: what was asked for while recording and is not in it.
     pub left_out: &'a [Entry],
+    /// Advice beyond calls: of the whole policy, or the one that was asked for; from `profile.json`. Hostile text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub harden: Option<&'a Harden>,
 }
 
 /// The JSON form of answers; more fields may come, none goes.

@@ -1,6 +1,6 @@
 //! Advice beyond calls: what, and from which evidence; and why there is none.
 //!
-//! Peaks are told here, of the recording at hand; the committed advice has rounded numbers only.
+//! Peaks are told here, of the recording at hand; the committed advice has rounded numbers only, and without a recording the margins are told.
 
 use std::{
     collections::BTreeSet,
@@ -9,7 +9,11 @@ use std::{
 
 use crate::{
     model::{
-        harden::{Harden, Kind, Limits, Network, ReadOnly, UserAdvice, network::Port},
+        harden::{
+            Harden, Kind, Limits, Network, ReadOnly, UserAdvice,
+            network::Port,
+            resources::{FILES_MARGIN, MEMORY_MARGIN, PIDS_MARGIN},
+        },
         recording::Recording,
         usage::Resources,
     },
@@ -29,14 +33,14 @@ struct Row {
     evidence: String,
 }
 
-/// Writes the section; nothing when no advice was asked for. `no_new_privileges`: the profile is for containers that have it set.
+/// Writes the section, for all kinds of advice that were asked for. `no_new_privileges`: the profile is for containers that have it set.
 ///
 /// # Errors
 /// When `out` takes no more.
 pub fn write(
     harden: &Harden,
     no_new_privileges: bool,
-    recording: &Recording,
+    recording: Option<&Recording>,
     out: &mut impl Write,
 ) -> io::Result<()> {
     writeln!(out, "{}", paint(HEADING, "beyond calls: advice, proven by a run under it only"))?;
@@ -153,14 +157,17 @@ fn network(advice: &Network, rows: &mut Vec<Row>) {
     rows.extend(reasons.map(|reason| row("bind service", "", reason.clone())));
 }
 
-fn resources(limits: &Limits, recording: &Recording, rows: &mut Vec<Row>) {
+fn resources(limits: &Limits, recording: Option<&Recording>, rows: &mut Vec<Row>) {
     let peak = |of: &dyn Fn(&Resources) -> Option<u64>| {
-        let usages = recording.runs.values().filter_map(|run| run.usage.as_ref());
+        let runs = recording.iter().flat_map(|recording| recording.runs.values());
+        let usages = runs.filter_map(|run| run.usage.as_ref());
         usages.filter_map(|usage| of(&usage.resources)).max()
     };
-    let seen = |peak: Option<u64>, unit: &str| match peak {
-        Some(peak) => format!("peak {peak}{unit}"),
-        None => "of the committed profile".to_owned(),
+    let seen = |peak: Option<u64>, unit: &str, margin: u64| match (peak, margin) {
+        (Some(peak), _) => format!("peak {peak}{unit}"),
+        (None, _) if recording.is_some() => "of the committed profile".to_owned(),
+        (None, 1) => "as many as were busy".to_owned(),
+        (None, margin) => format!("at least {margin} times the peak of its runs"),
     };
     let mib = |bytes: Option<u64>| bytes.map(|bytes| bytes.div_ceil(1 << 20));
     if let Some(limit) = limits.memory_mib {
@@ -169,14 +176,14 @@ fn resources(limits: &Limits, recording: &Recording, rows: &mut Vec<Row>) {
             None => format!("{limit} MiB"),
         };
         let bytes = peak(&|seen| seen.memory_bytes.or(seen.anonymous_bytes));
-        rows.push(row("memory", value, seen(mib(bytes), " MiB")));
+        rows.push(row("memory", value, seen(mib(bytes), " MiB", MEMORY_MARGIN)));
     }
     if let Some(limit) = limits.pids {
-        rows.push(row("pids", limit.to_string(), seen(peak(&|seen| seen.pids), "")));
+        rows.push(row("pids", limit.to_string(), seen(peak(&|seen| seen.pids), "", PIDS_MARGIN)));
     }
     if let Some(limit) = limits.open_files {
         let most = peak(&|seen| seen.open_files);
-        rows.push(row("open files", limit.to_string(), seen(most, " in a process")));
+        rows.push(row("open files", limit.to_string(), seen(most, " in a process", FILES_MARGIN)));
     }
     if let Some(limit) = limits.cpu_millis {
         let whole = format!("{}.{}", limit / 1000, limit % 1000 / 100);
@@ -187,7 +194,7 @@ fn resources(limits: &Limits, recording: &Recording, rows: &mut Vec<Row>) {
         rows.push(row(
             "processors",
             value,
-            seen(peak(&|seen| seen.cpu_millis), " thousandths of one"),
+            seen(peak(&|seen| seen.cpu_millis), " thousandths of one", 1),
         ));
     }
 }

@@ -100,7 +100,7 @@ pub fn write(summary: &Summary<'_>, out: &mut impl Write) -> io::Result<()> {
     capabilities(summary, out)?;
     denials(summary, out)?;
     if let Some(advice) = &summary.policy.harden {
-        harden::write(advice, summary.policy.no_new_privileges, summary.recording, out)?;
+        harden::write(advice, summary.policy.no_new_privileges, Some(summary.recording), out)?;
     }
     warnings(summary, out)?;
     files(summary, out)?;

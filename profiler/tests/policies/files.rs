@@ -207,6 +207,35 @@ fn advice_that_is_committed_is_kept_whatever_is_asked_for() {
 }
 
 #[test]
+fn advice_is_explained() {
+    let place = Place::new();
+    place.write("recording.json", &render::json::recording(&backend()));
+    place.profiler(&["generate", "recording.json", "-o", "out", "--harden=user,resources"]).with(0);
+    place.profiler(&["generate", "recording.json", "-o", "bare"]).with(0);
+    let explain = |args: &[&str]| place.profiler(&[&["explain"], args].concat());
+    let whole = explain(&["out"]).with(0).stdout;
+    let (calls, advice) = whole.split_once("\nbeyond calls").expect("advice");
+    assert!(calls.contains("execve") && !explain(&["bare"]).with(0).stdout.contains("beyond"));
+    let one = explain(&["out", "resources"]).with(0).stdout;
+    assert!(advice.contains("no user:") && advice.contains("no resources:"), "{whole}");
+    assert!(one.starts_with("beyond calls") && one.contains("no resources:"), "{one}");
+    assert!(!one.contains("no user") && !one.contains("execve"), "{one}");
+    let json = explain(&["out", "user", "--format", "json"]).with(0).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let committed: serde_json::Value =
+        serde_json::from_str(&place.read("out/profile.json")).expect("JSON");
+    assert!(committed["harden"]["user"].is_object());
+    assert_eq!(json["harden"], serde_json::json!({"user": committed["harden"]["user"]}));
+    assert_eq!(json["entries"], serde_json::json!([]));
+    for args in [["bare", "user"], ["out", "network"], ["docker-default", "read-only"]] {
+        let said = explain(&args).with(2).stderr;
+        let wanted =
+            format!("no advice on `{0}`\nhint: record or generate it with --harden={0}", args[1]);
+        assert!(said.contains(&wanted), "{said}");
+    }
+}
+
+#[test]
 fn a_profile_is_held_against_the_service_that_it_is_of() {
     let place = Place::new();
     let mut recording = backend();
@@ -313,4 +342,27 @@ fn coverage_can_fail_a_build() {
     // what a directory has counts, too
     let into = ["generate", "third.json", "--into", "out", "--min-coverage", "30"];
     place.profiler(&into).with(0);
+}
+
+/// Also of the override for all of them.
+#[test]
+fn renderings_of_the_example_are_what_its_profiles_give() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../profiles/examples/taskapp");
+    let place = Place::new();
+    for service in ["backend", "db", "frontend"] {
+        place.profiler(&["explain", &format!("{example}/{service}")]).with(0);
+    }
+    let dir = place.path("taskapp/db");
+    fs::create_dir_all(&dir).expect("makes");
+    for name in ["profile.json", "seccomp.json", "compose.yaml", "kubernetes.yaml"] {
+        fs::copy(format!("{example}/db/{name}"), dir.join(name)).expect("copies");
+    }
+    let text = fs::read_to_string(format!("{example}/compose.yaml")).expect("reads");
+    let (others, db) = text.split_once("\n  db:\n").expect("it has the service");
+    place.write("taskapp/compose.yaml", &text);
+    place.profiler(&["explain", "taskapp/db"]).with(0);
+    let db = db.replacen("    read_only: true\n", "", 1);
+    place.write("taskapp/compose.yaml", &format!("{others}\n  db:\n{db}"));
+    let said = place.profiler(&["explain", "taskapp/db"]).with(2).stderr;
+    assert!(said.contains("services.db.read_only is missing"), "{said}");
 }

@@ -261,21 +261,56 @@ fn the_deployed_filter_is_held_against_the_profile() {
 }
 
 #[test]
-fn the_deployed_capabilities_are_held_against_the_profile() {
-    for (name, key, item) in
-        [("compose.yaml", "cap_add:", "- SYS_ADMIN"), ("kubernetes.yaml", "add:", "- SYS_ADMIN")]
-    {
+fn the_deployed_settings_are_held_against_the_profile() {
+    // after the line that has the key
+    for (name, key, more, said) in [
+        ("compose.yaml", "cap_add:", "  - SYS_ADMIN", "cap_add has SYS_ADMIN"),
+        ("compose.yaml", "services:", "  other: {}", "services.other is there"),
+        ("compose.yaml", "cap_drop:", "  !reset", "unsupported tag `!reset`"),
+        ("kubernetes.yaml", "add:", "  - SYS_ADMIN", "capabilities.add has SYS_ADMIN"),
+        ("kubernetes.yaml", "seccompProfile:", "  more: x", "seccompProfile.more is there"),
+    ] {
         let place = branch();
         let file = format!("profiles/backend/{name}");
         let text = place.read(&file);
-        let line = text.lines().find(|line| line.trim() == key).expect("some are added");
+        let line = text.lines().find(|line| line.trim() == key).expect("it is there");
         let indent = &line[..line.len() - line.trim_start().len()];
-        place.write(&file, &text.replacen(line, &format!("{line}\n{indent}  {item}"), 1));
+        let edited = text.replacen(line, &format!("{line}\n{indent}{more}"), 1);
+        place.write(&file, &edited);
         place.commit_all();
-        let said = place.profiler(&GATE).with(2).stderr;
-        assert!(said.contains(&format!("`{name}` is not what")), "{said}");
-        assert!(said.contains("add SYS_ADMIN"), "{said}");
+        let stderr = place.profiler(&GATE).with(2).stderr;
+        assert!(stderr.contains(&format!("`{name}` ")) && stderr.contains(said), "{stderr}");
     }
+}
+
+/// The override for all services is above their directories. One that does not begin as profiler's is the user's own.
+#[test]
+fn the_override_of_a_project_is_held_against_each_profile() {
+    let place = branch();
+    let name = backend().target.name;
+    let first = "# Runs the services under what profiler recorded.\n";
+    let of = |first: &str, service: &str| format!("{first}services:\n  {name}:\n{service}");
+    let project = "profiles/compose.yaml";
+    place.write(project, &of(first, "    privileged: true\n"));
+    place.commit_all();
+    for args in [&GATE[..], &["diff", "main", "--", "profiles"], &["explain", "profiles/backend"]] {
+        let stderr = place.profiler(args).with(2).stderr;
+        assert!(stderr.contains("`../compose.yaml` is not what"), "{args:?}: {stderr}");
+        assert!(stderr.contains(&format!("services.{name}.privileged is there")), "{stderr}");
+    }
+    let own = place.read("profiles/backend/compose.yaml");
+    let service: Vec<&str> = own.lines().filter(|line| line.starts_with("    ")).collect();
+    for (first, service) in
+        [(first, service.join("\n") + "\n"), ("", "    privileged: true\n".into())]
+    {
+        place.write(project, &of(first, &service));
+        place.commit_all();
+        place.profiler(&GATE).with(0);
+    }
+    // nothing is above the top of the repository
+    place.git(&["mv", "profiles/backend/profile.json", "profile.json"]);
+    place.commit_all();
+    place.profiler(&["diff", "HEAD", "HEAD", "--fail-on", "growth", "--", "profile.json"]).with(0);
 }
 
 #[test]

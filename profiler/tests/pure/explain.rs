@@ -9,17 +9,21 @@ use profiler::{
         capability,
         effective::{Context, Engine, decide},
         explain::{DecidedBy, ExplainError, Subject},
+        harden::Kind,
         policy::{self, Options},
         profile::Arguments,
         seccomp::KernelVersion,
         syscall,
     },
     render,
-    report::explain,
+    report::{explain, harden},
 };
 use proptest::prelude::*;
 
-use crate::evidence::{BACKEND, parse};
+use crate::{
+    evidence::{BACKEND, parse},
+    harden::{profile_of, rooted, usage},
+};
 
 fn context(caps: &[&str]) -> Context {
     Context {
@@ -68,6 +72,26 @@ fn what_is_there_for_the_runtime_alone_is_said_to_be() {
     assert!(strict.contains(own) && !strict.contains("comes with the call"), "{strict}");
     let wider = prctl(Arguments::AttackSurface);
     assert!(wider.contains("comes with the call") && !wider.contains("runtime's own"), "{wider}");
+}
+
+#[test]
+fn limits_are_told_with_their_margin_where_the_peaks_are_not_at_hand() {
+    let recording = rooted(usage());
+    let advice = profile_of(&recording, &[Kind::Resources]).harden.expect("asked for");
+    for (recording, evidence) in [
+        (Some(&recording), ["peak 37 MiB", "peak 301", "peak 40 in a process", "peak 620"]),
+        (
+            None,
+            ["at least 2 times", "at least 4 times", "at least 4 times", "as many as were busy"],
+        ),
+    ] {
+        let told = plain(|out| harden::write(&advice, false, recording, out));
+        for (name, evidence) in ["memory", "pids", "open files", "processors"].iter().zip(evidence)
+        {
+            let line = told.lines().find(|line| line.trim_start().starts_with(name));
+            assert!(line.is_some_and(|line| line.contains(evidence)), "{name}: {told}");
+        }
+    }
 }
 
 #[test]

@@ -100,7 +100,7 @@ pub fn usage() -> Usage {
 }
 
 /// A container of user 1000 that needs no capability.
-fn recording(usage: Usage) -> Recording {
+pub fn recording(usage: Usage) -> Recording {
     let mut recording = parse(BACKEND);
     recording.capabilities.clear();
     for run in recording.runs.values_mut() {
@@ -880,7 +880,7 @@ fn a_command_has_none_of_it_to_render() {
     assert_eq!(files.len(), 3);
 }
 
-fn hostile() -> impl Strategy<Value = String> {
+pub fn hostile() -> impl Strategy<Value = String> {
     let piece = select(vec![
         "/",
         "..",

@@ -9,6 +9,7 @@ mod evidence;
 mod explain;
 mod fuzz;
 mod harden;
+mod held;
 mod ingest;
 mod laws;
 mod lint;

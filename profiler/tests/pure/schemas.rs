@@ -10,6 +10,7 @@ use profiler::{
         check::{Check, CheckState},
         effective::{Context, Engine, decide},
         explain::Subject,
+        harden::Kind,
         lint,
         policy::{self, Options},
         seccomp::KernelVersion,
@@ -70,8 +71,10 @@ fn what_is_written_follows_its_schema() {
     for text in [BACKEND, COMMAND, FILTERED, LATE] {
         let recording = parse(text);
         follows("recording.schema.json", &render::json::recording(&recording));
-        let profile =
-            policy::derive(&recording, &Options { learn_denied: true, ..Default::default() });
+        let profile = policy::derive(
+            &recording,
+            &Options { learn_denied: true, harden: Kind::ALL.into(), ..Default::default() },
+        );
         follows("profile.schema.json", &render::json::profile(&profile));
         let file = profiler::ingest::seccomp::parse(&render::seccomp::render(&profile));
         let file = file.expect("own output");
@@ -82,7 +85,11 @@ fn what_is_written_follows_its_schema() {
             "explain.schema.json",
             &written(|out| {
                 explain::json(
-                    &explain::Entries { entries: &entries, left_out: &subject.left_out() },
+                    &explain::Entries {
+                        entries: &entries,
+                        left_out: &subject.left_out(),
+                        harden: profile.harden.as_ref(),
+                    },
                     out,
                 )
             }),

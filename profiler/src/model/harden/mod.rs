@@ -112,6 +112,22 @@ impl Harden {
         Kind::ALL.into_iter().filter(has).collect()
     }
 
+    /// The advice of this kind alone; `None` when there is none.
+    #[must_use]
+    pub fn only(&self, kind: Kind) -> Option<Harden> {
+        let all = self.clone();
+        let one = match kind {
+            Kind::ReadOnly => Harden { read_only: all.read_only, ..Harden::default() },
+            Kind::User => Harden { user: all.user, ..Harden::default() },
+            Kind::NoNewPrivileges => {
+                Harden { no_new_privileges: all.no_new_privileges, ..Harden::default() }
+            }
+            Kind::Network => Harden { network: all.network, ..Harden::default() },
+            Kind::Resources => Harden { resources: all.resources, ..Harden::default() },
+        };
+        (one != Harden::default()).then_some(one)
+    }
+
     /// Whether all that a rendering writes as it stands is harmless: it was read from a file that anybody may have edited.
     #[must_use]
     pub fn is_well_formed(&self) -> bool {
