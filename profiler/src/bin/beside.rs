@@ -3,7 +3,12 @@
 //! Filters are held against each other by what they decide, in every context that a gate knows, so that another layout of the
 //! same policy is none. Of compose.yaml and kubernetes.yaml, all that [`held`] looks at is.
 
-use std::{collections::BTreeSet, io::ErrorKind, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::{ErrorKind, Read as _},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result, bail};
 use profiler::{
@@ -13,11 +18,13 @@ use profiler::{
         effective::{self, Context, Engine},
         profile::Profile,
         seccomp::SeccompFile,
+        text,
     },
     render::{self, compose, held},
     report::escape,
 };
 use serde_json::Value;
+use serde_saphyr::MergeKeyPolicy;
 
 use crate::{
     context::{self, ContextArgs},
@@ -31,9 +38,6 @@ const MAX_LENGTH: usize = 120;
 /// The override for all services of the project, from the directory of one.
 const PROJECTS: &str = "../compose.yaml";
 
-/// Where a file says something else than the profile.
-type Differences = fn(&Profile, &Value) -> BTreeSet<String>;
-
 /// Refuses what `read` finds beside the profile at `path` and is not what the profile gives.
 pub fn hold(
     profile: &Profile,
@@ -46,35 +50,78 @@ pub fn hold(
         let given = ingest::seccomp::parse(&render::seccomp::render(profile))?;
         refuse("seccomp.json", path, differences(&given, &file))?;
     }
-    let renderings: [(&str, Differences); 3] = [
-        ("compose.yaml", held::of_compose),
-        (PROJECTS, held::of_project),
-        ("kubernetes.yaml", held::of_kubernetes),
-    ];
-    for (name, differences) in renderings {
+    for (name, is_compose) in [("compose.yaml", true), ("kubernetes.yaml", false)] {
         let Some(text) = read(name)? else { continue };
-        if name == PROJECTS && !text.starts_with(compose::PROJECT_FIRST_LINE) {
-            continue; // the user's own
-        }
-        let bad = || format!("cannot use the `{name}` beside `{path}`");
-        // compose takes `!reset` for the opposite of what follows it
-        let options = serde_saphyr::options! { reject_unsupported_tags: true };
-        let value = serde_saphyr::from_str_with_options(&text, options);
-        let value = value
-            .context("not YAML as profiler writes it\nhint: is it complete?")
-            .with_context(bad)?;
-        refuse(name, path, differences(profile, &value))?;
+        let file = parse(name, path, &text)?;
+        let held = if is_compose { held::of_compose } else { held::of_kubernetes };
+        refuse(name, path, held(profile, &file))?;
     }
-    Ok(())
+    let Some(text) = read(PROJECTS)?.filter(|text| compose::is_of_project(text)) else {
+        return Ok(());
+    };
+    let file = parse(PROJECTS, path, &text)?;
+    let mut found = held::of_project(profile, &file);
+    for (service, dir) in held::services(&file) {
+        let owner = dir.map(|dir| read(&format!("../{dir}/profile.json"))).transpose()?.flatten();
+        let bad = || format!("cannot use the profile of service `{}`", service.escape_debug());
+        let owner = owner.map(|text| ingest::profile::parse(&text)).transpose();
+        let name = owner.with_context(bad)?.map(|profile| profile.target.name);
+        if name.as_ref() != Some(service) {
+            found.insert(format!("services.{service} has no profile beside it"));
+        }
+    }
+    refuse(PROJECTS, path, found)
 }
 
-/// The text of the file `name` in the directory of `path`, if there is one.
+/// A rendering as every reader of YAML takes it. Those of compose and Kubernetes end lines where YAML 1.2 does not, and let another key win.
+fn parse(name: &str, path: &str, text: &str) -> Result<Value> {
+    let bad = || format!("cannot use the `{name}` beside `{path}`");
+    let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
+    let acts = text.chars().find(|&c| text::acts(c) && !matches!(c, '\n' | '\t'));
+    if let Some(acts) = acts {
+        let code = u32::from(acts);
+        bail!("{}: it has the character U+{code:04X}, which profiler writes escaped", bad());
+    }
+    let options = serde_saphyr::options! {
+        reject_unsupported_tags: true, // compose takes `!reset` for the opposite of what follows it
+        merge_keys: MergeKeyPolicy::Error,
+        with_snippet: false,
+    };
+    let value = serde_saphyr::from_str_with_options(&text, options);
+    value.context("not YAML as profiler writes it\nhint: is it complete?").with_context(bad)
+}
+
+/// Whether a name is of a file above the directory: it may be the user's own.
+pub fn is_above(name: &str) -> bool {
+    name.starts_with("../")
+}
+
+/// The text of the file `name` in the directory of `path`, if there is one. Above it, only a regular file is one, and an override only if profiler wrote it.
 pub fn on_disk(path: &Path, name: &str) -> Result<Option<String>> {
     let file = path.with_file_name(name);
-    match file.symlink_metadata() {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        _ => input::text(&file, "is this the right file?").map(Some),
+    let kind = match file.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        of_file => of_file.map(|metadata| metadata.file_type()),
+    };
+    if is_above(name) && !kind.is_ok_and(|kind| kind.is_file()) {
+        return Ok(None);
     }
+    if name == PROJECTS && !compose::is_of_project(&beginning(&file)?) {
+        return Ok(None);
+    }
+    if file.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        bail!("`{}` is no regular file\nhint: is this the right directory?", file.display());
+    }
+    input::text(&file, "is this the right file?").map(Some)
+}
+
+/// Enough of a file to see who wrote it.
+fn beginning(file: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    let failed = || format!("cannot read `{}`", file.display());
+    let open = File::open(file).with_context(failed)?;
+    open.take(200).read_to_end(&mut bytes).with_context(failed)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn refuse(name: &str, path: &str, at: BTreeSet<String>) -> Result<()> {
@@ -88,10 +135,13 @@ fn refuse(name: &str, path: &str, at: BTreeSet<String>) -> Result<()> {
         named.push_str(&format!(" and {more} more"));
     }
     let dir = path.rsplit_once('/').map_or(".", |(dir, _)| dir);
-    bail!(
-        "`{name}` is not what `{path}` gives: {named}\n\
-         hint: write both anew: profiler generate RECORDING --into {dir}, or profiler record --into {dir}"
-    )
+    let hint = match name {
+        PROJECTS => "write all anew: profiler record --project NAME".to_owned(),
+        _ => format!(
+            "write both anew: profiler generate RECORDING --into {dir}, or profiler record --into {dir}"
+        ),
+    };
+    bail!("`{name}` is not what `{path}` gives: {named}\nhint: {hint}")
 }
 
 /// What two filters decide differently in any context.

@@ -213,12 +213,12 @@ fn hold(commit: &Commit, path: &str, placed: &Placed) -> Result<()> {
     }
     for (_, policy) in placed {
         let Some((path, _)) = &policy.file else { continue };
-        policy.hold(|name| {
-            match sibling(path, name).map(|path| commit.file(&path)).transpose()?.flatten() {
-                Some(blob) if blob.is_link => Err(link_error(&blob.path, commit.name())),
-                Some(blob) => commit.text(&blob).map(Some),
-                None => Ok(None),
-            }
+        let find = |name: &str| sibling(path, name).map(|path| commit.file(&path)).transpose();
+        policy.hold(|name| match find(name)?.flatten() {
+            Some(blob) if blob.is_link && beside::is_above(name) => Ok(None),
+            Some(blob) if blob.is_link => Err(link_error(&blob.path, commit.name())),
+            Some(blob) => commit.text(&blob).map(Some),
+            None => Ok(None),
         })?;
     }
     Ok(())
@@ -270,7 +270,10 @@ fn of_tree(path: &str) -> Result<Placed> {
     for (place, file) in choose(files.iter().map(String::as_str)) {
         let text = input::text(&top.join(&file), "is this the right file?")?;
         let policy = Policy::of_text(place.clone(), file.clone(), text)?;
-        policy.hold(|name| beside::on_disk(&top.join(&file), name))?;
+        policy.hold(|name| match sibling(&file, name) {
+            Some(_) => beside::on_disk(&top.join(&file), name),
+            None => Ok(None),
+        })?;
         placed.push((place, policy));
     }
     Ok(placed)

@@ -82,7 +82,17 @@ impl Commit {
     }
 
     fn list(&self, from: &str, path: &str) -> Result<Vec<Blob>> {
-        let listed = git(["ls-tree", "-r", "-z", "--long", from, &self.id, "--", path])?;
+        let listed = git([
+            "--literal-pathspecs",
+            "ls-tree",
+            "-r",
+            "-z",
+            "--long",
+            from,
+            &self.id,
+            "--",
+            path,
+        ])?;
         let listed = match listed {
             Ok(listed) => listed,
             Err(said) => bail!(

@@ -15,6 +15,7 @@ use profiler::{
         shell,
     },
     render::compose,
+    report::escape,
     session::{
         Files, Stack,
         store::{self, Place},
@@ -195,7 +196,7 @@ pub fn check(place: &Place) -> Result<()> {
             other.display()
         );
     }
-    if override_in(place)?.is_some_and(|text| !text.starts_with(compose::PROJECT_FIRST_LINE)) {
+    if override_in(place)?.is_some_and(|text| !compose::is_of_project(&text)) {
         bail!(
             "`{}` was not written by profiler, and would be replaced\nhint: write elsewhere with `-o DIR`",
             place.path().join(OVERRIDE).display()
@@ -211,16 +212,30 @@ fn override_in(place: &Place) -> Result<Option<String>> {
 
 /// Brings the override for all services up to date, when the one of `dir` has a new profile.
 pub fn renew(dir: &Path) -> Result<()> {
-    let Some(above) = dir.parent() else { return Ok(()) };
+    // `.` and a link say nothing of what is above
+    let whole = match dir.file_name() {
+        Some(_) if !dir.is_symlink() => dir.to_owned(),
+        _ => dir.canonicalize().with_context(|| format!("cannot find `{}`", dir.display()))?,
+    };
+    let Some(above) = whole.parent() else { return Ok(()) };
     let place = Place::from(above);
     let Ok(Some(text)) = override_in(&place) else { return Ok(()) };
-    if !text.starts_with(compose::PROJECT_FIRST_LINE) {
+    if !compose::is_of_project(&text) {
         return Ok(());
     }
     let known = paths(&text).with_context(|| {
         format!("cannot use `{}`\nhint: remove it and record again", above.join(OVERRIDE).display())
     })?;
     let profiles = profiles(&place)?;
+    let is_there = |name: &&String| profiles.iter().any(|(_, it)| it.target.name == **name);
+    if let Some(gone) = known.keys().find(|name| !is_there(name)) {
+        tell::warning(&format!(
+            "`{}` is as it was: the profile of its service `{}` is not beside it, in a directory of that name",
+            above.join(OVERRIDE).display(),
+            escape::short(gone, 80)
+        ));
+        return Ok(());
+    }
     // a service that it left out stays out
     let services = profiles.iter().filter_map(|(_, profile)| {
         let dir = known.get(&profile.target.name)?;
@@ -407,6 +422,7 @@ mod tests {
 
         renew(&dir.path().join("web")).expect("nothing is new");
         assert_eq!(read(), all);
+        let narrow = profiler::render::json::profile(&web);
         let mut wider = web;
         wider.capabilities.required[0].name = "SYS_TIME".to_owned();
         let text = profiler::render::json::profile(&wider);
@@ -421,6 +437,19 @@ mod tests {
             (&after["db"], after["web"]["security_opt"].clone())
         );
         assert!(after.keys().eq(["...", "db", "web"]), "what was left out stays out");
+
+        // a link says nothing of what is above, and a service whose directory has another name stays
+        store::write(place.below("web"), &[("profile.json", narrow)]).expect("writes");
+        let elsewhere = tempfile::tempdir().expect("a directory");
+        let link = elsewhere.path().join("link");
+        std::os::unix::fs::symlink(dir.path().join("web"), &link).expect("links");
+        renew(&link).expect("renews");
+        assert_eq!(services(&read())["web"], before["web"]);
+        std::fs::rename(dir.path().join("web"), dir.path().join("api")).expect("moves");
+        let all = read();
+        renew(&dir.path().join("api")).expect("warns");
+        assert_eq!(read(), all);
+        std::fs::rename(dir.path().join("api"), dir.path().join("web")).expect("moves");
 
         for name in ["compose.yml", "docker-compose.yml", "docker-compose.yaml"] {
             std::fs::write(dir.path().join(name), "").expect("writes");

@@ -96,6 +96,27 @@ impl Arguments {
     }
 }
 
+/// Where a container of a profile gets `no-new-privileges` from. The later, the surer it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoNewPrivileges {
+    /// It has it not.
+    Nowhere,
+    /// From whatever set it while recording.
+    AsRecorded,
+    /// From the renderings: it was asked for.
+    Here,
+}
+
+impl std::fmt::Display for NoNewPrivileges {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            NoNewPrivileges::Nowhere => "not set",
+            NoNewPrivileges::AsRecorded => "set as it was recorded",
+            NoNewPrivileges::Here => "set",
+        })
+    }
+}
+
 impl Profile {
     /// How many calls of an ABI are allowed; to be held against [`crate::model::baseline::docker_default`].
     #[must_use]
@@ -112,6 +133,19 @@ impl Profile {
             names.remove(name);
         }
         names
+    }
+
+    /// Where `no-new-privileges` is set.
+    #[must_use]
+    pub fn no_new_privileges(&self) -> NoNewPrivileges {
+        let advice = self.harden.as_ref().and_then(|harden| harden.no_new_privileges.as_ref());
+        let is_asked_for = advice.is_some_and(|advice| advice.is_advised() && !advice.already)
+            || self.notes.iter().any(|note| note.kind == NoteKind::NoNewPrivileges);
+        match (self.made_for.no_new_privileges(), is_asked_for) {
+            (false, _) => NoNewPrivileges::Nowhere,
+            (true, false) => NoNewPrivileges::AsRecorded,
+            (true, true) => NoNewPrivileges::Here,
+        }
     }
 
     /// The capabilities that are required, by name.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     model::{
-        profile::{NoteKind, Profile},
+        profile::{NoNewPrivileges, Profile},
         recording::Recording,
         shell,
     },
@@ -74,7 +74,8 @@ pub fn with_base(text: &str, base: &str) -> String {
 #[must_use]
 pub fn render(recording: &Recording, profile: &Profile, dir: &str) -> String {
     let has_file = of_compose(recording).is_some();
-    let settings = [(service_name(recording, profile), service(profile, dir, has_file))];
+    let settings =
+        [(service_name(recording, profile), service(profile, &filter_in(dir), has_file))];
     format!("{HEAD}{}", document(settings, &[profile]).document())
 }
 
@@ -83,26 +84,35 @@ pub fn render(recording: &Recording, profile: &Profile, dir: &str) -> String {
 pub fn render_project<'a>(services: impl IntoIterator<Item = (&'a Profile, &'a str)>) -> String {
     let services: Vec<(&Profile, &str)> = services.into_iter().collect();
     let profiles: Vec<&Profile> = services.iter().map(|(profile, _)| *profile).collect();
-    let settings = services
-        .iter()
-        .map(|(profile, dir)| (profile.target.name.as_str(), service(profile, dir, true)));
+    let settings = services.iter().map(|(profile, dir)| {
+        (profile.target.name.as_str(), service(profile, &filter_in(dir), true))
+    });
     format!("{PROJECT_HEAD}{}", document(settings, &profiles).document())
+}
+
+/// Whether an override is one for all services of a project, that profiler wrote.
+#[must_use]
+pub fn is_of_project(text: &str) -> bool {
+    let first = text.trim_start_matches('\u{feff}').lines().next();
+    first.is_some_and(|line| line.trim_end() == PROJECT_FIRST_LINE.trim_end())
 }
 
 /// What `compose.yaml` of one service says, if `file` is right about where seccomp.json is, and about what the user's own file has.
 pub(super) fn like(profile: &Profile, name: &str, file: &Value) -> Value {
-    let options = file["services"][name]["security_opt"].as_array().into_iter().flatten();
-    let options: Vec<&str> = options.filter_map(Value::as_str).collect();
-    let dir = options.iter().find_map(|option| seccomp_dir(option)).unwrap_or_default();
-    let has_file = !options.contains(&NO_NEW_PRIVILEGES);
-    document([(name, service(profile, &dir, has_file))], &[profile]).value()
+    let options = || file["services"][name]["security_opt"].as_array().into_iter().flatten();
+    let mut texts = options().filter_map(Value::as_str);
+    let filter = texts.find(|option| seccomp_dir(option).is_some());
+    let filter = filter.map_or_else(|| filter_in("."), str::to_owned);
+    let has_file = options().all(|option| option != NO_NEW_PRIVILEGES);
+    document([(name, service(profile, &filter, has_file))], &[profile]).value()
 }
 
-/// The directory that an option says seccomp.json is in, as [`render`] takes it.
+/// The directory that an option says seccomp.json is in, as [`render`] takes it; `None` where compose would not read the file.
 #[must_use]
 pub fn seccomp_dir(option: &str) -> Option<String> {
-    let dir = option.strip_prefix("seccomp:")?.strip_suffix("/seccomp.json")?;
-    Some(dir.replace("$$", "$"))
+    let dir = option.strip_prefix("seccomp:")?.strip_suffix("seccomp.json")?;
+    let is_path = dir.starts_with(['/', '.']) && dir.ends_with('/');
+    is_path.then(|| dir.strip_suffix('/').unwrap_or(dir).replace("$$", "$"))
 }
 
 fn document<'a>(
@@ -118,14 +128,14 @@ fn document<'a>(
     Yaml::map(document)
 }
 
-/// What a service gets. `has_file`: what it was recorded with is in a compose file, to which this is added.
-fn service(profile: &Profile, dir: &str, has_file: bool) -> Yaml {
-    let seccomp = format!("seccomp:{}", path(dir));
-    let mut security_opt = vec![seccomp.as_str()];
-    // compose 2 refuses an option that is there twice
-    let is_there = has_file && !is_asked_for(profile);
-    if profile.made_for.no_new_privileges() && !is_there {
-        security_opt.push(NO_NEW_PRIVILEGES);
+/// What a service gets. `filter` is the option that names its seccomp.json. `has_file`: what it was recorded with is in a compose file, to which this is added.
+fn service(profile: &Profile, filter: &str, has_file: bool) -> Yaml {
+    let mut security_opt = vec![filter];
+    match profile.no_new_privileges() {
+        // compose 2 refuses an option that is there twice
+        NoNewPrivileges::AsRecorded if has_file => {}
+        NoNewPrivileges::Nowhere => {}
+        _ => security_opt.push(NO_NEW_PRIVILEGES),
     }
     let mut service = vec![("security_opt", Yaml::texts(security_opt))];
     // Without evidence nothing may be dropped.
@@ -140,19 +150,12 @@ fn service(profile: &Profile, dir: &str, has_file: bool) -> Yaml {
     Yaml::map(service)
 }
 
-/// Whether no-new-privileges is what the profile was asked to be for, and not what was recorded.
-fn is_asked_for(profile: &Profile) -> bool {
-    let advice = profile.harden.as_ref().and_then(|harden| harden.no_new_privileges.as_ref());
-    advice.is_some_and(|advice| advice.is_advised() && !advice.already)
-        || profile.notes.iter().any(|note| note.kind == NoteKind::NoNewPrivileges)
-}
-
-/// Where seccomp.json is. Compose reads the profile only from what looks like a path.
-fn path(dir: &str) -> String {
+/// The option that names the seccomp.json in `dir`. Compose reads the profile only from what looks like a path.
+fn filter_in(dir: &str) -> String {
     let dir = dir.trim_end_matches('/');
     let here = if dir.starts_with(['/', '.']) { "" } else { "./" };
     // a dollar sign would begin a variable
-    format!("{here}{dir}/seccomp.json").replace('$', "$$")
+    format!("seccomp:{here}{dir}/seccomp.json").replace('$', "$$")
 }
 
 /// Compose's name for the target, where a run has it, else the target's own.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::{
     model::{
         harden::{
-            Limits, Network, UserAdvice,
+            Harden, Limits, UserAdvice,
             network::Port,
             read_only::{Tmpfs, volume_name},
             user::{FIRST_FREE_PORT, Ids},
@@ -177,29 +177,15 @@ fn advised_user(profile: &Profile) -> Option<Ids> {
     profile.harden.as_ref()?.user.as_ref()?.applied()
 }
 
-/// Who the container is started as; nobody in particular where that user would lack a capability or a volume of its own: a new one takes its owner from the
-/// image in Docker only.
+/// Who the container is started as.
 fn user(profile: &Profile) -> Option<(Ids, &UserAdvice)> {
-    let harden = profile.harden.as_ref()?;
-    let user = harden.user.as_ref()?;
-    let ids = user.applied()?;
-    let lacks = || {
-        binds_low(profile) || !user.must_write.is_empty() || !harden::places(harden).1.is_empty()
-    };
-    (user.already || !lacks()).then_some((ids, user))
+    let user = profile.harden.as_ref()?.user_in_kubernetes()?;
+    Some((user.applied()?, user))
 }
 
-/// Whether a port is listened on that takes a capability where nothing else is said.
+/// Whether a port is listened on that takes a capability.
 fn binds_low(profile: &Profile) -> bool {
-    let harden = profile.harden.as_ref();
-    let user = harden.and_then(|harden| harden.user.as_ref());
-    let network = harden.and_then(|harden| harden.network.as_ref());
-    let is_low = |advice: &Network| {
-        let mut ports = advice.listens.iter().chain(&advice.loopback);
-        advice.is_advised() && ports.any(|port| port.port < FIRST_FREE_PORT)
-    };
-    user.is_some_and(|user| user.low_port && user.applied().is_some())
-        || network.is_some_and(is_low)
+    profile.harden.as_ref().is_some_and(Harden::binds_low)
 }
 
 fn resources(limits: &Limits) -> Option<Yaml> {

@@ -352,10 +352,11 @@ fn renderings_of_the_example_are_what_its_profiles_give() {
     for service in ["backend", "db", "frontend"] {
         place.profiler(&["explain", &format!("{example}/{service}")]).with(0);
     }
-    let dir = place.path("taskapp/db");
-    fs::create_dir_all(&dir).expect("makes");
-    for name in ["profile.json", "seccomp.json", "compose.yaml", "kubernetes.yaml"] {
-        fs::copy(format!("{example}/db/{name}"), dir.join(name)).expect("copies");
+    for service in ["backend", "db", "frontend"] {
+        for name in ["profile.json", "seccomp.json", "compose.yaml", "kubernetes.yaml"] {
+            let text = fs::read_to_string(format!("{example}/{service}/{name}")).expect("reads");
+            place.write(&format!("taskapp/{service}/{name}"), &text);
+        }
     }
     let text = fs::read_to_string(format!("{example}/compose.yaml")).expect("reads");
     let (others, db) = text.split_once("\n  db:\n").expect("it has the service");
@@ -365,4 +366,49 @@ fn renderings_of_the_example_are_what_its_profiles_give() {
     place.write("taskapp/compose.yaml", &format!("{others}\n  db:\n{db}"));
     let said = place.profiler(&["explain", "taskapp/db"]).with(2).stderr;
     assert!(said.contains("services.db.read_only is missing"), "{said}");
+    // it is held against the others' profiles where these are asked about
+    place.profiler(&["explain", "taskapp/backend"]).with(0);
+    let crlf = format!("\u{feff}{others}\n  db:\n{db}").replace('\n', "\r\n");
+    place.write("taskapp/compose.yaml", &crlf);
+    place.profiler(&["explain", "taskapp/db"]).with(2);
+
+    let evil = "  evil:\n    image: a\n    privileged: true\n";
+    place.write("taskapp/compose.yaml", &text.replacen("\n  db:", &format!("\n{evil}  db:"), 1));
+    let said = place.profiler(&["explain", "taskapp/backend"]).with(2).stderr;
+    assert!(said.contains("services.evil has no profile beside it"), "{said}");
+    place.write("taskapp/compose.yaml", &text);
+    let profile = place.read("taskapp/backend/profile.json");
+    let renamed = profile.replacen("\"backend\"", "\"other\"", 1);
+    place.write("taskapp/backend/profile.json", &renamed);
+    let said = place.profiler(&["explain", "taskapp/backend"]).with(2).stderr;
+    assert!(said.contains("services.backend has no profile beside it"), "{said}");
+}
+
+/// What is above a profile's directory may be the user's own, and anything.
+#[test]
+fn what_is_no_override_of_profilers_is_left_alone() {
+    let place = Place::new();
+    place.write("recording.json", &render::json::recording(&backend()));
+    place.profiler(&["generate", "recording.json", "-o", "shop/backend"]).with(0);
+    let above = place.path("shop/compose.yaml");
+    let explain = || place.profiler(&["explain", "shop/backend"]);
+    fs::write(&above, b"# caf\xe9\nservices: {}\n").expect("writes");
+    explain().with(0);
+    fs::remove_file(&above).expect("removes");
+    fs::create_dir(&above).expect("makes");
+    explain().with(0);
+    fs::remove_dir(&above).expect("removes");
+    std::os::unix::fs::symlink("compose.yaml", &above).expect("links");
+    explain().with(0);
+    fs::remove_file(&above).expect("removes");
+    let fifo = |path: &std::path::Path| {
+        let made = std::process::Command::new("mkfifo").arg(path).status().expect("coreutils");
+        assert!(made.success());
+    };
+    fifo(&above);
+    explain().with(0);
+    let beside = place.path("shop/backend/compose.yaml");
+    fs::remove_file(&beside).expect("removes");
+    fifo(&beside);
+    assert!(explain().with(2).stderr.contains("is no regular file"));
 }

@@ -267,6 +267,10 @@ fn the_deployed_settings_are_held_against_the_profile() {
         ("compose.yaml", "cap_add:", "  - SYS_ADMIN", "cap_add has SYS_ADMIN"),
         ("compose.yaml", "services:", "  other: {}", "services.other is there"),
         ("compose.yaml", "cap_drop:", "  !reset", "unsupported tag `!reset`"),
+        // a comment to some readers, and a line of its own to others
+        ("compose.yaml", "cap_drop:", "  # x\u{2028}    privileged: true", "U+2028"),
+        ("kubernetes.yaml", "add:", "  # x\u{85}            privileged: true", "U+0085"),
+        ("kubernetes.yaml", "securityContext:", "  <<: {privileged: true}", "merge key"),
         ("kubernetes.yaml", "add:", "  - SYS_ADMIN", "capabilities.add has SYS_ADMIN"),
         ("kubernetes.yaml", "seccompProfile:", "  more: x", "seccompProfile.more is there"),
     ] {
@@ -307,6 +311,14 @@ fn the_override_of_a_project_is_held_against_each_profile() {
         place.commit_all();
         place.profiler(&GATE).with(0);
     }
+    // a path that git could take for a pattern
+    place.git(&["mv", "profiles/backend", "./:x"]);
+    place.write("./:x/seccomp.json", "{\"defaultAction\": \"SCMP_ACT_ALLOW\"}");
+    place.commit_all();
+    let moved = ["diff", "HEAD", "HEAD", "--fail-on", "growth", "--", "./:x"];
+    assert!(place.profiler(&moved).with(2).stderr.contains("`seccomp.json` is not what"));
+    place.git(&["checkout", "-q", "HEAD~1", "--", "."]);
+    place.git(&["rm", "-rq", "./:x"]);
     // nothing is above the top of the repository
     place.git(&["mv", "profiles/backend/profile.json", "profile.json"]);
     place.commit_all();

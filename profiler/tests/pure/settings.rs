@@ -81,6 +81,14 @@ fn each_setting_says_whether_more_passes() {
         user.not_because.insert("something".into());
         harden
     };
+    let edited = |edit: fn(&mut UserAdvice)| {
+        let mut harden = user(7, &[]);
+        edit(harden.user.as_mut().expect("there"));
+        harden
+    };
+    let already = || edited(|user| user.already = true);
+    let needs_volume = || edited(|user| user.must_write = ["/data".to_owned()].into());
+    let low_port = || edited(|user| user.low_port = true);
     let tmp = |tmpfs| places(&[("/tmp", Some(tmpfs))]);
     for (old, new, expected) in [
         (places(&[]), none(), &["+ harden/read-only: read-only -> writable"][..]),
@@ -150,6 +158,23 @@ fn each_setting_says_whether_more_passes() {
         (none(), user(0, &[]), &["+ harden/user: as the image says -> 0:0"]),
         (none(), user(7, &[6]), &["+ harden/user: as the image says -> 7:7, groups 6"]),
         (user(7, &[]), none(), &["+ harden/user: 7:7 -> as the image says"]),
+        // compose is told nothing then
+        (user(7, &[]), already(), &["+ harden/user: 7:7 -> 7:7, as it was recorded"]),
+        (already(), user(7, &[]), &["- harden/user: 7:7, as it was recorded -> 7:7"]),
+        (
+            user(7, &[]),
+            needs_volume(),
+            &["+ harden/kubernetes-user: the user that is set -> as the image says"],
+        ),
+        (none(), needs_volume(), &["- harden/user: as the image says -> 7:7"]),
+        (
+            user(7, &[]),
+            low_port(),
+            &[
+                "+ harden/kubernetes-port: no capability for it -> NET_BIND_SERVICE is added",
+                "+ harden/kubernetes-user: the user that is set -> as the image says",
+            ],
+        ),
         (user(7, &[]), blocked(), &["+ harden/user: 7:7 -> as the image says"]),
         (none(), blocked(), &[]),
         (user(7, &[1, 2]), user(7, &[1]), &["- harden/user: 7:7, groups 1, 2 -> 7:7, groups 1"]),
@@ -174,6 +199,32 @@ fn each_setting_says_whether_more_passes() {
         (limits(Some(128), None), limits(Some(64), None), &["- harden/memory: 128 MiB -> 64 MiB"]),
     ] {
         assert_eq!(told(&compared(old, new)), expected);
+    }
+}
+
+#[test]
+fn no_new_privileges_that_is_left_to_others_is_less() {
+    let mut profile = profile(&rooted(crate::harden::usage()));
+    let asked = of_profile("asked", &profile);
+    let advice = profile.harden.as_mut().and_then(|advice| advice.no_new_privileges.as_mut());
+    advice.expect("asked for").already = true;
+    profile.notes.clear(); // one says that it was asked for
+    let recorded = of_profile("recorded", &profile);
+    for runtime in &mut profile.made_for.runtimes {
+        runtime.no_new_privileges = false;
+    }
+    let without = of_profile("without", &profile);
+    for (old, new, expected) in [
+        (&asked, &recorded, Some(("set", "set as it was recorded", true))),
+        (&recorded, &without, Some(("set as it was recorded", "not set", true))),
+        (&without, &asked, Some(("not set", "set", false))),
+        (&recorded, &asked, Some(("set as it was recorded", "set", false))),
+        (&recorded, &recorded, None),
+    ] {
+        let diff = diff(old, new);
+        let found = diff.entries.iter().find(|it| it.subject == Subject::NoNewPrivileges);
+        let told = found.map(|it| (it.change.old.as_str(), it.change.new.as_str(), it.grows));
+        assert_eq!(told, expected);
     }
 }
 

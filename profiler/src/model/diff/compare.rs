@@ -109,13 +109,14 @@ fn settings(old: &Side, new: &Side) -> Vec<Entry> {
     if let (Some(before), Some(after)) = (old.no_new_privileges, new.no_new_privileges)
         && before != after
     {
-        let text = |is_set| if is_set { "set" } else { "not set" }.to_owned();
-        let risk = if after {
+        let grows = after < before;
+        let risk = if !grows {
             (Risk::Low, "programs with set-user-id bits or file capabilities gain nothing by them")
         } else {
             (Risk::Moderate, "programs with set-user-id bits or file capabilities gain by them")
         };
-        entries.push(setting(Subject::NoNewPrivileges, text(before), text(after), before, risk));
+        let (old, new) = (before.to_string(), after.to_string());
+        entries.push(setting(Subject::NoNewPrivileges, old, new, grows, risk));
     }
     entries
 }

@@ -7,7 +7,7 @@ use crate::model::{
     facts::Risk,
     harden::{
         Harden,
-        settings::{READ_ONLY, Setting, WRITABLE},
+        settings::{KUBERNETES_PORT, KUBERNETES_USER, READ_ONLY, Setting, WRITABLE},
     },
 };
 
@@ -17,21 +17,23 @@ type Settings = BTreeMap<String, (Setting, BTreeSet<String>)>;
 pub(super) fn entries(old: &Harden, new: &Harden) -> Vec<Entry> {
     let (before, after) = (old.settings(), new.settings());
     // what stays writable says nothing where all is
-    let both_read_only = before.contains_key(READ_ONLY) && after.contains_key(READ_ONLY);
+    let both_have = |name| before.contains_key(name) && after.contains_key(name);
+    let (both_read_only, both_users) = (both_have(READ_ONLY), both_have("user"));
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let changed = names.into_iter().filter_map(|name| {
         let is_place = name.starts_with(WRITABLE);
-        if is_place && !both_read_only {
+        if is_place && !both_read_only || name == KUBERNETES_USER && !both_users {
             return None;
         }
+        let is_exception = is_place || [KUBERNETES_USER, KUBERNETES_PORT].contains(&name.as_str());
         let (was, is) = (at(&before, name), at(&after, name));
         let grows = match (was, is) {
             (Some((was, _)), Some((is, _))) if was == is => return None,
             (Some((was, _)), Some((is, _))) => is.exceeds(was),
-            // a place is an exception, and what a user of the image's may do is not known; all else takes something away
-            (None, Some((is, _))) => is_place || is.is_privileged(),
+            // what a user of the image's may do is not known; all but exceptions takes something away
+            (None, Some((is, _))) => is_exception || is.is_privileged(),
             (None, None) => false,
-            (_, None) => !is_place,
+            (_, None) => !is_exception,
         };
         let told = |of: Option<&(Setting, _)>| {
             of.map_or_else(|| absent(name).to_owned(), |(setting, _)| setting.to_string())
@@ -67,6 +69,8 @@ fn absent(name: &str) -> &'static str {
     match name {
         READ_ONLY => "writable",
         "user" => "as the image says",
+        KUBERNETES_USER => "the user that is set",
+        KUBERNETES_PORT => "no capability for it",
         "network" => "anything",
         _ if name.starts_with(WRITABLE) => "read-only",
         _ => "no limit",
@@ -75,7 +79,9 @@ fn absent(name: &str) -> &'static str {
 
 fn risk(name: &str) -> (Risk, &'static str) {
     match name {
-        "user" => (Risk::High, "it decides which files are its own, and whether it is root"),
+        "user" | KUBERNETES_USER => {
+            (Risk::High, "it decides which files are its own, and whether it is root")
+        }
         "network" => (Risk::Moderate, "it decides who reaches it and whom it reaches"),
         READ_ONLY => (Risk::Moderate, "what is writable can be replaced, programs among it"),
         _ if name.starts_with(WRITABLE) => {

@@ -9,7 +9,7 @@ use crate::model::{
     capability,
     effective::Effective,
     harden::Harden,
-    profile::{Profile, SyscallReason},
+    profile::{NoNewPrivileges, Profile, SyscallReason},
     syscall,
 };
 
@@ -22,8 +22,8 @@ pub struct Side {
     pub effective: Effective,
     /// The capabilities that it adds back; `None` for a seccomp file, which says nothing of them.
     pub grants: Option<Grants>,
-    /// Whether it sets `no-new-privileges`; `None` for a seccomp file.
-    pub no_new_privileges: Option<bool>,
+    /// Where `no-new-privileges` is set; `None` for a seccomp file.
+    pub no_new_privileges: Option<NoNewPrivileges>,
     /// What it sets beyond both; `None` for a seccomp file.
     pub harden: Option<Harden>,
     /// Who makes the calls, where that is known.
@@ -171,7 +171,7 @@ impl Side {
         } else {
             Grants::Unknown
         };
-        let no_new_privileges = Some(profile.made_for.no_new_privileges());
+        let no_new_privileges = Some(profile.no_new_privileges());
         let harden = Some(profile.harden.clone().unwrap_or_default());
         Side { label, effective, grants: Some(grants), no_new_privileges, harden, users }
     }
@@ -187,7 +187,7 @@ impl Side {
         });
         Side {
             grants: Some(Grants::Only(granted.collect())),
-            no_new_privileges: Some(false),
+            no_new_privileges: Some(NoNewPrivileges::Nowhere),
             harden: Some(Harden::default()),
             ..Side::of_filter(label, effective)
         }

@@ -143,6 +143,28 @@ impl Harden {
         user.iter().flat_map(|user| &user.falls_away).map(String::as_str).collect()
     }
 
+    /// The user that it is to be started as where a new volume takes no owner from the image, and a low port takes a capability: none where it would lack one of
+    /// these.
+    #[must_use]
+    pub fn user_in_kubernetes(&self) -> Option<&UserAdvice> {
+        let user = self.user.as_ref().filter(|user| user.applied().is_some())?;
+        let places = self.read_only.iter().filter(|advice| advice.is_advised());
+        let has_volume = || places.flat_map(|advice| &advice.places).any(|it| it.tmpfs.is_none());
+        let lacks = || self.binds_low() || !user.must_write.is_empty() || has_volume();
+        (user.already || !lacks()).then_some(user)
+    }
+
+    /// Whether a port is listened on that takes a capability where nothing else is said.
+    #[must_use]
+    pub fn binds_low(&self) -> bool {
+        let is_low = |advice: &Network| {
+            let mut ports = advice.listens.iter().chain(&advice.loopback);
+            advice.is_advised() && ports.any(|port| port.port < user::FIRST_FREE_PORT)
+        };
+        self.user.as_ref().is_some_and(|user| user.low_port && user.applied().is_some())
+            || self.network.as_ref().is_some_and(is_low)
+    }
+
     /// The settings that it comes to where it is followed, by name, each with its reasons. These may quote hostile text.
     #[must_use]
     pub fn settings(&self) -> BTreeMap<String, (Setting, BTreeSet<String>)> {

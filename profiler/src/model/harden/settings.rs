@@ -20,8 +20,23 @@ pub const READ_ONLY: &str = "read-only";
 pub const WRITABLE: &str = "writable";
 
 /// The names of all settings but of directories that stay writable, whose are [`WRITABLE`] and a path.
-pub const NAMES: [&str; 7] =
-    [READ_ONLY, "user", "network", "memory", "processes", "open-files", "cpus"];
+pub const NAMES: [&str; 9] = [
+    READ_ONLY,
+    "user",
+    KUBERNETES_USER,
+    KUBERNETES_PORT,
+    "network",
+    "memory",
+    "processes",
+    "open-files",
+    "cpus",
+];
+
+/// The name of a [`Setting::Exception`]: Kubernetes leaves the user as it is.
+pub const KUBERNETES_USER: &str = "kubernetes-user";
+
+/// The same: what Docker lets anybody do, Kubernetes lets who has a capability.
+pub const KUBERNETES_PORT: &str = "kubernetes-port";
 
 /// What a container is started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +45,10 @@ pub enum Setting {
     ReadOnly,
     /// A directory of a read-only root that can: made in memory, or a volume.
     Writable(Option<Tmpfs>),
-    /// Its first process is this user, in these supplementary groups.
-    User(Ids, BTreeSet<u32>),
+    /// Its first process is this user, in these supplementary groups. The last: it was so while recording, and compose is told nothing.
+    User(Ids, BTreeSet<u32>, bool),
+    /// What is not as the others say.
+    Exception(&'static str),
     /// It is reached at the first, and reaches the second.
     Network([BTreeSet<Port>; 2]),
     /// It has no more, of the unit.
@@ -54,7 +71,7 @@ impl Setting {
     #[must_use]
     pub fn is_privileged(&self) -> bool {
         match self {
-            Setting::User(ids, groups) => ids.uid == 0 || ids.gid == 0 || !groups.is_empty(),
+            Setting::User(ids, groups, _) => ids.uid == 0 || ids.gid == 0 || !groups.is_empty(),
             _ => false,
         }
     }
@@ -76,8 +93,8 @@ impl Setting {
                 one.iter().zip(other).any(|(one, other)| !one.is_subset(other))
             }
             (Setting::Limit(one, _), Setting::Limit(other, _)) => one > other,
-            (Setting::User(one, groups), Setting::User(other, others)) => {
-                one != other || !groups.is_subset(others)
+            (Setting::User(one, groups, already), Setting::User(other, others, was)) => {
+                one != other || !groups.is_subset(others) || *already && !was
             }
             _ => false,
         }
@@ -90,8 +107,14 @@ impl fmt::Display for Setting {
             Setting::ReadOnly => f.write_str("read-only"),
             Setting::Writable(Some(tmpfs)) => write!(f, "tmpfs {}", tmpfs.options()),
             Setting::Writable(None) => f.write_str("volume"),
-            Setting::User(ids, groups) if groups.is_empty() => write!(f, "{ids}"),
-            Setting::User(ids, groups) => write!(f, "{ids}, groups {}", list(groups)),
+            Setting::User(ids, groups, already) => {
+                write!(f, "{ids}")?;
+                if !groups.is_empty() {
+                    write!(f, ", groups {}", list(groups))?;
+                }
+                f.write_str(if *already { ", as it was recorded" } else { "" })
+            }
+            Setting::Exception(what) => f.write_str(what),
             Setting::Network([listens, connects]) => {
                 write!(f, "reached at {}, reaches {}", list(listens), list(connects))
             }
@@ -122,8 +145,17 @@ pub(super) fn of(harden: &Harden) -> BTreeMap<String, (Setting, BTreeSet<String>
     if let Some(advice) = &harden.user
         && let Some(ids) = advice.applied()
     {
-        let user = Setting::User(ids, advice.groups.clone());
+        let user = Setting::User(ids, advice.groups.clone(), advice.already);
         settings.insert("user".to_owned(), (user, advice.why.clone()));
+        if harden.user_in_kubernetes().is_none() {
+            let why = "where a volume is its own, or a port needs no capability, is not known";
+            let open = Setting::Exception("as the image says");
+            settings.insert(KUBERNETES_USER.to_owned(), (open, [why.to_owned()].into()));
+        }
+    }
+    if harden.binds_low() {
+        let added = Setting::Exception("NET_BIND_SERVICE is added");
+        settings.insert(KUBERNETES_PORT.to_owned(), (added, BTreeSet::new()));
     }
     if let Some(Network { listens, connects, .. }) =
         harden.network.as_ref().filter(|advice| advice.is_advised())
