@@ -162,8 +162,7 @@ fn patch(profile: &Profile, name: &str, path: &str) -> Yaml {
 }
 
 /// The capabilities that the patch adds, by name. Docker lets anybody bind the lowest ports, Kubernetes does not.
-#[must_use]
-pub fn added_capabilities(profile: &Profile) -> BTreeSet<&str> {
+fn added_capabilities(profile: &Profile) -> BTreeSet<&str> {
     let mut names = match user(profile) {
         Some(_) => profile.added_capabilities(),
         None => profile.required_capabilities(),

@@ -163,12 +163,13 @@ fn resources(limits: &Limits, recording: Option<&Recording>, rows: &mut Vec<Row>
         let usages = runs.filter_map(|run| run.usage.as_ref());
         usages.filter_map(|usage| of(&usage.resources)).max()
     };
-    let seen = |peak: Option<u64>, unit: &str, margin: u64| match (peak, margin) {
-        (Some(peak), _) => format!("peak {peak}{unit}"),
-        (None, _) if recording.is_some() => "of the committed profile".to_owned(),
-        (None, 1) => "as many as were busy".to_owned(),
-        (None, margin) => format!("at least {margin} times the peak of its runs"),
+    // what is told of the peak, and what of the rule where peaks are not at hand
+    let seen = |peak: Option<u64>, unit: &str, rule: String| match peak {
+        Some(peak) => format!("peak {peak}{unit}"),
+        None if recording.is_some() => "of the committed profile".to_owned(),
+        None => rule,
     };
+    let times = |margin: u64| format!("at least {margin} times the peak of its runs");
     let mib = |bytes: Option<u64>| bytes.map(|bytes| bytes.div_ceil(1 << 20));
     if let Some(limit) = limits.memory_mib {
         let value = match limits.reserved_mib {
@@ -176,14 +177,22 @@ fn resources(limits: &Limits, recording: Option<&Recording>, rows: &mut Vec<Row>
             None => format!("{limit} MiB"),
         };
         let bytes = peak(&|seen| seen.memory_bytes.or(seen.anonymous_bytes));
-        rows.push(row("memory", value, seen(mib(bytes), " MiB", MEMORY_MARGIN)));
+        rows.push(row("memory", value, seen(mib(bytes), " MiB", times(MEMORY_MARGIN))));
     }
     if let Some(limit) = limits.pids {
-        rows.push(row("pids", limit.to_string(), seen(peak(&|seen| seen.pids), "", PIDS_MARGIN)));
+        rows.push(row(
+            "pids",
+            limit.to_string(),
+            seen(peak(&|seen| seen.pids), "", times(PIDS_MARGIN)),
+        ));
     }
     if let Some(limit) = limits.open_files {
         let most = peak(&|seen| seen.open_files);
-        rows.push(row("open files", limit.to_string(), seen(most, " in a process", FILES_MARGIN)));
+        rows.push(row(
+            "open files",
+            limit.to_string(),
+            seen(most, " in a process", times(FILES_MARGIN)),
+        ));
     }
     if let Some(limit) = limits.cpu_millis {
         let whole = format!("{}.{}", limit / 1000, limit % 1000 / 100);
@@ -194,7 +203,11 @@ fn resources(limits: &Limits, recording: Option<&Recording>, rows: &mut Vec<Row>
         rows.push(row(
             "processors",
             value,
-            seen(peak(&|seen| seen.cpu_millis), " thousandths of one", 1),
+            seen(
+                peak(&|seen| seen.cpu_millis),
+                " thousandths of one",
+                "as many as were busy".to_owned(),
+            ),
         ));
     }
 }
