@@ -53,7 +53,7 @@ const SERIES: [(Call, &[SetUp]); 4] = [
             SetUp::Bystander,
         ],
     ),
-    (Call::First, &[SetUp::Untraced, SetUp::Floor, SetUp::Recorded, SetUp::Bystander]),
+    (Call::First, &[SetUp::Untraced, SetUp::Floor, SetUp::Recorded]),
 ];
 
 fn show(table: &str) -> Result<()> {

@@ -2,9 +2,6 @@
 
 use std::fmt::Write as _;
 
-/// How much of the time of an untraced call the floor has to add to be told from noise.
-const MEASURABLE: f64 = 0.02;
-
 /// The measurements of one set-up, in nanoseconds per call.
 pub struct Row {
     call: &'static str,
@@ -34,24 +31,21 @@ impl Row {
     }
 }
 
-/// A Markdown table. The first row of each series is untraced, the second the floor; the last column is what was added to a
-/// call, as a ratio to what the floor adds; none where that is lost in what the call itself takes.
+/// A Markdown table. The first row of each series is untraced, the second the floor. The last column is what was added to a call, as a ratio to what the floor adds
+/// to the first series' call: that is the same for every call, and lost in noise where the call itself takes long.
 pub fn markdown(series: &[Vec<Row>]) -> String {
     let mut text = String::from(
         "| call | set-up | ns per call | added | of the floor's |\n|---|---|---:|---:|---:|\n",
     );
+    let floor = series[0][1].least() - series[0][0].least();
     for rows in series {
         let untraced = rows[0].least();
-        let floor = rows[1].least() - untraced;
         for row in rows {
             let ns = row.least();
             let added = ns - untraced;
-            let ratio = match floor > untraced * MEASURABLE {
-                true => format!("{:.2}", added / floor),
-                false => "-".to_owned(),
-            };
-            let _ =
-                writeln!(text, "| {} | {} | {ns:.0} | {added:.0} | {ratio} |", row.call, row.name);
+            let ratio = added / floor;
+            let (call, name) = (row.call, row.name);
+            let _ = writeln!(text, "| {call} | {name} | {ns:.0} | {added:.0} | {ratio:.2} |");
         }
     }
     text
